@@ -1,0 +1,100 @@
+"""Evaluation of several networks on one pass over the images, summed over ranks."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from kdam_ray.data import Source, val_batches
+from kdam_ray.learning.objective import resize
+from kdam_ray.metrics import Metric, build_metric
+from kdam_ray.ranks import rank, world_size
+from kdam_ray.tasks import Dataset
+
+LARGEST_BATCH_PIXELS = 2**20  # an evaluation batch holds about as many pixels as four NYUD images
+
+
+def evaluate(
+    networks: Mapping[str, nn.Module],
+    source: Source,
+    dataset: Dataset,
+    tasks: Mapping[str, Sequence[str]],
+    *,
+    image_size: tuple[int, int],
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+) -> dict[str, dict[str, float]]:
+    """Metrics of each network on every image of `source`, in eval mode, at the images' own size.
+
+    Args:
+        networks: by any key; each is left in the mode it was found in.
+        source: the evaluation split; each rank takes its share, no image is counted twice.
+        dataset: the dataset's row.
+        tasks: per key, the names of the tasks to score.
+        image_size: (height, width); smaller images are padded up to it, and the padding counts nowhere.
+        device: where the networks are.
+        precision: fp32 or bf16 (autocast).
+
+    Returns:
+        Per key {"semseg/mIoU": ..., ...}, equal on every rank, in the units the paper prints. A network whose outputs are
+        not finite somewhere is left out.
+    """
+    metrics = {key: {name: build_metric(dataset.task(name), dataset) for name in tasks[key]} for key in networks}
+    modes = {key: network.training for key, network in networks.items()}
+    diverged: set[str] = set()
+    names = sorted({name for key in networks for name in tasks[key]})
+    batch_size = max(1, LARGEST_BATCH_PIXELS // (image_size[0] * image_size[1]))
+    try:
+        for network in networks.values():
+            network.eval()
+        for batch in val_batches(source, tasks=names, image_size=image_size, batch=min(batch_size, 64), rank=rank(), world=world_size()):
+            image = batch["image"].to(device)
+            labels = {name: batch[name].to(device) for name in names}
+            for key, network in networks.items():
+                if key in diverged:
+                    continue
+                with torch.inference_mode(), autocast(device, precision):
+                    logits = network(image)
+                if not all(torch.isfinite(logits[name]).all() for name in tasks[key]):
+                    diverged.add(key)
+                    continue
+                size = (image.shape[-2], image.shape[-1])
+                for name, metric in metrics[key].items():
+                    metric.update(resize(logits[name].float(), size), labels[name])
+    finally:
+        for key, network in networks.items():
+            network.train(modes[key])
+    for local in _gather(sorted(diverged)):
+        diverged.update(local)
+    return {key: _compute(per_task) for key, per_task in metrics.items() if key not in diverged}
+
+
+def autocast(device: torch.device | str, precision: str):
+    """bf16 autocast on that device, or nothing for fp32."""
+    return torch.autocast(torch.device(device).type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _compute(per_task: Mapping[str, Metric]) -> dict[str, float]:
+    values = {}
+    for name, metric in per_task.items():
+        _sum_over_ranks(metric)
+        values |= {f"{name}/{key}": value for key, value in metric.compute().items()}
+    return values
+
+
+def _sum_over_ranks(metric: Metric) -> None:
+    """Merge the other ranks' sums into this metric."""
+    for other, state in enumerate(_gather(metric.state())):
+        if other != rank():
+            metric.merge(state)
+
+
+def _gather(value: Any) -> list[Any]:
+    """Every rank's value, in the order of ranks; small things, once per evaluation."""
+    gathered = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered

@@ -1,0 +1,105 @@
+"""The training objective: Eq. 8 (supervised), Eq. 9 (plus distillation), for one member and one batch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdam_ray.config import Distill, Run
+from kdam_ray.losses import dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
+from kdam_ray.tasks import DATASETS, Dataset, Task
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all members of a cohort see of one batch; computed once.
+
+    Attributes:
+        image: [B, 3, H, W], normalised.
+        labels: per task name, at the image's size (see `data.source`).
+        teacher: per task name [B, C, h, w] logits of the teacher at its head's resolution; None if nobody is taught.
+        masks: per task name [B, 1, H, W], True where the label is valid.
+    """
+
+    image: Tensor
+    labels: Mapping[str, Tensor]
+    teacher: Mapping[str, Tensor] | None
+    masks: Mapping[str, Tensor]
+
+
+def share(batch: Mapping[str, Tensor], dataset: Dataset, teacher: Mapping[str, Tensor] | None) -> Shared:
+    """One batch as the whole cohort sees it."""
+    labels = {task.name: batch[task.name] for task in dataset.tasks if task.name in batch}
+    masks = {name: valid_mask(dataset.task(name).kind, label) for name, label in labels.items()}
+    return Shared(batch["image"], labels, teacher, masks)
+
+
+def resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """[B, C, h, w] -> [B, C, *size], bilinear; logits stay logits."""
+    return logits if logits.shape[-2:] == size else F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+
+
+def objective(
+    run: Run, student: Mapping[str, Tensor], shared: Shared, log_variances: Mapping[str, Tensor] | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """alpha * L_mt + beta * L_KD (Eq. 9).
+
+    Args:
+        run: which tasks, which distillation.
+        student: per task name [B, C, h, w] logits at the head's resolution.
+        shared: labels, masks and teacher of the batch.
+        log_variances: per task name [], with `task_weights="uncertainty"`; replaces lambda_n of Eq. 8.
+
+    Returns:
+        The loss [] with gradient, and its terms [] without: "loss", "semseg/loss", "semseg/kd_inter", ... A sum over
+        all ranks' pixels, equal on every rank; DDP's average of its gradients is the gradient of one process.
+    """
+    dataset = DATASETS[run.dataset]
+    size = (shared.image.shape[-2], shared.image.shape[-1])
+    total = shared.image.new_zeros(())
+    terms: dict[str, Tensor] = {}
+    for name in run.tasks:
+        task = dataset.task(name)
+        loss = supervised_loss(
+            task, resize(student[name].float(), size), shared.labels[name], edge_positive_weight=dataset.edge_positive_weight
+        )
+        weighted = task.weight * loss if log_variances is None else uncertainty_weighted(task, loss, log_variances[name])
+        total = total + run.distill.alpha * weighted
+        terms[f"{name}/loss"] = loss.detach()
+        for term, value in distillation(run.distill, task, student[name], shared).items():
+            total = total + run.distill.beta * value
+            terms[f"{name}/{term}"] = value.detach()
+    terms["loss"] = total.detach()
+    return total, terms
+
+
+def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) -> dict[str, Tensor]:
+    """The terms of L_KD for one task (Eq. 2, or Eq. 5 and 6), {} where nothing is distilled.
+
+    Args:
+        distill: method, temperature, reading.
+        task: whose logits.
+        student: [B, C, h, w] logits.
+        shared: teacher and masks; pixels without a valid label are left out, padding among them.
+
+    Returns:
+        {"kd": []} or {"kd_inter": [], "kd_intra": []}, unweighted.
+    """
+    reading = distill.reading[task.kind]
+    if distill.method == "none" or reading == "skip":
+        return {}
+    assert shared.teacher is not None, "a Run that distils names its teacher; the cohort brings it"
+    mask = shared.masks[task.name]
+    size = (mask.shape[-2], mask.shape[-1]) if distill.kd_resolution == "image" else (student.shape[-2], student.shape[-1])
+    student, teacher = resize(student, size), resize(shared.teacher[task.name], size)
+    if mask.shape[-2:] != size:
+        mask = F.interpolate(mask.to(torch.uint8), size=size, mode="nearest-exact").bool()
+    if distill.method == "plain_kd":
+        return {"kd": plain_kd(student, teacher, temperature=distill.temperature, reading=reading, mask=mask)}
+    if distill.method == "dist":
+        inter, intra = dist(student, teacher, temperature=distill.temperature, reading=reading, mask=mask)
+    else:
+        inter, intra = kdam(student, teacher, temperature=distill.temperature, reading=reading, mask=mask, literal=distill.literal)
+    return ({"kd_inter": inter} if distill.inter else {}) | ({"kd_intra": intra} if distill.intra else {})
