@@ -1,0 +1,44 @@
+# Everything a person types. Needs only Python >= 3.11, make and git; the rest is installed into .venv, pinned by constraints.txt.
+PYTHON ?= python3
+PORT ?= 5000
+BIN := .venv/bin
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help sweep smoke test test-fast lint ui clean
+
+help:
+	@echo "make sweep      the beta/temperature sweep (Table 5) on the embedded data, on this machine"
+	@echo "make smoke      the same in about a minute, tiny; its numbers mean nothing"
+	@echo "make ui         MLflow on http://127.0.0.1:$(PORT) over what the sweeps recorded"
+	@echo "make test       the whole suite;  make test-fast: without the slow tests"
+	@echo "make lint       ruff and mypy"
+	@echo "make clean      removes .venv; never touches runs/"
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("PYTHON: needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+sweep: .venv/.ready
+	$(BIN)/python jobs/sweep_beta_temp.py
+
+smoke: .venv/.ready
+	$(BIN)/python jobs/sweep_beta_temp.py --smoke
+
+test: .venv/.ready
+	$(BIN)/python -m pytest -q --durations=15
+
+test-fast: .venv/.ready
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+ui: .venv/.ready
+	$(BIN)/mlflow server --backend-store-uri sqlite:///runs/mlflow.db --artifacts-destination runs/mlruns --host 127.0.0.1 --port $(PORT)
+
+clean:
+	rm -rf .venv build *.egg-info

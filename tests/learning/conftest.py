@@ -1,0 +1,24 @@
+"""The tiny source, its runs and a teacher as fixtures."""
+
+import pytest
+import tiny
+import torch
+
+from kdam_ray.models import build_network, freeze
+from kdam_ray.tasks import DATASETS
+
+
+@pytest.fixture(scope="session")
+def sources():
+    return {"train": tiny.TinySource(16, seed=1), "val": tiny.TinySource(6, seed=2)}
+
+
+@pytest.fixture(scope="session")
+def teacher():
+    torch.manual_seed(5)
+    return freeze(build_network("resnet_w8", "mt_baseline", DATASETS["rooms"].tasks, image_size=(32, 48)))
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    return tiny.make_run
