@@ -26,11 +26,13 @@ class Backbone:
 
 
 def _swin(width: int, depths: tuple[int, ...]) -> dict[str, Any]:
-    return {"embed_dim": width, "depths": depths, "num_heads": (1, 2, 4, 8), "window_size": (4, 4)}
+    # windows that divide the maps of 48x64 pixels (12x16, 6x8, 3x4, 2x2); no stochastic depth in so few blocks
+    windows = ((4, 4), (3, 4), (3, 4), (2, 2))
+    return {"embed_dim": width, "depths": depths, "num_heads": (1, 2, 4, 8), "window_size": windows, "drop_path_rate": 0.0}
 
 
 def _resnet(width: int, layers: tuple[int, ...]) -> dict[str, Any]:
-    return {"channels": tuple(width * 2**i for i in range(4)), "stem_width": width, "layers": layers}
+    return {"channels": tuple(width * 2**i for i in range(4)), "layers": layers}
 
 
 BACKBONES: dict[str, Backbone] = {

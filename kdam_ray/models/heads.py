@@ -1,0 +1,83 @@
+"""Parts that decoders are made of: joining the four levels, features per task, logits per task.
+
+Legend of shapes: B images, C channels, T tasks, h x w: size of level 0, a quarter of the image rounded up.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kdam_ray.tasks import Task
+
+LOGIT_STD = 0.01  # of the initial weights of the last layer, as in ATRC's head
+
+
+def join_levels(maps: Sequence[Tensor]) -> Tensor:
+    """All levels at the size of the finest, side by side.
+
+    Args:
+        maps: [B, C_k, h_k, w_k], finest first.
+
+    Returns:
+        [B, sum of C_k, h, w], bilinear (half-pixel centres), channels-last in memory if the maps are.
+    """
+    size = maps[0].shape[-2:]
+    return torch.cat([maps[0], *(_enlarge(x, size) for x in maps[1:])], dim=1)
+
+
+def _enlarge(x: Tensor, size: torch.Size) -> Tensor:
+    enlarged = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    if enlarged.requires_grad:
+        # the gradient of `cat` is a strided slice, for which interpolate's backward on CPU takes a path 10 times slower
+        enlarged.register_hook(_dense)
+    return enlarged
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    return gradient.contiguous(memory_format=torch.channels_last)
+
+
+class TaskFeatures(nn.Module):
+    """Per task: 3x3 convolution without bias, batch norm, ReLU.
+
+    All tasks read the same map, so their convolutions are one with T * hidden outputs, task after task: the same numbers
+    and the same cost as T modules, in a quarter of the calls (1.24x on a whole training step of the smallest student).
+
+    Args:
+        channels: of the joined levels.
+        tasks: number of tasks.
+        hidden: channels of each task.
+    """
+
+    def __init__(self, channels: int, tasks: int, hidden: int) -> None:
+        super().__init__()
+        self.tasks = tasks
+        self.conv = nn.Conv2d(channels, tasks * hidden, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(tasks * hidden)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[B, C, h, w] -> T maps [B, hidden, h, w]."""
+        return F.relu(self.norm(self.conv(x)), inplace=True).chunk(self.tasks, dim=1)
+
+
+class TaskLogits(nn.ModuleDict):
+    """Per task: 1x1 convolution with bias to the task's channels; weights start at N(0, 0.01), biases at 0.
+
+    Args:
+        hidden: channels of each task's features.
+        tasks: in the order of the features.
+    """
+
+    def __init__(self, hidden: int, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        for task in tasks:
+            conv = self[task.name] = nn.Conv2d(hidden, task.channels, 1)
+            nn.init.normal_(conv.weight, std=LOGIT_STD)
+            nn.init.zeros_(cast(Tensor, conv.bias))
+
+    def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
+        """T maps [B, hidden, h, w] -> {task: [B, task's channels, h, w]}."""
+        return {name: conv(x) for (name, conv), x in zip(self.items(), features, strict=True)}
