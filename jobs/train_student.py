@@ -1,0 +1,93 @@
+"""One student at one or more seeds: alone, distilled, or on a single task (the reference of Delta_mt).
+
+    python jobs/train_student.py                                           # multi-task baseline, no distillation
+    python jobs/train_student.py --method kdam --beta 1                    # distilled; the teacher is trained if missing
+    for t in semseg depth normals edge; do python jobs/train_student.py --tasks $t; done      # single-task references
+
+The single-task runs take the place of the no-KD mean as the reference of every table's Delta once all tasks have one.
+Lands in MLflow experiment kdam/<dataset>/student.
+"""
+
+import sys
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place, Run, Sweep, change
+from kdam_ray.recipes import Pair, Recipe
+
+
+class Flags(Frozen):
+    """Which student.
+
+    Attributes:
+        method: none, plain_kd, kdam or dist.
+        beta: weight of the distillation loss.
+        temperature: T of Eq. 3; left out: 3 for plain_kd, else 1.
+        alpha: weight of the supervised loss.
+        tasks: the tasks learnt; left out: all of the dataset.
+        seeds: how many: 0, 1, ...
+        plan: print the runs and their estimated cost; start nothing.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    pair: Pair = Pair()
+    method: str = "none"
+    beta: float | None = None
+    temperature: float | None = None
+    alpha: float | None = None
+    tasks: tuple[str, ...] = ()
+    seeds: Annotated[int, Field(ge=1)] = 1
+    place: Place = Place()
+    plan: bool = False
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+def student_of(asked: Flags, recipe: Recipe, teacher: Run | None) -> Run:
+    """The student's run; `teacher` is the resolved one, None where nothing is distilled or before it is known."""
+    given = {name: getattr(asked, name) for name in ("method", "beta", "temperature", "alpha")}
+    changes: dict[str, Any] = {"distill": {name: value for name, value in given.items() if value is not None}}
+    if asked.tasks:
+        changes["tasks"] = asked.tasks
+    if asked.method != "none":
+        changes |= {"teacher": recipe.teacher.student, "teacher_run": teacher and teacher.run_id}
+    return change(recipe.student, changes)
+
+
+def main() -> int:
+    asked = flags(Flags, __doc__)
+    with output(asked.as_json) as say:
+        with bad_input_exits():
+            recipe = asked.pair.recipe()
+            student_of(asked, recipe, None)  # a bad value is refused here, before torch is imported
+
+            from kdam_ray.service.sweep import plan, resolve, run_sweep
+
+            teacher = resolve(recipe.teacher, asked.place, teacher=True) if asked.method != "none" else None
+            base = resolve(student_of(asked, recipe, teacher), asked.place)
+            teachers = [teacher] if teacher else []
+            name = "student_smoke" if asked.pair.smoke else "student"
+            sweep = Sweep(name=name, base=base, cells=tuple({"seed": seed} for seed in range(asked.seeds)))
+            planned = plan(sweep, asked.place, teachers=teachers)
+            if asked.plan:
+                say(planned.text(), planned.as_json())
+                return 0
+
+        from kdam_ray.report.tables import metric_lines
+
+        result = run_sweep(sweep, asked.place, teachers=teachers)
+        text, rows = [], []
+        for row in result.rows:
+            text += [f"{row.run.student}, seed {row.run.seed}, run {row.run.run_id}: {row.status}", *metric_lines(row.run, row.metrics)]
+            rows.append({"run_id": row.run.run_id, "seed": row.run.seed, "status": row.status, "metrics": row.metrics})
+        text.append(f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}")
+        say("\n".join(text), {"rows": rows, "experiment": result.experiment, "tracking_uri": result.tracking_uri})
+        for row in result.failed:
+            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
+        return 1 if result.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

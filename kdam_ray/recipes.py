@@ -1,0 +1,146 @@
+"""Which teacher teaches which student on which dataset, and how each is trained, as a literal table.
+
+Plain data: a job takes a row, changes what its command line asks for, and hands it to the service. The published sizes
+follow the training code that the paper builds on (ATRC, DeMT): SGD, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8,
+400 epochs of 99 steps on NYUD-v2. The rooms' nets are small members of the same families, sized for two CPU cores; a
+Swin as their teacher stayed below its own student from random initialisation, so the teacher is convolutional there.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kdam_ray.config import Frozen, Optim, Run, change, one_of
+from kdam_ray.tasks import DATASETS
+
+PAPER_SGD = Optim(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9)
+PAPER_HRNET_LR = 1e-2  # hrnet18 on NYUD-v2
+SMALL_ADAMW = Optim(name="adamw", weight_decay=0.05, warmup=0.1, clip_norm=10.0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row per dataset.
+
+    Attributes:
+        teacher: the teacher's run.
+        student: the student's run, without a teacher.
+        smoke: changes to both that make everything end within a minute, networks included.
+        trials: runs that a sweep searches beyond its cells.
+    """
+
+    teacher: Run
+    student: Run
+    smoke: dict[str, Any]
+    trials: int
+
+
+def _run(dataset: str, student: str, epochs: int, optim: Optim, **changes: Any) -> Run:
+    row = DATASETS[dataset]
+    values = {
+        "dataset": dataset, "image_size": row.image_size, "train_images": row.train_images, "val_images": row.val_images,
+        "tasks": tuple(task.name for task in row.tasks), "student": student, "epochs": epochs, "optim": optim,
+    }  # fmt: skip
+    return Run.model_validate(values | changes)
+
+
+def _small(dataset: str, student: str, epochs: int, lr: float) -> Run:
+    return _run(dataset, student, epochs, SMALL_ADAMW.model_copy(update={"lr": lr}))
+
+
+_TINY = {"train_images": 16, "val_images": 8, "epochs": 1}
+
+RECIPES: dict[str, Recipe] = {
+    "rooms": Recipe(
+        _small("rooms", "resnet_w16", epochs=8, lr=6e-3), _small("rooms", "swin_w12", epochs=3, lr=8e-3),
+        smoke={"image_size": (32, 48), **_TINY}, trials=4,
+    ),
+    "rooms_pascal": Recipe(
+        _small("rooms_pascal", "resnet_w16", epochs=8, lr=6e-3), _small("rooms_pascal", "swin_w12", epochs=3, lr=8e-3),
+        smoke={"image_size": (32, 48), **_TINY}, trials=4,
+    ),
+    "nyud": Recipe(
+        _run("nyud", "swin_l", 400, PAPER_SGD, pretrained="imagenet"), _run("nyud", "swin_t", 400, PAPER_SGD, pretrained="imagenet"),
+        smoke={"image_size": (48, 64), "resize": True, "pretrained": "none", **_TINY}, trials=8,
+    ),
+}  # fmt: skip
+SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
+SMOKE_TRIALS = 2
+
+
+def recipe(dataset: str, *, smoke: bool = False) -> Recipe:
+    """The dataset's row, its smoke changes applied if asked.
+
+    Raises:
+        ValueError: no such dataset; names those there are.
+    """
+    try:
+        row = RECIPES[one_of(RECIPES)(dataset)]
+    except ValueError as error:
+        raise ValueError(f"dataset: {error}") from None
+    if not smoke:
+        return row
+    small = RECIPES["rooms"]
+    teacher, student = (
+        change(run, {**row.smoke, "student": network, "optim": optim})
+        for run, network, optim in zip((row.teacher, row.student), SMOKE_NETWORKS, (small.teacher.optim, small.student.optim), strict=True)
+    )
+    return Recipe(teacher, student, row.smoke, SMOKE_TRIALS)
+
+
+class Pair(Frozen):
+    """A recipe and what a command line changes in it; what is left out stays as the recipe has it.
+
+    Attributes:
+        dataset: rooms, rooms_pascal (both procedural) or nyud (needs --root).
+        teacher: backbone that teaches.
+        student: backbone that learns.
+        teacher_epochs: passes of the teacher over the training images.
+        epochs: passes of the student.
+        batch: images per step, of both.
+        train_images: images of the training split, the first ones.
+        val_images: images of the evaluation split.
+        pretrained: none, or imagenet (timm's weights, downloaded), of both.
+        data_seed: order and augmentation.
+        smoke: a one-minute version: tiny networks and images, and runs of its own.
+    """
+
+    dataset: str = "rooms"
+    teacher: str | None = None
+    student: str | None = None
+    teacher_epochs: int | None = None
+    epochs: int | None = None
+    batch: int | None = None
+    train_images: int | None = None
+    val_images: int | None = None
+    pretrained: str | None = None
+    data_seed: int | None = None
+    smoke: bool = False
+
+    def recipe(self) -> Recipe:
+        """The dataset's recipe with the changes.
+
+        Raises:
+            ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
+        """
+        row = recipe(self.dataset, smoke=self.smoke)
+        both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
+        teacher = _changed(with_backbone(row.teacher, self.teacher), both | {"epochs": self.teacher_epochs})
+        student = _changed(with_backbone(row.student, self.student), both | {"epochs": self.epochs})
+        return Recipe(teacher, student, row.smoke, row.trials)
+
+
+def _changed(run: Run, changes: dict[str, Any]) -> Run:
+    return change(run, {name: value for name, value in changes.items() if value is not None})
+
+
+def with_backbone(run: Run, backbone: str | None) -> Run:
+    """`run` with another backbone, and that backbone's published learning rate where the recipe is the paper's.
+
+    Raises:
+        ValueError: no such backbone; names those there are.
+    """
+    if backbone is None:
+        return run
+    run = change(run, {"student": backbone})
+    paper_hrnet = backbone == "hrnet18" and run.optim == PAPER_SGD
+    return change(run, {"optim.lr": PAPER_HRNET_LR}) if paper_hrnet else run

@@ -1,0 +1,240 @@
+"""Table 5: beta at T = 3 (5a) and T at beta = 1 (5b), with the rows it must be read against.
+
+The paper prints one run per cell and no spread. Here the teacher, the student without distillation at several seeds and
+KDAM at beta 1 stand beside the cells, and sentences say which differences one seed can resolve at all.
+"""
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import chi2
+from scipy.stats import t as student_t
+
+from kdam_ray import paper
+from kdam_ray.config import Run
+from kdam_ray.report.tables import DELTA, RESOLVED, TITLES, Line, Resultset, Scored, as_json, as_text, reference_of
+from kdam_ray.tasks import DATASETS
+
+if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
+    from kdam_ray.service.sweep import SweepResult
+    from kdam_ray.service.tracking import Tracking
+
+FIXED_TEMPERATURE = 3.0  # of Table 5a
+FIXED_BETA = 1.0  # of Table 5b
+SEARCHED_SHOWN = 8
+METHODS = {"plain_kd": "plain KD", "dist": "DIST", "kdam": "KDAM"}
+
+
+def table_5(
+    runs: Sequence[Scored], *, teacher: Scored | None, method: str | None = None, single_task: Mapping[str, float] | None = None
+) -> Resultset:
+    """Table 5 from finished runs of one sweep.
+
+    Args:
+        runs: its students, references and searched runs among them, in any order.
+        teacher: the teacher's run.
+        method: distillation of the cells; None: the one that most runs use.
+        single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
+
+    Raises:
+        ValueError: no run at all.
+    """
+    if not runs:
+        raise ValueError("no finished run to make Table 5 from")
+    method = method or Counter(scored.run.distill.method for scored in runs if scored.run.distill.method != "none").most_common(1)[0][0]
+    no_kd = tuple(scored for scored in runs if scored.run.distill.method == "none")
+    run = runs[0].run
+    tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)
+    with_paper = [task.name for task in tasks] == [task.name for task in paper.TABLE_5A.tasks]
+    lines = [*_cells(runs, method), *_searched(runs, method), *_references(runs, no_kd, teacher)]
+    if not with_paper:
+        lines = [Line(line.label, line.part, line.facts, line.runs) for line in lines]
+    reference = reference_of(no_kd, single_task, tasks)
+    heading = _heading(run, teacher, method, with_paper)
+    return Resultset("5", run.dataset, heading, tasks, tuple(lines), TITLES_OF_PARTS, reference, no_kd)
+
+
+TITLES_OF_PARTS = {
+    "5a": "Table 5a. beta at T = 3, alpha = 1",
+    "5b": "Table 5b. T at beta = 1, alpha = 1",
+    "searched": "Searched between the cells, the best first",
+    "reference": "To read them against",
+}
+
+
+def _heading(run: Run, teacher: Scored | None, method: str, with_paper: bool) -> str:
+    ours = f"ours: {METHODS[method]}, {teacher.run.student if teacher else 'teacher'} teaches {run.student} on {run.dataset}"
+    theirs = "paper: plain KD, Swin-L teaches Swin-T on NYUD-v2" if with_paper else "the paper has no such table for these tasks"
+    return f"{ours}; {theirs}"
+
+
+def _is_cell(run: Run, method: str) -> bool:
+    distill = run.distill
+    on_a_line = distill.temperature == FIXED_TEMPERATURE or distill.beta == FIXED_BETA
+    return distill.method == method and distill.alpha == 1.0 and on_a_line
+
+
+def _cells(runs: Sequence[Scored], method: str) -> list[Line]:
+    """The paper's 7 + 7 rows and whatever else was swept, the shared cell in both."""
+    cells = [scored for scored in runs if _is_cell(scored.run, method)]
+    betas = {row.fact("beta") for row in paper.TABLE_5A.rows}
+    betas |= {scored.run.distill.beta for scored in cells if scored.run.distill.temperature == FIXED_TEMPERATURE}
+    temperatures = {row.fact("temperature") for row in paper.TABLE_5B.rows}
+    temperatures |= {scored.run.distill.temperature for scored in cells if scored.run.distill.beta == FIXED_BETA}
+    a = [_cell("5a", f"beta {beta:g}", cells, beta, FIXED_TEMPERATURE) for beta in sorted(betas)]
+    return a + [_cell("5b", f"T {value:g}", cells, FIXED_BETA, value) for value in sorted(temperatures)]
+
+
+def _cell(part: str, label: str, cells: Sequence[Scored], beta: float, temperature: float) -> Line:
+    mine = [scored for scored in cells if (scored.run.distill.beta, scored.run.distill.temperature) == (beta, temperature)]
+    table = paper.TABLES[part]
+    row = table.find(beta=beta, temperature=temperature)
+    return Line(label, part, {"beta": beta, "temperature": temperature}, _by_seed(mine), table.metrics(row) if row else {})
+
+
+def _by_seed(runs: Sequence[Scored]) -> tuple[Scored, ...]:
+    return tuple(sorted(runs, key=lambda scored: scored.run.seed))
+
+
+def _searched(runs: Sequence[Scored], method: str) -> list[Line]:
+    found = [scored for scored in runs if scored.run.distill.method == method and not _is_cell(scored.run, method)]
+    lines = []
+    for scored in sorted(found, key=_objective, reverse=True)[:SEARCHED_SHOWN]:
+        distill = scored.run.distill
+        facts = {"beta": distill.beta, "temperature": distill.temperature, "alpha": distill.alpha}
+        lines.append(Line(f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}", "searched", facts, (scored,)))
+    return lines
+
+
+def _objective(scored: Scored) -> float:
+    return scored.metrics.get("delta_teacher", float("-inf"))
+
+
+def _references(runs: Sequence[Scored], no_kd: tuple[Scored, ...], teacher: Scored | None) -> list[Line]:
+    """Teacher, no KD and KDAM at beta 1, beside the paper's rows of the same meaning."""
+    kdam = [s for s in runs if s.run.distill.method == "kdam" and (s.run.distill.beta, s.run.distill.temperature) == (FIXED_BETA, 1.0)]
+    printed = {row.model: paper.TABLE_1.metrics(row) for row in paper.TABLE_1.rows if row.group == "swin_t"}
+    swin_l = next(paper.TABLE_4.metrics(row) for row in paper.TABLE_4.rows if row.group.startswith("swin_l teaching") and row.model == "MT")
+    seeds = f" ({len(no_kd)} seeds)" if len(no_kd) > 1 else ""
+    name = f"teacher {teacher.run.student}" if teacher else "teacher"
+    return [
+        Line(name, "reference", {"role": "teacher"}, (teacher,) if teacher else (), swin_l),
+        Line(f"no KD{seeds}", "reference", {"role": "no_kd"}, _by_seed(no_kd), printed["MT"]),
+        Line("KDAM beta 1", "reference", {"role": "kdam"}, _by_seed(kdam), printed["MT+KDAM"]),
+    ]
+
+
+def recorded(tracking: "Tracking", dataset: str, sweep: str) -> Resultset:
+    """Table 5 of the newest sweep in `kdam/<dataset>/<sweep>`, from MLflow alone.
+
+    Raises:
+        ValueError: nothing finished there; names the experiment and the store.
+    """
+    members = tracking.rows(dataset, sweep)
+    newest = members[-1].tags.get("mlflow.parentRunId") if members else None
+    mine = [found for found in members if found.tags.get("mlflow.parentRunId") == newest and found.status == "finished"]
+    if not mine:
+        raise ValueError(f"no finished run in experiment kdam/{dataset}/{sweep} of {tracking.uri}; run jobs/sweep_beta_temp.py first")
+    runs = {found.run.run_id: Scored.of(found.run, found.metrics) for found in mine}
+    teacher_run = next((scored.run.teacher_run for scored in runs.values() if scored.run.teacher_run), None)
+    found = tracking.find_finished(teacher_run) if teacher_run else None
+    teacher = Scored.of(found.run, found.metrics) if found else None
+    return table_5(list(runs.values()), teacher=teacher, single_task=tracking.single_task_reference(mine[0].run))
+
+
+# ----------------------------------------------------------------------------------------------------------- sentences
+def sentences(results: Resultset) -> list[str]:
+    """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
+    said = [results.reference.sentence] if results.reference else ["Delta: no reference (no finished run without distillation)."]
+    return [*said, *_resolution(results), *_best(results)]
+
+
+def _cell_lines(results: Resultset) -> list[Line]:
+    """The distinct cells that have runs: the one that both tables share counts once."""
+    found = {(line.facts["beta"], line.facts["temperature"]): line for line in results.lines if line.part.startswith("5") and line.runs}
+    return list(found.values())
+
+
+def _resolution(results: Resultset) -> list[str]:
+    limits, seeds = results.limits(), len(results.no_kd)
+    if not limits:
+        return ["One seed resolves nothing here: without at least two no-KD seeds the spread between seeds is not known."]
+    columns = {task.metric_key: (TITLES[task.name], task.unit) for task in results.tasks} | {DELTA: ("Delta", "%")}
+    differences = ", ".join(f"{columns[key][0]} {limit:.2g} {columns[key][1]}" for key, limit in limits.items())
+    cells, (low, high) = _cell_lines(results), _sd_range(seeds)
+    counts = [(columns[key][0], [line.label for line in cells if results.is_resolved(line, key)]) for key in limits]
+    counted = ", ".join(f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "") for title, labels in counts)
+    return [
+        f"One seed resolves differences of more than 2·√2·sd of the {seeds} no-KD seeds: {differences}. Smaller ones are chance.",
+        f"Cells of {len(cells)} further than that from the no-KD mean (marked *): {counted}.",
+        f"By chance alone about {len(cells) * _chance(seeds):.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
+        f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
+    ]
+
+
+def _chance(seeds: int) -> float:
+    """P that a run without any effect lies beyond the limit: its distance from a mean of n, in sd estimated from the same n."""
+    return float(2 * student_t.sf(RESOLVED / (1 + 1 / seeds) ** 0.5, seeds - 1))
+
+
+def _sd_range(seeds: int) -> tuple[float, float]:
+    """True sd / estimated sd, 95 % interval for normal noise."""
+    low, high = chi2.ppf([0.975, 0.025], seeds - 1)
+    return float(((seeds - 1) / low) ** 0.5), float(((seeds - 1) / high) ** 0.5)
+
+
+def _best(results: Resultset) -> list[str]:
+    lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched")]
+    scored = [(max(map(_objective, line.runs)), line) for line in lines if line.runs]
+    scored = [(value, line) for value, line in scored if value > float("-inf")]
+    if not scored:
+        return []
+    _, line = max(scored, key=lambda pair: pair[0])
+    cells, delta = len(_cell_lines(results)), results.line_delta(line)
+    facts = {"alpha": 1.0, **line.facts}
+    where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
+    judged = "more than one seed's chance" if results.is_resolved(line, DELTA) else "not resolved by one seed"
+    gain = "" if delta is None else f" (Delta {delta.mean:+.2f} %, {judged})"
+    return [f"Best of {cells} cells and {len(lines) - cells} searched runs, judged by Delta against the teacher: {where}{gain}."]
+
+
+# ------------------------------------------------------------------------------------------------------- the job's end
+def of_result(result: "SweepResult", method: str) -> Resultset:
+    """Table 5 of a sweep that has just ended.
+
+    Raises:
+        ValueError: nothing finished.
+    """
+    runs = [Scored.of(row.run, row.metrics) for row in result.rows if row.status == "finished"]
+    teacher = next((Scored.of(row.run, row.metrics) for row in result.teachers if row.status == "finished"), None)
+    return table_5(runs, teacher=teacher, method=method, single_task=result.single_task)
+
+
+def as_report(results: Resultset, result: "SweepResult | None" = None) -> tuple[str, dict[str, Any]]:
+    """What is printed, and the same as one JSON document; with a sweep's result also where everything lies."""
+    said = sentences(results)
+    text = [as_text(results), "", *(line for sentence in said for line in textwrap.wrap(sentence, 116, subsequent_indent="  "))]
+    document = as_json(results) | {"notes": said}
+    if result is not None:
+        text += ["", *_where(result)]
+        document |= {
+            "best": result.best_params, "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment,
+            "parent": result.parent, "tracking_uri": result.tracking_uri, "storage": result.storage, "study": result.study,
+            "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
+        }  # fmt: skip
+    return "\n".join(text), document
+
+
+def _where(result: "SweepResult") -> list[str]:
+    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in result.seconds.items())
+    reused = sum(row.reused for row in (*result.rows, *result.teachers))
+    local = result.tracking_uri.startswith("sqlite")
+    look = f"mlflow ui --backend-store-uri {result.tracking_uri} --host 127.0.0.1"
+    return [
+        f"Trained {result.trained} runs, found {reused} finished ones ({seconds}).",
+        f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
+        f"Checkpoints and Ray's state: {result.storage}; Optuna study: {result.study}",
+        f"To compare the runs: make ui   (or: {look})" if local else f"To compare the runs open {result.tracking_uri}",
+    ]

@@ -1,0 +1,264 @@
+"""A table of runs: numbers over seeds, the paper's beside them, Delta_mt from the rows, and what chance alone would do.
+
+Pure functions of runs and their metrics; `beta_temp` says which runs make Table 5. Deltas are always recomputed: the
+paper's printed ones often do not follow from its rows (`kdam_ray.paper`).
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kdam_ray.config import Run
+from kdam_ray.metrics import delta_mt
+from kdam_ray.tasks import DATASETS, Task
+
+TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "Depth", "normals": "Normal", "edge": "Bound"}
+DIGITS = {"%": 2, "m": 3, "deg": 2}  # of ours; the paper prints depth with one more
+ARROWS = {True: "↑", False: "↓"}
+DELTA = "delta_mt"  # the Delta's key beside the metric keys
+RESOLVED = 2 * math.sqrt(2)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished run and its last metrics.
+
+    Attributes:
+        run: the run.
+        metrics: by `Task.metric_key`, in the paper's units.
+    """
+
+    run: Run
+    metrics: Mapping[str, float]
+
+    @classmethod
+    def of(cls, run: Run, recorded: Mapping[str, float]) -> "Scored":
+        """From metrics as MLflow has them ("val/semseg/mIoU")."""
+        return cls(run, {key.removeprefix("val/"): value for key, value in recorded.items() if key.startswith("val/")})
+
+
+@dataclass(frozen=True)
+class Number:
+    """A mean over seeds, with the paper's number where it has one; std is None for a single seed."""
+
+    mean: float
+    std: float | None
+    n: int
+    paper: float | None = None
+
+    @property
+    def diff(self) -> float | None:
+        return None if self.paper is None else self.mean - self.paper
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row.
+
+    Attributes:
+        label: how the row is called.
+        part: the table it stands in: "5a", "5b", "teacher", "reference", "searched".
+        facts: what makes it this row: {"beta": 0.1, "temperature": 3.0}.
+        runs: its runs, one a seed; none: the row is missing.
+        paper: the paper's metrics of this row.
+    """
+
+    label: str
+    part: str
+    facts: Mapping[str, Any]
+    runs: tuple[Scored, ...]
+    paper: Mapping[str, float] = field(default_factory=dict)
+
+    def number(self, key: str) -> Number | None:
+        """Mean over the seeds of one metric; None: missing."""
+        return number([scored.metrics[key] for scored in self.runs if key in scored.metrics], self.paper.get(key))
+
+
+def number(values: Sequence[float], paper: float | None = None) -> Number | None:
+    """Mean and standard deviation (n - 1) of finite values; None if there are none."""
+    values = [value for value in values if math.isfinite(value)]
+    if not values:
+        return None
+    return Number(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values), paper)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What Deltas are measured against.
+
+    Attributes:
+        kind: single-task runs, or the mean of the runs without distillation where there are none.
+        metrics: by `Task.metric_key`.
+    """
+
+    kind: Literal["single-task", "no KD"]
+    metrics: Mapping[str, float]
+
+    @property
+    def sentence(self) -> str:
+        if self.kind == "single-task":
+            return "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
+        return (
+            "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, "
+            "so against the mean of the no-KD runs."
+        )
+
+
+def reference_of(no_kd: Sequence[Scored], single_task: Mapping[str, float] | None, tasks: Sequence[Task]) -> Reference | None:
+    """The single-task metrics if they are complete, else the mean of the no-KD runs, else None."""
+    keys = [task.metric_key for task in tasks]
+    if single_task is not None and all(key in single_task for key in keys):
+        return Reference("single-task", {key: single_task[key] for key in keys})
+    means = {key: number([scored.metrics[key] for scored in no_kd if key in scored.metrics]) for key in keys}
+    found = {key: value.mean for key, value in means.items() if value is not None}
+    return Reference("no KD", found) if len(found) == len(keys) else None
+
+
+@dataclass(frozen=True)
+class Resultset:
+    """Lines with what is needed to read them.
+
+    Attributes:
+        table: the paper's number of the table.
+        dataset: the dataset of ours.
+        heading: which systems and data ours and the paper's numbers are of.
+        tasks: columns.
+        lines: rows, in printed order.
+        titles: title of each part.
+        reference: of the Deltas, or None.
+        no_kd: the runs without distillation, whose spread says what one seed can resolve.
+    """
+
+    table: str
+    dataset: str
+    heading: str
+    tasks: tuple[Task, ...]
+    lines: tuple[Line, ...]
+    titles: Mapping[str, str]
+    reference: Reference | None
+    no_kd: tuple[Scored, ...]
+
+    def delta(self, scored: Scored) -> float | None:
+        """Delta_mt of one run, percent."""
+        if self.reference is None or any(task.metric_key not in scored.metrics for task in self.tasks):
+            return None
+        return delta_mt(scored.metrics, self.reference.metrics, self.tasks)
+
+    def line_delta(self, line: Line) -> Number | None:
+        """Delta_mt of a line: mean over its seeds, each against the same reference."""
+        deltas = [self.delta(scored) for scored in line.runs]
+        return number([value for value in deltas if value is not None])
+
+    def limits(self) -> dict[str, float]:
+        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD runs."""
+        spread = Line("no KD", "reference", {}, self.no_kd)
+        numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {DELTA: self.line_delta(spread)}
+        return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std is not None}
+
+    def value(self, line: Line, key: str) -> Number | None:
+        return self.line_delta(line) if key == DELTA else line.number(key)
+
+    def is_resolved(self, line: Line, key: str) -> bool:
+        """Whether the line is further from the no-KD mean than one seed's chance."""
+        ours, limit = self.value(line, key), self.limits().get(key)
+        plain = self.value(Line("no KD", "reference", {}, self.no_kd), key)
+        return ours is not None and plain is not None and limit is not None and abs(ours.mean - plain.mean) > limit
+
+
+# ---------------------------------------------------------------------------------------------------------------- text
+LABEL, OURS, PAPER, DELTAS = 22, 13, 8, 13
+
+
+def as_text(results: Resultset) -> str:
+    """All parts under each other, at most 120 columns wide with four tasks; ours, then the paper's where it has numbers."""
+    parts = list(dict.fromkeys(line.part for line in results.lines))
+    blocks = [results.heading]
+    for part in parts:
+        lines = [line for line in results.lines if line.part == part]
+        blocks.append("\n".join([results.titles[part], *_header(results), *(_row(results, line) for line in lines)]))
+    return "\n\n".join(blocks)
+
+
+def _has_paper(results: Resultset) -> bool:
+    return any(line.paper for line in results.lines)
+
+
+def _header(results: Resultset) -> list[str]:
+    width = OURS + (PAPER if _has_paper(results) else 0)
+    unit_names = [f"{TITLES[task.name]} {task.metric} {ARROWS[task.higher_is_better]}" for task in results.tasks]
+    units = [f"{task.unit}" for task in results.tasks]
+    first = " " * LABEL + "".join(name.rjust(max(width, 16)) for name in unit_names) + "Delta %".rjust(DELTAS)
+    cells = [f"ours {unit}".rjust(OURS) + ("paper".rjust(PAPER) if _has_paper(results) else "") for unit in units]
+    second = " " * LABEL + "".join(cell.rjust(max(width, 16)) for cell in cells) + "ours".rjust(DELTAS)
+    return [first, second]
+
+
+def _row(results: Resultset, line: Line) -> str:
+    cells = []
+    for task in results.tasks:
+        text = _ours(line.number(task.metric_key), DIGITS[task.unit], _mark(results, line, task.metric_key)).rjust(OURS)
+        if _has_paper(results):
+            printed = line.paper.get(task.metric_key)
+            text += ("-" if printed is None else f"{printed:.{4 if task.unit == 'm' else 2}f}").rjust(PAPER)
+        cells.append(text.rjust(16))
+    delta = _ours(results.line_delta(line), 2, _mark(results, line, DELTA), signed=True)
+    return f"{line.label:<{LABEL}}" + "".join(cells) + delta.rjust(DELTAS)
+
+
+def _mark(results: Resultset, line: Line, key: str) -> str:
+    return "*" if line.part.startswith("5") and results.is_resolved(line, key) else " "
+
+
+def _ours(value: Number | None, digits: int, mark: str, *, signed: bool = False) -> str:
+    if value is None:
+        return "missing "
+    sign = "+" if signed else ""
+    spread = "" if value.std is None else f"±{value.std:.{digits}f}"
+    return f"{value.mean:{sign}.{digits}f}{spread}{mark}"
+
+
+def metric_lines(run: Run, recorded: Mapping[str, float]) -> list[str]:
+    """One line per task of a single run, from metrics as MLflow has them."""
+    scored = Scored.of(run, recorded)
+    tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
+    lines = []
+    for task in tasks:
+        if task.metric_key in scored.metrics:
+            value = f"{scored.metrics[task.metric_key]:.{DIGITS[task.unit]}f} {task.unit}"
+            lines.append(f"  {TITLES[task.name]:<8} {task.metric} {ARROWS[task.higher_is_better]} {value}")
+    return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------- json
+def as_json(results: Resultset) -> dict[str, Any]:
+    """{"table", "dataset", "rows": [{"model", "seeds", "metrics": {"semseg/mIoU": {...}}, "delta_mt": {...}}], ...}."""
+    return {
+        "table": results.table,
+        "dataset": results.dataset,
+        "heading": results.heading,
+        "rows": [_json_row(results, line) for line in results.lines],
+        "delta_reference": results.reference and results.reference.kind,
+        "resolved_by_one_seed": results.limits(),
+    }
+
+
+def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
+    delta = results.line_delta(line)
+    return {
+        "part": line.part,
+        "model": line.label,
+        "backbone": line.runs[0].run.student if line.runs else None,
+        **line.facts,
+        "seeds": [scored.run.seed for scored in line.runs],
+        "run_ids": [scored.run.run_id for scored in line.runs],
+        "metrics": {task.metric_key: _json_number(line.number(task.metric_key)) for task in results.tasks},
+        "delta_mt": delta and {"mean": delta.mean, "std": delta.std, "n": delta.n},
+    }
+
+
+def _json_number(value: Number | None) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return {"mean": value.mean, "std": value.std, "n": value.n, "paper": value.paper, "diff": value.diff}

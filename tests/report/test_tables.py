@@ -1,0 +1,190 @@
+"""Table 5 from runs: the right cell in the right row, Deltas signed, chance named, half-finished sweeps readable.
+
+python -m pytest tests/report/test_tables.py
+"""
+
+import json
+import math
+import statistics
+
+import pytest
+
+from kdam_ray import paper
+from kdam_ray.config import Distill, change
+from kdam_ray.recipes import recipe
+from kdam_ray.report.beta_temp import as_report, sentences, table_5
+from kdam_ray.report.tables import Scored, as_json, as_text, number, reference_of
+from kdam_ray.tasks import DATASETS
+
+KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
+PLAIN = (10.0, 1.0, 30.0, 70.0)
+TEACHER_RUN = "0123456789ab"
+
+
+def student(seed=0, dataset="rooms", **distill):
+    base = recipe(dataset).student
+    if distill:
+        return change(base, {"teacher": "resnet_w16", "teacher_run": TEACHER_RUN, "distill": distill, "seed": seed})
+    return change(base, {"seed": seed})
+
+
+def scored(run, values, **more):
+    return Scored.of(run, {f"val/{key}": value for key, value in zip(KEYS, values, strict=True)} | {f"val/{k}": v for k, v in more.items()})
+
+
+def no_kd():
+    return [scored(student(seed), (10.0 + seed - 1, 1.0, 30.0, 70.0)) for seed in range(3)]  # sd 1 in mIoU, 0 elsewhere
+
+
+def sweep(dataset="rooms"):
+    """All 13 cells with mIoU 10 + beta * T, so that a cell in the wrong row shows."""
+    points = {(row.fact("beta"), row.fact("temperature")) for table in (paper.TABLE_5A, paper.TABLE_5B) for row in table.rows}
+    cells = [
+        scored(student(method="plain_kd", beta=beta, temperature=t), (10 + beta * t, 1.0, 30.0, 70.0), delta_teacher=beta * t)
+        for beta, t in points
+    ]
+    kdam = scored(student(method="kdam", beta=1.0), (17.0, 1.0, 30.0, 70.0))
+    return [*cells, *no_kd(), kdam]
+
+
+def teacher():
+    return scored(recipe("rooms").teacher, (20.0, 0.8, 20.0, 80.0))
+
+
+def test_thirteen_runs_fill_fourteen_rows_the_shared_cell_in_both():
+    results = table_5(sweep(), teacher=teacher())
+    cells = [line for line in results.lines if line.part.startswith("5")]
+    assert [len([line for line in cells if line.part == part]) for part in ("5a", "5b")] == [7, 7]
+    assert len({line.runs[0].run.run_id for line in cells}) == 13
+    for line in cells:
+        assert line.number("semseg/mIoU").mean == pytest.approx(10 + line.facts["beta"] * line.facts["temperature"])
+        printed = paper.TABLES[line.part].find(beta=line.facts["beta"], temperature=line.facts["temperature"])
+        assert line.number("depth/rmse").paper == paper.TABLE_5A.metrics(printed)["depth/rmse"]
+
+
+def test_json_has_every_number_of_every_row():
+    document = json.loads(json.dumps(as_json(table_5(sweep(), teacher=teacher())), allow_nan=False))
+    assert (document["table"], document["dataset"], document["delta_reference"]) == ("5", "rooms", "no KD")
+    filled = [row for row in document["rows"] if row["part"] in ("5a", "5b") and all(row["metrics"].values())]
+    assert len(filled) == 14
+    row = next(row for row in filled if row["part"] == "5b" and row["temperature"] == 8.0)
+    assert row["metrics"]["semseg/mIoU"] == {"mean": 18.0, "std": None, "n": 1, "paper": 45.35, "diff": pytest.approx(18 - 45.35)}
+    assert row["delta_mt"]["mean"] == pytest.approx(80 / 4)
+    assert row["seeds"] == [0]
+
+
+@pytest.mark.parametrize(("key", "better", "worse"), [("semseg/mIoU", 11, 9), ("depth/rmse", 0.9, 1.1), ("normals/mErr", 27, 33)])
+def test_delta_is_positive_for_better_whatever_the_direction(key, better, worse):
+    for value, sign in ((better, 1), (worse, -1)):
+        values = [value if name == key else plain for name, plain in zip(KEYS, PLAIN, strict=True)]
+        results = table_5([*no_kd(), scored(student(method="plain_kd", beta=2.0, temperature=3.0), values)], teacher=None)
+        line = next(line for line in results.lines if line.facts.get("beta") == 2.0)
+        assert results.line_delta(line).mean == pytest.approx(sign * 10 / 4)
+
+
+def test_delta_is_against_single_task_runs_once_all_tasks_have_one():
+    single = dict(zip(KEYS, (20.0, 1.0, 30.0, 70.0), strict=True))
+    results = table_5(sweep(), teacher=teacher(), single_task=single)
+    line = next(line for line in results.lines if line.label == "no KD (3 seeds)")
+    assert results.line_delta(line).mean == pytest.approx(-50 / 4)
+    assert "single-task runs" in sentences(results)[0]
+    assert "no single-task reference" not in sentences(results)[0]
+    some = {"semseg/mIoU": 20.0}
+    assert reference_of(no_kd(), some, DATASETS["rooms"].tasks).kind == "no KD"
+    assert "no single-task reference" in sentences(table_5(sweep(), teacher=None, single_task=some))[0]
+
+
+def test_the_limit_of_one_seed_is_two_root_two_sd_of_the_no_kd_runs():
+    results = table_5(sweep(), teacher=teacher())
+    assert results.limits()["semseg/mIoU"] == pytest.approx(2 * math.sqrt(2) * 1.0)
+    resolved = {line.label for line in results.lines if line.part == "5a" and results.is_resolved(line, "semseg/mIoU")}
+    assert resolved == {"beta 1", "beta 2", "beta 4", "beta 8", "beta 16"}  # 10 + 3 beta is past 12.83
+    assert not any(results.is_resolved(line, "depth/rmse") for line in results.lines if line.part.startswith("5"))
+    # 13 cells: 5 of those above and T 4, 8, 16; the shared one counts once
+    said = "\n".join(sentences(results))
+    assert "Cells of 13 further than that from the no-KD mean (marked *): SemSeg 8, Depth 0, Normal 0, Bound 0" in said
+
+
+def test_chance_of_crossing_the_limit_is_what_a_simulation_finds():
+    import numpy as np
+
+    from kdam_ray.report.beta_temp import _chance
+
+    noise = np.random.default_rng(0).normal(size=(200_000, 4))
+    seeds, cell = noise[:, :3], noise[:, 3]
+    crossed = np.abs(cell - seeds.mean(1)) > 2 * math.sqrt(2) * seeds.std(1, ddof=1)
+    assert _chance(3) == pytest.approx(crossed.mean(), abs=0.005)
+
+
+def test_one_no_kd_seed_says_that_nothing_is_resolved():
+    results = table_5([no_kd()[0], scored(student(method="plain_kd"), PLAIN)], teacher=None)
+    assert results.limits() == {}
+    assert any("resolves nothing" in sentence for sentence in sentences(results))
+    assert "*" not in as_text(results)
+
+
+def test_seeds_of_a_cell_become_mean_and_spread():
+    runs = [scored(student(seed, method="plain_kd", beta=1.0, temperature=3.0), (10.0 + 2 * seed, 1.0, 30.0, 70.0)) for seed in (2, 0, 1)]
+    line = next(line for line in table_5([*runs, *no_kd()], teacher=None).lines if line.label == "beta 1")
+    assert [run.run.seed for run in line.runs] == [0, 1, 2]
+    value = line.number("semseg/mIoU")
+    assert (value.mean, value.std, value.n) == (12.0, statistics.stdev([10, 12, 14]), 3)
+
+
+def test_a_half_finished_sweep_says_missing():
+    results = table_5([scored(student(method="plain_kd", beta=4.0, temperature=3.0), PLAIN)], teacher=None)
+    text = as_text(results)
+    assert text.count("missing") == (14 - 1 + 3) * 5 + 1  # every other row, and the Delta of this one
+    assert as_json(results)["rows"][0]["metrics"]["semseg/mIoU"] is None
+    with pytest.raises(ValueError, match="no finished run"):
+        table_5([], teacher=None)
+
+
+def test_nan_is_missing_not_a_number():
+    assert number([float("nan")]) is None
+    assert number([1.0, float("nan")]).n == 1
+
+
+def test_searched_runs_stand_apart_and_the_best_is_named():
+    searched = [
+        scored(student(method="plain_kd", beta=b, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=value)
+        for b, value in ((0.3, 99.0), (5.0, 1.0))
+    ]
+    results = table_5([*sweep(), *searched], teacher=teacher())
+    labels = [line.label for line in results.lines if line.part == "searched"]
+    assert labels == ["β 0.3 T 2.2 α 0.7", "β 5 T 2.2 α 0.7"]
+    assert "Best of 13 cells and 2 searched runs, judged by Delta against the teacher: beta 0.3, T 2.2, alpha 0.7" in sentences(results)[-1]
+
+
+@pytest.mark.parametrize("method", ["plain_kd", "kdam", "dist"])
+def test_the_cells_are_of_the_method_that_most_runs_use(method):
+    cells = [scored(student(method=method, beta=beta, temperature=3.0), PLAIN) for beta in (0.5, 2.0)]
+    reference = scored(student(method="kdam", beta=1.0, temperature=1.0), PLAIN)
+    results = table_5([*cells, reference, *no_kd()], teacher=None, method=None)
+    assert [line.label for line in results.lines if line.part == "5a" and line.runs] == ["beta 0.5", "beta 2"]
+    assert next(line for line in results.lines if line.label == "KDAM beta 1").runs == (reference,)
+
+
+def test_fits_a_terminal_and_stays_aligned():
+    text = as_text(table_5(sweep(), teacher=teacher()))
+    body = text.splitlines()
+    assert max(map(len, body)) <= 120
+    assert len({len(line) for line in body if line.startswith(("beta", "T ", "no KD", "KDAM"))}) == 1
+    assert "44.42" in text
+    assert "0.6001" in text
+
+
+def test_other_tasks_have_no_paper_columns():
+    keys = [task.metric_key for task in DATASETS["rooms_pascal"].tasks]
+    runs = [Scored(student(dataset="rooms_pascal", method="plain_kd", beta=1.0, temperature=3.0), dict.fromkeys(keys, 10.0))]
+    text = as_text(table_5(runs, teacher=None))
+    assert "PartSeg" in text
+    assert "44.42" not in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_report_of_a_smoke_sweep_names_its_networks():
+    text, document = as_report(table_5(sweep(), teacher=teacher()))
+    assert "resnet_w16 teaches swin_w12 on rooms" in text
+    assert document["notes"] == sentences(table_5(sweep(), teacher=teacher()))
+    assert Distill(method="plain_kd").temperature == 3.0
