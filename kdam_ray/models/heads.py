@@ -25,15 +25,25 @@ def join_levels(maps: Sequence[Tensor]) -> Tensor:
         [B, sum of C_k, h, w], bilinear (half-pixel centres), channels-last in memory if the maps are.
     """
     size = maps[0].shape[-2:]
-    return torch.cat([maps[0], *(_enlarge(x, size) for x in maps[1:])], dim=1)
+    return torch.cat([maps[0], *(resize(x, size) for x in maps[1:])], dim=1)
 
 
-def _enlarge(x: Tensor, size: torch.Size) -> Tensor:
-    enlarged = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-    if enlarged.requires_grad:
-        # the gradient of `cat` is a strided slice, for which interpolate's backward on CPU takes a path 10 times slower
-        enlarged.register_hook(_dense)
-    return enlarged
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """`x` at another height and width, bilinear with half-pixel centres.
+
+    Args:
+        x: [B, C, h, w]; channels-last in memory (as networks here return it) is several times faster on CPU.
+        size: (height, width).
+
+    Returns:
+        [B, C, height, width], in x's memory layout.
+    """
+    resized = F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    if resized.requires_grad and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+        # what comes back is often not channels-last (a slice of `cat`'s gradient, the gradient of a cross-entropy), for
+        # which the backward of interpolate takes a path up to 10 times slower
+        resized.register_hook(_dense)
+    return resized
 
 
 def _dense(gradient: Tensor) -> Tensor:
