@@ -1,0 +1,136 @@
+"""What a worker is told about its cohort, and the MLflow runs that are opened for it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from kdam_ray.config import Place, Run, flatten
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.launch import train_cohorts
+from kdam_ray.service.layout import Layout
+from kdam_ray.service.progress import Progress, count
+from kdam_ray.service.search import CohortSearch, Seat
+from kdam_ray.service.storage import Storage
+from kdam_ray.service.study import StudyActor
+from kdam_ray.service.tracking import Tracking
+
+NAMESPACE = "kdam"
+
+
+@dataclass
+class Opener:
+    """Makes the configuration of each cohort as it starts.
+
+    Attributes:
+        place: where things are.
+        layout: what it comes to.
+        tracking: MLflow.
+        costs: operations of runs.
+        sweep: last part of the experiment's name.
+        table: the paper's table, a tag.
+        parent: MLflow run of the sweep, or None.
+        base: what titles leave out; None: members are called by their backbone.
+        teacher: metrics of the teacher, "semseg/mIoU", or None.
+        single_task: metrics of single-task runs, or None.
+        teacher_epochs: per teacher_run, the epochs that its final checkpoint has behind it.
+        cohorts: how many there will be.
+        titled: operations per title, for what is left to do; filled here.
+    """
+
+    place: Place
+    layout: Layout
+    tracking: Tracking
+    costs: Costs
+    sweep: str
+    table: int | None = None
+    parent: str | None = None
+    base: Run | None = None
+    teacher: Mapping[str, float] | None = None
+    single_task: Mapping[str, float] | None = None
+    teacher_epochs: Mapping[str, int] = field(default_factory=dict)
+    cohorts: int = 1
+    titled: dict[str, float] = field(default_factory=dict)
+
+    def open(self, seats: Sequence[Seat]) -> dict[str, Any]:
+        """The worker's configuration; plain data, for it travels through Tune and Train."""
+        runs = [seat.run for seat in seats]
+        number = len(self.titled) + 1
+        title = f"teacher {runs[0].student}" if seats[0].kind == "teacher" else f"cohort {number} of {max(self.cohorts, number)}"
+        self.titled[title] = _cost(self, seats)
+        ranks = self.layout.ranks(runs[0])
+        return {
+            "title": title,
+            "about": f"{count(len(seats), 'member')}, {count(ranks, 'worker')}",
+            "members": [self._member(seat) for seat in seats],
+            "teacher": next(({"run_id": name, "epochs": self.teacher_epochs[name]} for run in runs if (name := run.teacher_run)), None),
+            "reference": dict(self.teacher) if self.teacher else None,
+            "single_task": dict(self.single_task) if self.single_task else None,
+            "epochs_done": min(seat.epochs_done for seat in seats),
+            "place": self.place.model_copy(update={"tracking_uri": self.tracking.uri}).model_dump(mode="json"),
+            "gpus": self.layout.gpus, "ranks": ranks, "workers": self.layout.workers,
+            "threads": max(1, (os.cpu_count() or 1) // self.layout.workers) if self.layout.gpus else 1,
+        }  # fmt: skip
+
+    def _member(self, seat: Seat) -> dict[str, Any]:
+        title = titled(seat.run, self.base)
+        mlflow_run = self.tracking.open_member(seat.run, sweep=self.sweep, table=self.table, parent=self.parent, title=title)
+        return {
+            "run": seat.run.model_dump(mode="json"), "title": title, "mlflow_run": mlflow_run, "trial": seat.trial,
+            "prunable": seat.kind == "searched",
+        }  # fmt: skip
+
+    def close(self, seats: Sequence[Seat]) -> None:
+        """The cohort is over. Members it leaves unfinished are FAILED in MLflow, without a reason of their own: the next sweep goes on with them."""
+        for record in self.tracking.find([seat.run.run_id for seat in seats]).values():
+            if record.status == "unfinished":
+                self.tracking.end_member(record.mlflow_run, "unfinished")
+
+
+def titled(run: Run, base: Run | None) -> str:
+    """What makes a run differ from the base: `distill.beta=2.0 distill.temperature=4.0`."""
+    if base is None:
+        return run.student
+    own, shared = flatten(run), flatten(base)
+    skip = {"teacher", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
+    if run.distill.method != base.distill.method:
+        skip |= {"distill.temperature"} if run.distill.method == "none" else set()
+    differs = [name for name in own if own[name] != shared[name] and name not in skip]
+    return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
+
+
+def start_actor(name: str, storage: Storage, sweep: Mapping[str, Any] | None) -> Any:
+    """The StudyActor, by name, without a CPU of its own.
+
+    Raises:
+        ValueError: one of that name is at work: the same sweep is running on this cluster.
+    """
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": 3, "max_task_retries": 3}
+    try:
+        return ray.remote(StudyActor).options(**options).remote(storage.root, sweep)
+    except ValueError as error:
+        raise ValueError(f"sweep: {name} is already running on this Ray cluster; wait for it, or give this one another name") from error
+
+
+def train_seats(
+    opener: Opener, cohorts: Sequence[Sequence[Seat]], *, actor: Any, side_by_side: int, draws: int = 0, drawn_size: int = 1,
+    base: Run | None = None, train: Callable | None = None,
+) -> None:  # fmt: skip
+    """Train the cohorts, then `draws` runs like `base` that the study draws; progress on stderr."""
+    drawn = [min(drawn_size, draws - start) for start in range(0, draws, drawn_size)]
+    opener.cohorts = len(cohorts) + len(drawn)
+    flops = sum(_cost(opener, seats) for seats in cohorts)
+    if base is not None:
+        flops += sum(opener.costs.cohort([base] * size, [base.epochs] * size) for size in drawn)
+    search = CohortSearch(
+        cohorts, draws=draws, drawn_size=drawn_size, actor=actor, open_cohort=opener.open, close_cohort=opener.close
+    )  # fmt: skip
+    progress = Progress(actor, flops=flops, costs=opener.titled)
+    storage = Storage(opener.place.storage).uri("ray")
+    train_cohorts(search, side_by_side=side_by_side, callback=progress, storage=storage, actor=actor, train=train)
+
+
+def _cost(opener: Opener, seats: Sequence[Seat]) -> float:
+    return opener.costs.cohort([seat.run for seat in seats], [seat.run.epochs - seat.epochs_done for seat in seats])

@@ -1,0 +1,39 @@
+"""How good a member is, in one number: against its teacher (what the search maximises) and against single-task runs."""
+
+from collections.abc import Mapping
+
+from kdam_ray.config import Run
+from kdam_ray.tasks import DATASETS
+
+OBJECTIVE = "val/delta_teacher"
+
+
+def scores(metrics: Mapping[str, float]) -> dict[str, float]:
+    """{"semseg/mIoU": ...} out of {"val/semseg/mIoU": ..., "train/loss": ..., "val/delta_mt": ...}."""
+    return {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/") and name.count("/") == 2}
+
+
+def with_deltas(
+    run: Run, metrics: Mapping[str, float], *, teacher: Mapping[str, float] | None, single_task: Mapping[str, float] | None
+) -> dict[str, float]:
+    """`metrics` and, where there is what to compare with, the mean signed relative differences over the tasks, in percent.
+
+    `val/delta_teacher` compares with the teacher's own metrics, by the formula of Delta_mt. It is what the search
+    maximises, because the teacher is measured before any student and so it is always there: 0 is a student as good as its
+    teacher, -20 one that is 20 % worse on average. It says nothing about multi-task learning. `val/delta_mt`, the paper's
+    Delta, compares with single-task students and exists only once those have been trained.
+
+    Args:
+        run: whose tasks are compared.
+        metrics: "val/semseg/mIoU", ...; anything else is passed through.
+        teacher: "semseg/mIoU", ...; None: no teacher.
+        single_task: the same of single-task runs.
+    """
+    from kdam_ray.metrics import delta_mt
+
+    tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
+    own, deltas = scores(metrics), {}
+    for name, reference in ((OBJECTIVE, teacher), ("val/delta_mt", single_task)):
+        if reference and all(task.metric_key in own and task.metric_key in reference for task in tasks):
+            deltas[name] = delta_mt(own, reference, tasks)
+    return {**metrics, **deltas}

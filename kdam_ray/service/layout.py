@@ -1,0 +1,103 @@
+"""How a Place divides its workers, and what of that a Run has to record."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdam_ray.config import Place, Run, change
+from kdam_ray.service.storage import Storage
+
+CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a Place comes to on this machine.
+
+    Attributes:
+        workers: training processes in all.
+        gpus: one GPU per worker.
+        split: "members" or "ddp".
+    """
+
+    workers: int
+    gpus: bool
+    split: str
+
+    def ranks(self, run: Run) -> int:
+        """Workers that train one cohort of such runs.
+
+        Under gloo the number of ranks is part of the run (each normalises over its own share of the batch), so the run says.
+        """
+        if not self.gpus:
+            return run.batch_norm_ranks
+        return self.workers if self.split == "ddp" else 1
+
+    def side_by_side(self, run: Run) -> int:
+        """Cohorts of such runs that train at the same time."""
+        return max(1, self.workers // self.ranks(run))
+
+
+def layout(place: Place) -> Layout:
+    """Fill in what `place` leaves open, from this machine.
+
+    Raises:
+        ValueError: GPUs are asked for and there are none.
+    """
+    count = count_gpus()
+    on_cluster = "RAY_ADDRESS" in os.environ  # the GPUs are elsewhere, and may not have been started yet
+    gpus = count > 0 if place.gpus is None else place.gpus
+    if gpus and not count and not on_cluster:
+        raise ValueError("gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some")
+    workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, os.cpu_count() or 1))
+    split = place.split if place.split != "auto" else ("ddp" if gpus else "members")
+    return Layout(workers, gpus, split)
+
+
+def count_gpus() -> int:
+    """NVIDIA devices that this process may see; asks no library, so that planning needs no torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([item for item in visible.split(",") if item.strip() not in ("", "-1")])
+    return len([item for item in Path("/dev").glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", item.name)])
+
+
+def resolve(run: Run, place: Place, *, teacher: bool = False) -> Run:
+    """`run` with what it records about data and world: the dataset's hash and the ranks that batch norm does not see beyond.
+
+    A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp".
+
+    Raises:
+        ValueError: the dataset cannot be opened, or the batch cannot be divided over the ranks.
+    """
+    plan = layout(place)
+    on_gloo = not plan.gpus and (teacher or plan.split == "ddp")
+    ranks = min(plan.workers, CPU_WORKERS) if on_gloo else 1
+    world = plan.workers if plan.gpus and plan.split == "ddp" else ranks
+    if run.batch % world:
+        raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
+    hashes = [source.fingerprint for source in open_sources(run, place)]
+    digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+    return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks})
+
+
+def open_sources(run: Run, place: Place) -> Sequence:
+    """The (train, val) sources of a run, at its size and number of images.
+
+    Raises:
+        ValueError: the folder is missing or is not the dataset's packaging.
+    """
+    from kdam_ray.data import open_source
+    from kdam_ray.tasks import DATASETS
+
+    cache = Storage(place.storage).cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    return [
+        open_source(
+            DATASETS[run.dataset], split, images=images, image_size=run.image_size, resize=run.resize, root=place.root, cache=cache
+        )
+        for split, images in (("train", run.train_images), ("val", run.val_images))
+    ]  # fmt: skip

@@ -1,0 +1,274 @@
+"""What a sweep still has to do, found out without Ray; and what comes out of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kdam_ray.config import Place, Run, Sweep, change
+from kdam_ray.service.cost import RATE, Costs
+from kdam_ray.service.layout import layout
+from kdam_ray.service.progress import count, duration
+from kdam_ray.service.search import DRAWN_COHORT, Kind, Seat, pack
+from kdam_ray.service.storage import Storage, epochs_done
+from kdam_ray.service.study import Study, Trial
+from kdam_ray.service.teachers import is_ready
+from kdam_ray.service.tracking import Found, Tracking
+
+State = Literal["finished", "pruned", "failed", "unfinished", "new"]
+DONE = ("finished", "pruned", "failed")
+START_S = 25.0  # Ray, Tune and MLflow
+GROUP_S = 12.0  # a group of workers
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that the sweep needs, and what of it is left.
+
+    Attributes:
+        run: what is trained.
+        kind: why.
+        status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained.
+        changes: of a cell or reference, its changes to the base.
+        steps: optimiser steps left.
+        flops: operations left, the shared teacher apart.
+        trial: its trial in the study, if it has one.
+        record: MLflow's, if it has one.
+    """
+
+    run: Run
+    kind: Kind
+    status: State
+    changes: Mapping[str, Any]
+    steps: int
+    flops: float
+    trial: Trial | None = None
+    record: Found | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep still has to do.
+
+    Attributes:
+        sweep: of what.
+        place: where.
+        teachers: the teachers' runs.
+        runs: cells and references in order, each run once, then the searched ones that have been drawn.
+        searched: runs that the search has still to draw.
+        cohorts: run_ids per cohort still to train, "?" for what is still to be drawn.
+        workers: training processes.
+        side_by_side: cohorts that train at the same time.
+        steps: optimiser steps left, of all members.
+        flops: operations left.
+        seconds: a rough estimate, good to a factor of two.
+    """
+
+    sweep: Sweep
+    place: Place
+    teachers: tuple[Planned, ...]
+    runs: tuple[Planned, ...]
+    searched: int
+    cohorts: tuple[tuple[str, ...], ...]
+    workers: int
+    side_by_side: int
+    steps: int
+    flops: float
+    seconds: float
+
+    @property
+    def complete(self) -> bool:
+        """Nothing is left to train."""
+        return not self.cohorts
+
+    def text(self) -> str:
+        """For people."""
+        left = [item for item in self.runs if item.status not in DONE]
+        lines = [f"sweep {self.sweep.name} on {self.sweep.base.dataset}, {count(self.workers, 'worker')}"]
+        for item in self.teachers:
+            lines.append(f"  teacher {item.run.student} ({item.run.run_id}): {item.status}, {item.steps} steps left")
+        lines.append(f"  {count(len(self.runs), 'known run')}, {len(left)} still to train; {self.searched} still to be drawn by the search")
+        for number, cohort in enumerate(self.cohorts, start=1):
+            lines.append(f"  cohort {number}: {count(len(cohort), 'member')}: {' '.join(cohort)}")
+        lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP, roughly {duration(self.seconds)}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        runs = [
+            {"run_id": item.run.run_id, "kind": item.kind, "status": item.status, "steps": item.steps, "flops": item.flops}
+            for item in (*self.teachers, *self.runs)
+        ]
+        return {
+            "sweep": self.sweep.name, "runs": runs, "searched": self.searched, "cohorts": [list(cohort) for cohort in self.cohorts],
+            "workers": self.workers, "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a result.
+
+    Attributes:
+        run: what was trained.
+        kind: why.
+        status: how it ended.
+        metrics: after the last epoch: "val/semseg/mIoU", ..., "val/delta_teacher", "val/delta_mt" where single-task runs exist.
+        mlflow_run: where it is recorded.
+        changes: of a cell or reference, its changes to the base.
+        reused: not trained by this call.
+        reason: why it failed.
+    """
+
+    run: Run
+    kind: Kind
+    status: Literal["finished", "pruned", "failed"]
+    metrics: dict[str, float]
+    mlflow_run: str
+    changes: dict[str, Any]
+    reused: bool
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to.
+
+    Attributes:
+        sweep: of what.
+        rows: cells in order, references in order, searched runs in order.
+        teachers: the teachers.
+        best: the finished cell or searched run with the best objective, or None.
+        best_params: its searched fields.
+        single_task: metrics of single-task runs, or None.
+        experiment: MLflow's experiment.
+        parent: MLflow run of the sweep.
+        tracking_uri: of MLflow.
+        storage: of checkpoints and study.
+        study: where the study's journal lies, or "".
+        trained: members that this call trained.
+        seconds: wall time per phase.
+    """
+
+    sweep: Sweep
+    rows: tuple[Row, ...]
+    teachers: tuple[Row, ...]
+    best: Row | None
+    best_params: dict[str, float]
+    single_task: dict[str, float] | None
+    experiment: str
+    parent: str
+    tracking_uri: str
+    storage: str
+    study: str
+    trained: int
+    seconds: dict[str, float]
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """Runs that ended without a result."""
+        return tuple(row for row in (*self.teachers, *self.rows) if row.status == "failed")
+
+
+def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
+    """Cells, then references, in order, with their changes; the same run may stand there twice.
+
+    Raises:
+        ValueError: a change that no Run can have; names the field.
+    """
+    kinds: tuple[tuple[Kind, Sequence[dict[str, Any]]], ...] = (("cell", sweep.cells), ("reference", sweep.references))
+    if sweep.trials and not sweep.space:
+        raise ValueError(f"trials: {sweep.trials} runs are to be searched, but the space is empty")
+    for name, (low, high) in sweep.space.items():
+        if low >= high:
+            raise ValueError(f"space: {name} goes from {low} to {high}; the first must be smaller")
+        change(sweep.base, {name: low})
+    return [(change(sweep.base, changes), kind, changes) for kind, rows in kinds for changes in rows]
+
+
+def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking) -> Plan:
+    """The plan; reads MLflow and the study if they exist, creates neither.
+
+    Raises:
+        ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
+    """
+    storage = Storage(place.storage)
+    runs = known_runs(sweep)
+    trials = [trial for trial in Study(storage, sweep).trials() if trial.searched] if sweep.space and Study.exists(storage, sweep) else []
+    records = tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
+    planned = _Planner(storage, records)
+    once = {run.run_id: planned(run, kind, changes) for run, kind, changes in reversed(runs)}
+    known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
+    drawn = [planned(trial.run, "searched", {}, trial) for trial in trials if trial.run.run_id not in once]
+    draws = max(0, sweep.trials - len(trials))
+    taught = _plan_teachers(sweep, teachers, tracking, [item.run for item in known], planned)
+    return _sum_up(sweep, place, taught, [*known, *drawn], draws, planned.costs)
+
+
+class _Planner:
+    """Run -> Planned, from MLflow's records and the checkpoints."""
+
+    def __init__(self, storage: Storage, records: Mapping[str, Found]):
+        self.storage, self.records, self.costs = storage, dict(records), Costs(storage)
+
+    def __call__(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
+        record = self.records.get(run.run_id)
+        done = epochs_done(self.storage, run.run_id)
+        status: State = record.status if record else ("unfinished" if done else "new")
+        if kind == "teacher" and not is_ready(run, record, self.storage, verified=False) and status != "failed":
+            status = "unfinished" if done else "new"
+        if status == "pruned" and kind != "searched":
+            status = "unfinished"  # the search gave it up; a table wants it whole
+        if status in DONE:
+            return Planned(run, kind, status, changes, 0, 0.0, trial, record)
+        left = run.epochs - min(done, run.epochs)
+        return Planned(run, kind, status, changes, left * run.steps_per_epoch, self.costs.member(run, left), trial, record)
+
+
+def _plan_teachers(sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, runs: Sequence[Run], planned: _Planner) -> list[Planned]:
+    given = {run.run_id: run for run in teachers}
+    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.method != "none")
+    if None in needed:
+        raise ValueError(f"teacher_run: sweep {sweep.name} has a run that distils but does not say from which run")
+    planned.records |= tracking.find([run_id for run_id in needed if run_id])
+    for run_id in needed:
+        record = planned.records.get(str(run_id))
+        if run_id not in given and not (record and record.status == "finished"):
+            raise ValueError(f"teacher_run: {run_id} is neither a finished run in MLflow nor given as a teacher to train")
+    return [planned(given.get(str(run_id)) or planned.records[str(run_id)].run, "teacher", {}) for run_id in needed]
+
+
+def seats(plan: Plan) -> list[Seat]:
+    """What is left of the known runs; searched ones that were cut short come first."""
+    storage = Storage(plan.place.storage)
+    left = [item for item in plan.runs if item.status not in DONE]
+    left.sort(key=lambda item: item.kind != "searched")
+    return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
+
+
+def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
+    """Members of a cohort that the search draws."""
+    return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(plan_draws / side_by_side)))
+
+
+def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs) -> Plan:
+    arranged = layout(place)
+    side_by_side = arranged.side_by_side(sweep.base)
+    bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0)
+    packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
+    size = drawn_size(draws, place, side_by_side)
+    drawn = [("?",) * min(size, draws - start) for start in range(0, draws, size)]
+    taught = [item for item in teachers if item.status not in DONE]
+    cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed] + drawn
+    drawn_flops = sum(costs.cohort([sweep.base] * len(cohort), [sweep.base.epochs] * len(cohort)) for cohort in drawn)
+    student = drawn_flops + sum(
+        costs.cohort([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed
+    )
+    teacher = sum(item.flops for item in taught)
+    steps = sum(item.steps for item in (*teachers, *runs)) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
+    rate = RATE["gpu" if arranged.gpus else "cpu"]
+    rounds = len(taught) + math.ceil((len(packed) + len(drawn)) / side_by_side)
+    seconds = (teacher + student / side_by_side) / rate + GROUP_S * rounds + START_S if cohorts else 0.0
+    return Plan(
+        sweep, place, tuple(teachers), tuple(runs), draws, tuple(cohorts), arranged.workers, side_by_side, steps, teacher + student, seconds
+    )  # fmt: skip

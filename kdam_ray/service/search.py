@@ -1,0 +1,115 @@
+"""Runs packed into cohorts, and cohorts handed to Ray Tune: one Tune trial is one cohort.
+
+The cells of a table come first, then what the study draws. Tune is told nothing of single members: each is told to the
+study by its worker as soon as it ends, and everything that must survive a crash is in the study and in MLflow.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import ray
+from ray.tune.search import Searcher
+
+from kdam_ray.config import Run
+
+Kind = Literal["teacher", "cell", "reference", "searched"]
+DRAWN_COHORT = 4  # most searched members of one cohort: a search learns nothing within a cohort
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A run on its way into a cohort.
+
+    Attributes:
+        run: what is trained.
+        kind: why; only searched members may be pruned.
+        trial: its number in the study, or None.
+        epochs_done: what a checkpoint has behind it.
+    """
+
+    run: Run
+    kind: Kind
+    trial: int | None = None
+    epochs_done: int = 0
+
+
+def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -> list[list[Seat]]:
+    """Seats to cohorts, as few as keep `side_by_side` workers busy, of nearly equal size.
+
+    Members of a cohort agree on everything upstream of the student and on the teacher; those without a teacher fill up
+    the cohorts that have one. Members that are equally far go together: one that starts anew would hold the others up.
+    """
+    cohorts: list[list[Seat]] = []
+    for alike in _alike(seats):
+        count = max(math.ceil(len(alike) / (cohort_size or len(alike))), min(side_by_side, len(alike)))
+        size, larger = divmod(len(alike), count)
+        start = 0
+        for index in range(count):
+            end = start + size + (index < larger)
+            cohorts.append(alike[start:end])
+            start = end
+    return cohorts
+
+
+def _alike(seats: Sequence[Seat]) -> list[list[Seat]]:
+    groups: dict[tuple, list[Seat]] = {}
+    for seat in (seat for seat in seats if seat.run.teacher_run):
+        groups.setdefault((seat.run.upstream, seat.epochs_done, seat.run.teacher_run), []).append(seat)
+    for seat in (seat for seat in seats if not seat.run.teacher_run):
+        fits = [key for key in groups if key[:2] == (seat.run.upstream, seat.epochs_done)]
+        groups.setdefault(fits[0] if fits else (seat.run.upstream, seat.epochs_done, None), []).append(seat)
+    return list(groups.values())
+
+
+class CohortSearch(Searcher):
+    """Hands out cohorts: first the packed ones, then what the study draws.
+
+    Args of the constructor:
+        cohorts: fixed runs and searched ones taken up again.
+        draws: how many runs are to be drawn after those.
+        drawn_size: members of a drawn cohort.
+        actor: handle of the StudyActor.
+        open_cohort: makes the worker's configuration of a cohort (opens its MLflow runs).
+        close_cohort: told the seats of a cohort that is over, so that none of its MLflow runs stays open, whatever happened.
+    """
+
+    def __init__(
+        self,
+        cohorts: Sequence[Sequence[Seat]],
+        *,
+        draws: int,
+        drawn_size: int,
+        actor: Any,
+        open_cohort: Callable[[Sequence[Seat]], dict[str, Any]],
+        close_cohort: Callable[[Sequence[Seat]], None],
+    ):
+        super().__init__(metric="epoch", mode="max")
+        self._waiting = [list(cohort) for cohort in cohorts]
+        self._draws, self._drawn_size = draws, drawn_size
+        self._actor, self._open, self._close = actor, open_cohort, close_cohort
+        self._live: dict[str, list[Seat]] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
+        """The next cohort as {"members": [...], ...}; FINISHED when there is none."""
+        seats = self._waiting.pop(0) if self._waiting else self._draw()
+        if not seats:
+            return Searcher.FINISHED
+        self._live[trial_id] = seats
+        return self._open(seats)
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        self._close(self._live.pop(trial_id, []))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: what a resumed sweep needs is in the study and in MLflow, not in Tune's own state."""
+
+    def _draw(self) -> list[Seat]:
+        seats = []
+        while self._draws and len(seats) < self._drawn_size:
+            self._draws -= 1
+            drawn = ray.get(self._actor.draw.remote())
+            if drawn is not None:
+                seats.append(Seat(Run.model_validate(drawn[1]), "searched", trial=drawn[0]))
+        return seats

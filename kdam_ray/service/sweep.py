@@ -1,0 +1,191 @@
+"""A sweep from beginning to end: what it needs, what of that is already there, training the rest, the result.
+
+`plan` looks and starts nothing. `run_sweep` trains what is missing: teachers, then the table's cells and references, then
+what the search draws between them. Called again with the same arguments it finds everything and does not start Ray (law 8).
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+
+from kdam_ray.config import Place, Run, Sweep
+from kdam_ray.service.cohorts import Opener, start_actor, titled, train_seats
+from kdam_ray.service.compare import OBJECTIVE, scores, with_deltas
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.launch import session
+from kdam_ray.service.layout import layout, resolve
+from kdam_ray.service.plan import DONE, Plan, Planned, Row, SweepResult, drawn_size, look, seats
+from kdam_ray.service.progress import say
+from kdam_ray.service.search import Seat, pack
+from kdam_ray.service.storage import Storage
+from kdam_ray.service.study import searched_params, study_name
+from kdam_ray.service.teachers import is_ready, train_teachers
+from kdam_ray.service.tracking import Tracking
+
+__all__ = ["Plan", "Planned", "Row", "SweepResult", "plan", "resolve", "run_sweep"]
+
+
+def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
+    """What `run_sweep` with the same arguments would have to do. Starts neither Ray nor MLflow's database.
+
+    Raises:
+        ValueError: bad input, in one line that names the field.
+    """
+    return look(sweep, place, teachers, Tracking(place))
+
+
+def run_sweep(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train: Callable | None = None) -> SweepResult:
+    """Train what is missing of a sweep; progress on stderr.
+
+    Args:
+        sweep: what. Its runs are resolved (`resolve`).
+        place: where.
+        teachers: the Runs of the teachers that members name by `teacher_run`; trained if they are missing.
+        train: another training generator, in tests.
+
+    Raises:
+        ValueError: bad input, before Ray starts.
+    """
+    work = _Work(sweep, place, train)
+    with work.phase("look"):
+        before = look(sweep, place, teachers, work.tracking)
+    if before.complete:
+        say(f"sweep {sweep.name}: everything is there already")
+    else:
+        work.train_missing(before)
+    with work.phase("result"):
+        return work.result(before, look(sweep, place, teachers, work.tracking))
+
+
+class _Work:
+    """One call of `run_sweep`: its connections and its clock."""
+
+    def __init__(self, sweep: Sweep, place: Place, train: Callable | None):
+        self.sweep, self.place, self.train = sweep, place, train
+        self.storage, self.tracking = Storage(place.storage), Tracking(place)
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 2)
+
+    def train_missing(self, known: Plan) -> None:
+        """Everything that needs Ray. MLflow's database is made while Ray starts: each takes seconds."""
+        arranged = layout(self.place)
+        connecting = threading.Thread(target=lambda: self.tracking.client)
+        connecting.start()
+        with self.phase("start Ray and MLflow"):
+            context = session(arranged)
+            context.__enter__()
+            connecting.join()
+        try:
+            with self.phase("teachers"):
+                missing = [item.run for item in known.teachers if not is_ready(item.run, item.record, self.storage, verified=True)]
+                train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
+            with self.phase("students"):
+                self._train_students(known)
+        finally:
+            with self.phase("stop Ray"):
+                context.__exit__(None, None, None)
+
+    def _train_students(self, known: Plan) -> None:
+        waiting, arranged = seats(known), layout(self.place)
+        if not waiting and not known.searched:
+            return
+        teachers = self.tracking.find([item.run.run_id for item in known.teachers])
+        if len(ended := [record for record in teachers.values() if record.status == "finished"]) < len(known.teachers):
+            say("a teacher has failed: its students cannot be trained")
+            return
+        parent = self.tracking.open_parent(self.sweep)
+        side_by_side = arranged.side_by_side(self.sweep.base)
+        opener = Opener(
+            self.place, arranged, self.tracking, Costs(self.storage), self.sweep.name, self.sweep.table, parent, self.sweep.base,
+            teacher=scores(ended[0].metrics) if ended else None, single_task=self.tracking.single_task_reference(self.sweep.base),
+            teacher_epochs={record.run.run_id: record.run.epochs for record in ended},
+        )  # fmt: skip
+        actor = start_actor(study_name(self.sweep), self.storage, self.sweep.model_dump(mode="json"))
+        try:
+            told = [self._into_study(actor, seat) for seat in waiting]
+            self._tell_what_is_known(actor, known, opener)
+            cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
+            train_seats(
+                opener, cohorts, actor=actor, side_by_side=side_by_side, draws=known.searched,
+                drawn_size=drawn_size(known.searched, self.place, side_by_side), base=self.sweep.base, train=self.train,
+            )  # fmt: skip
+        finally:
+            ray.kill(actor)
+
+    def _into_study(self, actor: Any, seat: Seat) -> Seat:
+        """Give a cell that is a point of the searched space its trial."""
+        if seat.trial is not None or searched_params(self.sweep, seat.run) is None:
+            return seat
+        number = ray.get(actor.take.remote(seat.run.model_dump(mode="json")))
+        return Seat(seat.run, seat.kind, number, seat.epochs_done)
+
+    def _tell_what_is_known(self, actor: Any, known: Plan, opener: Opener) -> None:
+        """Trials whose run ended without the study hearing of it: found in MLflow, told without training."""
+        for item in known.runs:
+            if item.status not in DONE or item.record is None or (item.trial and item.trial.outcome):
+                continue
+            if item.trial is None and searched_params(self.sweep, item.run) is None:
+                continue
+            number = item.trial.number if item.trial else ray.get(actor.take.remote(item.run.model_dump(mode="json")))
+            metrics = with_deltas(item.run, item.record.metrics, teacher=opener.teacher, single_task=None)
+            ray.get(actor.tell.remote(number, item.status, metrics.get(OBJECTIVE)))
+
+    # --- the result
+
+    def result(self, before: Plan, after: Plan) -> SweepResult:
+        """Rows from what MLflow has now; ends the sweep's parent run."""
+        parent = self.tracking.open_parent(self.sweep)
+        trained = {item.run.run_id for item in before.runs if item.status in DONE}
+        teacher_records = self.tracking.find([item.run.run_id for item in after.teachers])
+        single_task = self.tracking.single_task_reference(self.sweep.base)
+        teacher = next((scores(record.metrics) for record in teacher_records.values()), None)
+
+        def row(item: Planned, changes: dict[str, Any]) -> Row:
+            return _row(item, changes, reused=item.run.run_id in trained, teacher=teacher, single_task=single_task)
+
+        for item in after.runs:
+            if item.record is not None:
+                self.tracking.link_member(item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base))
+        planned = {item.run.run_id: item for item in after.runs}
+        rows = tuple(row(planned[run.run_id], changes) for run, changes in _in_order(self.sweep))
+        rows += tuple(row(item, {}) for item in after.runs if item.kind == "searched")
+        before_teachers = {item.run.run_id for item in before.teachers if item.status in DONE}
+        teachers = tuple(
+            _row(item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_task) for item in after.teachers
+        )
+        return self._close(parent, rows, teachers, single_task)
+
+    def _close(self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: dict[str, float] | None) -> SweepResult:
+        candidates = [row for row in rows if row.kind != "reference" and row.status == "finished" and OBJECTIVE in row.metrics]
+        best = max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
+        failed = any(row.status == "failed" for row in (*rows, *teachers))
+        self.tracking.end_parent(parent, {"best/delta_teacher": best.metrics[OBJECTIVE]} if best else {}, failed)
+        study = self.storage.uri(f"studies/{study_name(self.sweep)}.journal") if self.sweep.space else ""
+        return SweepResult(
+            self.sweep, rows, teachers, best, (searched_params(self.sweep, best.run) or {}) if best else {}, single_task,
+            f"kdam/{self.sweep.base.dataset}/{self.sweep.name}", parent, self.tracking.uri, self.storage.root, study,
+            sum(not row.reused for row in rows), self.seconds,
+        )  # fmt: skip
+
+
+def _in_order(sweep: Sweep) -> list[tuple[Run, dict[str, Any]]]:
+    from kdam_ray.service.plan import known_runs
+
+    return [(run, changes) for run, _, changes in known_runs(sweep)]
+
+
+def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any) -> Row:
+    if item.record is None or item.status not in DONE:
+        mlflow_run = item.record.mlflow_run if item.record else ""
+        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, "its training did not end; run the sweep again")
+    metrics = with_deltas(item.run, item.record.metrics, teacher=teacher, single_task=single_task)
+    return Row(item.run, item.kind, item.status, metrics, item.record.mlflow_run, changes, reused, item.record.reason)  # type: ignore[arg-type]

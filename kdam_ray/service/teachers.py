@@ -1,0 +1,95 @@
+"""Teachers: found by run_id, or trained through the same path as any cohort, then found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import ray
+
+from kdam_ray.config import Place, Run
+from kdam_ray.service.cohorts import Opener, start_actor, train_seats
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.launch import session
+from kdam_ray.service.layout import Layout, layout
+from kdam_ray.service.progress import say
+from kdam_ray.service.search import Seat
+from kdam_ray.service.storage import Storage, checkpoint_name, epochs_done, latest_checkpoint
+from kdam_ray.service.tracking import Found, Tracking
+
+EXPERIMENT = "teachers"
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher that has been trained.
+
+    Attributes:
+        run_id: its Run's.
+        metrics: "val/semseg/mIoU", ... after the last epoch.
+        checkpoint: folder or URI of the final checkpoint.
+        mlflow_run: where it is recorded.
+        reused: found, not trained by this call.
+        failed: why there is no such teacher after all, or None.
+    """
+
+    run_id: str
+    metrics: dict[str, float]
+    checkpoint: str
+    mlflow_run: str
+    reused: bool
+    failed: str | None = None
+
+
+def is_ready(run: Run, record: Found | None, storage: Storage, *, verified: bool) -> bool:
+    """Recorded as finished, and its final checkpoint is there; `verified`: whole too.
+
+    A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on CPUs.
+    """
+    if record is None or record.status != "finished" or epochs_done(storage, run.run_id) < run.epochs:
+        return False
+    if verified and latest_checkpoint(storage, run.run_id, epoch=run.epochs) is None:
+        say(f"teacher {run.student}: its last checkpoint is damaged; training goes on from the one before")
+        storage.remove(checkpoint_name(run.run_id, run.epochs))
+        return False
+    return True
+
+
+def find_or_train(run: Run, place: Place, *, train: Callable | None = None) -> Teacher:
+    """The teacher of that Run (resolved by `layout.resolve`); trained if it is missing.
+
+    Args:
+        run: the teacher's.
+        place: where.
+        train: another training generator, in tests.
+
+    Raises:
+        ValueError: bad input, before Ray starts.
+    """
+    tracking, storage, plan = Tracking(place), Storage(place.storage), layout(place)
+    record = tracking.find([run.run_id]).get(run.run_id)
+    reused = is_ready(run, record, storage, verified=True)
+    if not reused:
+        with session(plan):
+            train_teachers([run], place, plan, tracking, train=train)
+        record = tracking.find([run.run_id]).get(run.run_id)
+    return describe(run, record, storage, reused=reused)
+
+
+def describe(run: Run, record: Found | None, storage: Storage, *, reused: bool) -> Teacher:
+    """The teacher as it is recorded now."""
+    failed = None if record and record.status == "finished" else (record and record.reason) or "its training did not end"
+    name = storage.uri(checkpoint_name(run.run_id, run.epochs))
+    return Teacher(run.run_id, record.metrics if record else {}, name, record.mlflow_run if record else "", reused, failed)
+
+
+def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tracking, *, train: Callable | None = None) -> None:
+    """Train teachers one after the other, each on its own ranks; Ray must be there."""
+    storage = Storage(place.storage)
+    for run in runs:
+        say(f"teacher {run.student}: {run.epochs} epochs of {run.steps_per_epoch} steps, run {run.run_id}")
+        opener = Opener(place, plan, tracking, Costs(storage), EXPERIMENT)
+        actor = start_actor(f"teacher-{run.run_id}", storage, None)
+        try:
+            seat = Seat(run, "teacher", epochs_done=epochs_done(storage, run.run_id))
+            train_seats(opener, [[seat]], actor=actor, side_by_side=1, train=train)
+        finally:
+            ray.kill(actor)

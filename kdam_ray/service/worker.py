@@ -1,0 +1,209 @@
+"""What a Ray Train worker does with a cohort: iterate `train_cohort`, tell MLflow and the study, keep checkpoints.
+
+Every rank iterates the same reports in the same order. Rank 0 alone records and decides; what it decides is broadcast.
+Ray restarts a group that loses a worker; the group then finds its members' own checkpoints in the storage, so a restart
+costs at most an epoch, and so does starting the whole job again.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+
+from kdam_ray.config import Place, Run
+from kdam_ray.learning import EpochReport, StepReport, train_cohort
+from kdam_ray.learning.checkpoint import verify
+from kdam_ray.ranks import rank, world_size
+from kdam_ray.service.compare import OBJECTIVE, with_deltas
+from kdam_ray.service.layout import open_sources
+from kdam_ray.service.storage import Storage, latest_checkpoint, save_checkpoint, weights_of
+from kdam_ray.service.study import Outcome
+from kdam_ray.service.tracking import Tracking
+
+Train = Callable[..., Iterator[StepReport | EpochReport]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run in this cohort: its name, where it is recorded, its trial in the study if it has one, whether it may be pruned."""
+
+    run: Run
+    title: str
+    mlflow_run: str
+    trial: int | None
+    prunable: bool
+
+
+def _member(values: Mapping[str, Any]) -> Member:
+    return Member(**{**values, "run": Run.model_validate(values["run"])})
+
+
+def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_cohort) -> None:
+    """Train one cohort on this rank; Ray Train calls it on each worker.
+
+    Args:
+        config: what `sweep.cohort_config` made.
+        actor: handle of the StudyActor.
+        train: the training generator, another one in tests of the service.
+    """
+    place = Place.model_validate(config["place"])
+    storage = Storage(place.storage)
+    device = _set_up(config["threads"])
+    members = {member.run.run_id: member for member in map(_member, config["members"])}
+    recorder = Recorder(config, members, storage, Tracking(place), actor) if rank() == 0 else None
+    resume = _agree(recorder.resume() if recorder else None)
+    waiting = [member.run for name, member in members.items() if resume[name] != "ended"]
+    if not waiting:
+        return
+    sources = _open_in_turn(waiting[0], place)
+    reports = train(
+        waiting, train=sources[0], val=sources[1], teacher=_teacher(storage, config["teacher"]),
+        resume={name: Path(path) for name, path in resume.items() if path not in (None, "ended")},
+        weights=weights_of(storage, waiting[0]), device=device,
+    )  # fmt: skip
+    for row in follow(reports, recorder):
+        ray.train.report(row)
+
+
+def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None") -> Iterator[dict[str, Any]]:
+    """Iterate the reports; record and prune. Yields one dict per epoch of the cohort, on every rank."""
+    row: dict[str, Any] = {}
+    for report in reports:
+        if row and report.epoch != row["epoch"]:
+            yield row
+            row = {}
+        if isinstance(report, StepReport):
+            if recorder:
+                recorder.step(report)
+            continue
+        if _agree(recorder.epoch(report) if recorder else None):
+            report.prune()
+        row = {"epoch": report.epoch, "members": row.get("members", 0) + 1}
+    if row:
+        yield row
+
+
+class Recorder:
+    """Rank 0's: tells MLflow, the study and the notices what the members did."""
+
+    def __init__(self, config: Mapping[str, Any], members: Mapping[str, Member], storage: Storage, tracking: Tracking, actor: Any):
+        self.title, self.reference, self.single_task = config["title"], config["reference"], config["single_task"]
+        self.epochs_done = config["epochs_done"]
+        self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
+        self.members, self.storage, self.tracking, self.actor = members, storage, tracking, actor
+
+    def resume(self) -> dict[str, str | None]:
+        """Per run_id: its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train."""
+        found: dict[str, str | None] = {}
+        for name, member in self.members.items():
+            folder = latest_checkpoint(self.storage, name)
+            found[name] = str(folder) if folder else None
+            if self.tracking.status(member.mlflow_run) != "unfinished":
+                found[name] = "ended"
+            elif folder is not None and (manifest := verify(folder))["epoch"] >= member.run.epochs:
+                metrics = self._compared(member.run, manifest["metrics"])
+                self.tracking.log_epoch(member.mlflow_run, metrics, member.run.epochs)
+                self.tracking.log_checkpoint(member.mlflow_run, folder)
+                self._end(member, "finished", objective=metrics.get(OBJECTIVE))
+                found[name] = "ended"
+        return found
+
+    def step(self, report: StepReport) -> None:
+        self._notice(report)
+
+    def epoch(self, report: EpochReport) -> bool:
+        """Record what a member did in an epoch. Returns whether it is to be pruned."""
+        member = self.members[report.run.run_id]
+        if report.failed is not None:
+            self._end(member, "failed", reason=report.failed)
+            return False
+        metrics = self._compared(report.run, report.metrics)
+        self.tracking.log_epoch(member.mlflow_run, metrics, report.epoch)
+        hopeless = self._observe(member, report.epoch, metrics.get(OBJECTIVE))
+        if hopeless and not report.finished:
+            self._end(member, "pruned")
+            return True
+        self._keep(report, member)
+        if report.finished:
+            self._end(member, "finished", objective=metrics.get(OBJECTIVE))
+        return False
+
+    def _keep(self, report: EpochReport, member: Member) -> None:
+        folder = self.storage.scratch() / "checkpoint"
+        report.save(folder)
+        if report.finished:
+            self.tracking.log_checkpoint(member.mlflow_run, folder)
+        save_checkpoint(self.storage, report.run.run_id, report.epoch, folder)
+        folder.parent.rmdir()
+
+    def _end(self, member: Member, outcome: Outcome, *, objective: float | None = None, reason: str | None = None) -> None:
+        """MLflow first: a trial that was not told is told at the next start, from MLflow."""
+        self.tracking.end_member(member.mlflow_run, outcome, reason=reason)
+        if member.trial is not None:
+            ray.get(self.actor.tell.remote(member.trial, outcome, objective))
+
+    def _compared(self, run: Run, metrics: Mapping[str, float]) -> dict[str, float]:
+        return with_deltas(run, metrics, teacher=self.reference, single_task=self.single_task)
+
+    def _observe(self, member: Member, epoch: int, objective: float | None) -> bool:
+        if objective is not None and (self._best is None or objective > self._best[0]):
+            self._best = (objective, member.title)
+        if member.trial is None or objective is None:
+            return False
+        hopeless = ray.get(self.actor.observe.remote(member.trial, epoch, objective))
+        return hopeless and member.prunable
+
+    def _notice(self, report: StepReport) -> None:
+        self.actor.notice.remote(self.title, {
+            "epoch": report.epoch, "epochs": max(member.run.epochs for member in self.members.values()), "epochs_done": self.epochs_done,
+            "step": report.step, "steps": report.steps, "members": report.members, "best": self._best,
+        })  # fmt: skip
+
+
+def _set_up(threads: int) -> torch.device:
+    """This rank's device. On CPUs a fixed number of threads, for it decides the order of sums, and so the last bits."""
+    if not torch.cuda.is_available() or not ray.get_gpu_ids():
+        torch.set_num_threads(threads)
+        return torch.device("cpu")
+    from ray.train.torch import get_device
+
+    return get_device()
+
+
+def _agree(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _open_in_turn(run: Run, place: Place) -> Any:
+    """Rank 0 opens the data first and so fills the cache for the others."""
+    sources = open_sources(run, place) if rank() == 0 else None
+    if world_size() > 1:
+        dist.barrier()
+    return sources or open_sources(run, place)
+
+
+def _teacher(storage: Storage, teacher: Mapping[str, Any] | None) -> torch.nn.Module | None:
+    """The frozen teacher, after its last epoch and no other.
+
+    Raises:
+        ValueError: that checkpoint is not there or not whole.
+    """
+    if teacher is None:
+        return None
+    from kdam_ray.learning.checkpoint import load_network
+    from kdam_ray.models import Teacher
+
+    folder = latest_checkpoint(storage, teacher["run_id"], epoch=teacher["epochs"])
+    if folder is None:
+        raise ValueError(f"teacher_run: {storage.uri('checkpoints/' + teacher['run_id'])} holds no whole final checkpoint; train it again")
+    return Teacher(load_network(folder))
