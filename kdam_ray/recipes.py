@@ -11,6 +11,7 @@ from typing import Any
 
 from kdam_ray.config import Frozen, Optim, Run, change, one_of
 from kdam_ray.tasks import DATASETS
+from kdam_ray.zoo import BACKBONES
 
 PAPER_SGD = Optim(name="sgd", lr=1e-3, momentum=0.9, weight_decay=5e-4, power=0.9)
 PAPER_HRNET_LR = 1e-2  # hrnet18 on NYUD-v2
@@ -124,8 +125,8 @@ class Pair(Frozen):
         """
         row = recipe(self.dataset, smoke=self.smoke)
         both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
-        teacher = _changed(with_backbone(row.teacher, self.teacher), both | {"epochs": self.teacher_epochs})
-        student = _changed(with_backbone(row.student, self.student), both | {"epochs": self.epochs})
+        teacher = _changed(with_backbone(row.teacher, self.teacher, "teacher"), both | {"epochs": self.teacher_epochs})
+        student = _changed(with_backbone(row.student, self.student, "student"), both | {"epochs": self.epochs})
         return Recipe(teacher, student, row.smoke, row.trials)
 
 
@@ -133,14 +134,20 @@ def _changed(run: Run, changes: dict[str, Any]) -> Run:
     return change(run, {name: value for name, value in changes.items() if value is not None})
 
 
-def with_backbone(run: Run, backbone: str | None) -> Run:
+def with_backbone(run: Run, backbone: str | None, role: str) -> Run:
     """`run` with another backbone, and that backbone's published learning rate where the recipe is the paper's.
+
+    Args:
+        run: the recipe's.
+        backbone: row of `zoo.BACKBONES`; None: the recipe's own.
+        role: "teacher" or "student", for the message.
 
     Raises:
         ValueError: no such backbone; names those there are.
     """
     if backbone is None:
         return run
-    run = change(run, {"student": backbone})
+    if backbone not in BACKBONES:
+        raise ValueError(f"{role}: {backbone!r} is not one of: {', '.join(BACKBONES)}")
     paper_hrnet = backbone == "hrnet18" and run.optim == PAPER_SGD
-    return change(run, {"optim.lr": PAPER_HRNET_LR}) if paper_hrnet else run
+    return change(run, {"student": backbone, "optim.lr": PAPER_HRNET_LR if paper_hrnet else run.optim.lr})

@@ -1,0 +1,156 @@
+"""The layers, held: jobs -> report -> service -> core -> plain data, and who alone may touch MLflow, S3 and Ray.
+
+python -m pytest tests/test_layers.py
+
+Read from the source (imports inside functions count), so nothing is imported and nothing can hide behind a late import.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LAYERS = ("plain", "core", "service", "report", "jobs")  # each may import itself and what stands before it
+PLACES = {
+    "plain": ("command.py", "config.py", "paper.py", "recipes.py", "tasks.py", "zoo.py"),
+    "core": ("ranks.py", "losses", "metrics", "models", "data", "learning"),
+    "service": ("service",),
+    "report": ("report",),
+}
+PLAIN_MAY_USE = {"pydantic", "tyro"}
+NOT_IN_CORE = {"ray", "mlflow", "optuna", "boto3", "botocore"}
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+
+SOURCES = sorted(path for folder in ("kdam_ray", "jobs") for path in (ROOT / folder).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), name(path))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module imported anywhere in the file; `from a import b` gives a.b, which may name a module."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name(path)}:{node.lineno}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def layer(path: Path) -> str:
+    """Of a file; a file or room that no layer knows fails here, so that the table stays complete."""
+    if path.parts[len(ROOT.parts)] == "jobs":
+        return "jobs"
+    place = path.relative_to(ROOT / "kdam_ray").parts[0]
+    found = [key for key, places in PLACES.items() if place in places or place == "__init__.py"]
+    assert found, f"kdam_ray/{place} is in no layer"
+    return found[0]
+
+
+def layer_of_module(module: str) -> str | None:
+    """Of something imported from kdam_ray or jobs; None for other packages."""
+    top, *rest = module.split(".")
+    if top == "jobs":
+        return "jobs"
+    if top != "kdam_ray" or not rest:
+        return None
+    return next(key for key, places in PLACES.items() if rest[0] in places or f"{rest[0]}.py" in places)
+
+
+def packages(path: Path) -> set[str]:
+    return {module.split(".")[0] for module in imports(path)}
+
+
+def docstrings(module: ast.Module) -> set[int]:
+    """ids of the nodes that are docstrings or attribute docstrings: bare strings as statements."""
+    return {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_arrows_point_one_way(path):
+    mine = LAYERS.index(layer(path))
+    for module in imports(path):
+        theirs = layer_of_module(module)
+        assert theirs is None or LAYERS.index(theirs) <= mine, f"{name(path)} ({layer(path)}) imports {module} ({theirs})"
+        assert theirs != "jobs", f"{name(path)} imports {module}: nothing imports a job"
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) == "plain"], ids=name)
+def test_plain_data_is_plain(path):
+    foreign = packages(path) - set(sys.stdlib_module_names) - PLAIN_MAY_USE - {"kdam_ray"}
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if layer(path) in ("plain", "core")], ids=name)
+def test_core_knows_no_service(path):
+    assert not packages(path) & NOT_IN_CORE
+
+
+def test_only_tracking_touches_mlflow():
+    assert {name(path) for path in SOURCES if "mlflow" in packages(path)} == {"kdam_ray/service/tracking.py"}
+
+
+def test_only_storage_knows_s3():
+    knows = set()
+    for path in SOURCES:
+        spoken = docstrings(tree(path))
+        constants = [n for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in spoken]
+        if packages(path) & {"boto3", "botocore", "s3fs", "fsspec"} or "pyarrow.fs" in {m[:10] for m in imports(path)}:
+            knows.add(name(path))
+        if any("s3://" in constant.value for constant in constants):
+            knows.add(name(path))
+    assert knows <= {"kdam_ray/service/storage.py"}
+
+
+def test_ray_and_optuna_stay_in_the_service():
+    for path in SOURCES:
+        if packages(path) & {"ray", "optuna"}:
+            assert layer(path) == "service", name(path)
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=name)
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name)
+def test_functions_stay_readable(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            documented = ast.get_docstring(node) is not None
+            first = node.body[1] if documented and len(node.body) > 1 else node.body[0]
+            lines = (node.end_lineno or 0) - first.lineno + 1
+            assert lines <= LONGEST_FUNCTION, f"{name(path)}:{node.lineno} {node.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", SOURCES + TESTS, ids=name)
+def test_every_file_says_what_it_is(path):
+    assert path.read_text().strip() == "" or ast.get_docstring(tree(path)), f"{name(path)} has no docstring"
+
+
+@pytest.mark.parametrize(
+    ("source", "wrong"),
+    [
+        ("def f():\n    import ray", {"ray"}),
+        ("from mlflow import MlflowClient", {"mlflow"}),
+        ("import torch", set()),
+        ("if True:\n    import optuna.samplers as o", {"optuna"}),
+    ],
+)
+def test_the_reading_sees_late_imports(source, wrong, tmp_path, monkeypatch):
+    """The test of the tests: a breach would be seen."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    path = tmp_path / "breach.py"
+    path.write_text(source)
+    assert packages(path) & NOT_IN_CORE == wrong
