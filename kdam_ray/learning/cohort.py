@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kdam_ray.config import Run
 from kdam_ray.data import Source, train_batches
 from kdam_ray.learning.evaluate import autocast, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import Shared, share
+from kdam_ray.models import Teacher
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.tasks import DATASETS
 
@@ -67,7 +67,7 @@ def train_cohort(
     *,
     train: Source,
     val: Source,
-    teacher: nn.Module | None = None,
+    teacher: Teacher | None = None,
     resume: Mapping[str, Path] | None = None,
     weights: Path | None = None,
     device: torch.device | str = "cpu",
@@ -104,7 +104,7 @@ def train_cohort(
             yield from _report(present, epoch, val, device, evaluate_every)
 
 
-def _train_epoch(members: Sequence[Member], epoch: int, source: Source, teacher: nn.Module | None, device) -> Iterator[StepReport]:
+def _train_epoch(members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device) -> Iterator[StepReport]:
     run = members[0].run
     steps = run.steps_per_epoch
     check_every = max(1, steps // CHECKS_PER_EPOCH)
@@ -122,7 +122,7 @@ def _train_epoch(members: Sequence[Member], epoch: int, source: Source, teacher:
             return
 
 
-def _shared_batches(members: Sequence[Member], epoch: int, source: Source, teacher: nn.Module | None, device) -> Iterator[Shared]:
+def _shared_batches(members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device) -> Iterator[Shared]:
     run = members[0].run
     dataset = DATASETS[run.dataset]
     names = [task.name for task in dataset.tasks if any(task.name in member.run.tasks for member in members)]
@@ -163,7 +163,7 @@ def _report(members: Sequence[Member], epoch: int, val: Source, device, evaluate
         yield EpochReport(member.run, epoch, metrics, member.active and epoch == member.run.epochs, member.failure, member)
 
 
-def _check_cohort(runs: Sequence[Run], teacher: nn.Module | None, train: Source) -> None:
+def _check_cohort(runs: Sequence[Run], teacher: Teacher | None, train: Source) -> None:
     if not runs:
         raise ValueError("runs: a cohort needs at least one member")
     if len({run.run_id for run in runs}) < len(runs):
@@ -174,7 +174,5 @@ def _check_cohort(runs: Sequence[Run], teacher: nn.Module | None, train: Source)
         raise ValueError("runs: members have different teachers; make one cohort for each")
     if teacher is None and any(run.distill.method != "none" for run in runs):
         raise ValueError("teacher: missing, but at least one member distils")
-    if teacher is not None and teacher.training:
-        raise ValueError("teacher: must be frozen and in eval mode; pass it through models.freeze")
     if len(train) < runs[0].train_images:
         raise ValueError(f"train_images is {runs[0].train_images}, but the source holds only {len(train)}")

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import nn
 
 from kdam_ray.data import Source, val_batches
-from kdam_ray.learning.objective import resize
 from kdam_ray.metrics import Metric, build_metric
+from kdam_ray.models.heads import resize
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.tasks import Dataset
 

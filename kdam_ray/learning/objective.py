@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdam_ray.config import Distill, Run
 from kdam_ray.losses import dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
+from kdam_ray.models.heads import resize
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
 
@@ -34,11 +35,6 @@ def share(batch: Mapping[str, Tensor], dataset: Dataset, teacher: Mapping[str, T
     labels = {task.name: batch[task.name] for task in dataset.tasks if task.name in batch}
     masks = {name: valid_mask(dataset.task(name).kind, label) for name, label in labels.items()}
     return Shared(batch["image"], labels, teacher, masks)
-
-
-def resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, C, h, w] -> [B, C, *size], bilinear; logits stay logits."""
-    return logits if logits.shape[-2:] == size else F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
 
 
 def objective(
@@ -93,7 +89,9 @@ def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) 
     assert shared.teacher is not None, "a Run that distils names its teacher; the cohort brings it"
     mask = shared.masks[task.name]
     size = (mask.shape[-2], mask.shape[-1]) if distill.kd_resolution == "image" else (student.shape[-2], student.shape[-1])
-    student, teacher = resize(student, size), resize(shared.teacher[task.name], size)
+    teacher = shared.teacher[task.name]
+    if distill.kd_resolution == "image":
+        student, teacher = resize(student, size), resize(teacher, size)
     if mask.shape[-2:] != size:
         mask = F.interpolate(mask.to(torch.uint8), size=size, mode="nearest-exact").bool()
     if distill.method == "plain_kd":

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from kdam_ray.models import build_network, freeze
+from kdam_ray.models import Teacher, build_network
 from kdam_ray.tasks import DATASETS
 
 
@@ -16,7 +16,7 @@ def sources():
 @pytest.fixture(scope="session")
 def teacher():
     torch.manual_seed(5)
-    return freeze(build_network("resnet_w8", "mt_baseline", DATASETS["rooms"].tasks, image_size=(32, 48)))
+    return Teacher(build_network("resnet_w8", "mt_baseline", DATASETS["rooms"].tasks, image_size=(32, 48)))
 
 
 @pytest.fixture(scope="session")

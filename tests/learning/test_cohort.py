@@ -70,6 +70,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(make_run, sources, teacher
 
 def test_the_teacher_is_bit_identical_after_training_and_stays_in_eval_mode(make_run, sources, teacher, tmp_path):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    teacher.train()  # what a training loop or a wrapper might do to it
     finish([make_run("kdam"), make_run("dist")], sources, teacher, tmp_path)
     assert same(before, teacher.state_dict())
     assert not any(module.training for module in teacher.modules())
@@ -134,8 +135,6 @@ def test_members_that_cannot_share_are_refused(first, second, message, make_run,
         next(train_cohort([make_run(**first), make_run(**second)], **sources, teacher=teacher))
 
 
-def test_a_missing_or_training_teacher_is_refused(make_run, sources):
+def test_a_missing_teacher_is_refused(make_run, sources):
     with pytest.raises(ValueError, match="teacher"):
         next(train_cohort([make_run("kdam")], **sources, teacher=None))
-    with pytest.raises(ValueError, match="eval"):
-        next(train_cohort([make_run("kdam")], **sources, teacher=nn.Linear(1, 1)))
