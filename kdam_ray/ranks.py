@@ -59,11 +59,12 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     """Mean over all ranks' items: sum of totals / sum of counts (at least 1).
 
     Args:
-        total: [], this rank's sum, differentiable.
+        total: [], this rank's sum, differentiable, float32 or float64.
         count: [] or int, this rank's number of items, not differentiable.
 
     Returns:
         [], equal on every rank, with the gradient of one process that holds the whole batch (see `all_sum`).
     """
-    count = torch.as_tensor(count, dtype=total.dtype, device=total.device)
-    return all_sum(total) / all_sum(count).clamp_min(1)
+    both = torch.stack((total, torch.as_tensor(count, dtype=total.dtype, device=total.device)))
+    total, count = all_sum(both).unbind()  # one exchange, not two
+    return total / count.clamp_min(1)

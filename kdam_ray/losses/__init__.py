@@ -1,0 +1,17 @@
+"""Losses: supervised (Eq. 8), the divergences, and distillation (Eq. 2, 5, 6 and DIST)."""
+
+from kdam_ray.losses.distill import dist, kdam, plain_kd
+from kdam_ray.losses.divergences import cs_divergence, kl_divergence, pearson_distance
+from kdam_ray.losses.supervised import supervised_loss, uncertainty_weighted, valid_mask
+
+__all__ = [
+    "cs_divergence",
+    "dist",
+    "kdam",
+    "kl_divergence",
+    "pearson_distance",
+    "plain_kd",
+    "supervised_loss",
+    "uncertainty_weighted",
+    "valid_mask",
+]
