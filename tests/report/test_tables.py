@@ -188,3 +188,10 @@ def test_report_of_a_smoke_sweep_names_its_networks():
     assert "resnet_w16 teaches swin_w12 on rooms" in text
     assert document["notes"] == sentences(table_5(sweep(), teacher=teacher()))
     assert Distill(method="plain_kd").temperature == 3.0
+
+
+def test_a_searched_run_beside_a_cell_is_no_cell():
+    """Same beta and T, another alpha: not what Table 5 fixes."""
+    beside = scored(student(method="plain_kd", beta=2.0, temperature=3.0, alpha=0.5), (99.0, 1.0, 30.0, 70.0))
+    line = next(line for line in table_5([*sweep(), beside], teacher=None).lines if line.label == "beta 2")
+    assert line.number("semseg/mIoU").mean == pytest.approx(16.0)
