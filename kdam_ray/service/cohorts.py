@@ -83,7 +83,7 @@ class Opener:
         }  # fmt: skip
 
     def close(self, seats: Sequence[Seat]) -> None:
-        """The cohort is over. Members it leaves unfinished are FAILED in MLflow, without a reason of their own: the next sweep goes on with them."""
+        """Its cohort is over: members left unfinished become FAILED in MLflow, without `kdam.failed`, so the next sweep goes on."""
         for record in self.tracking.find([seat.run.run_id for seat in seats]).values():
             if record.status == "unfinished":
                 self.tracking.end_member(record.mlflow_run, "unfinished")

@@ -32,15 +32,14 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
 }
+QUIET = ("ray.tune", "ray.train", "ray._private.authentication.authentication_token_setup")  # Progress says what has failed
 _TOKEN = Path("~/.ray/auth_token")
 
 
 @contextlib.contextmanager
 def session(layout: Layout) -> Iterator[None]:
     """Ray, for as long as the block lasts: the session that is there, the cluster of RAY_ADDRESS, or a local one."""
-    _apply_settings()
-    for name in ("ray.tune", "ray.train"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what failed is said by Progress, in one line
+    apply_settings()
     if ray.is_initialized():
         yield
         return
@@ -56,10 +55,12 @@ def session(layout: Layout) -> Iterator[None]:
         ray.shutdown()
 
 
-def _apply_settings() -> None:
+def apply_settings() -> None:
     """Also where a driver runs: on a cluster that is another process than the job's."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def start_local(layout: Layout) -> None:
@@ -76,10 +77,16 @@ def train_cohorts(
     """Train every cohort that `search` hands out. A cohort that dies says so through `actor`; the others go on."""
     drivers = bool(ray.cluster_resources().get("driver"))
     driver = functools.partial(drive, actor=actor, train=train, storage=storage, spare_cpu=0.0 if drivers else DRIVER_CPU * side_by_side)
-    resources = {"CPU": 0, "driver": 1} if drivers else {"CPU": DRIVER_CPU}
+    resources: Any = {"CPU": 0, "driver": 1} if drivers else {"CPU": DRIVER_CPU}
     tuner = tune.Tuner(
         tune.with_resources(driver, resources),
-        tune_config=tune.TuneConfig(search_alg=search, num_samples=-1, max_concurrent_trials=side_by_side, reuse_actors=True),
+        tune_config=tune.TuneConfig(
+            search_alg=search,
+            num_samples=-1,
+            max_concurrent_trials=side_by_side,
+            reuse_actors=True,
+            trial_dirname_creator=str,
+        ),
         run_config=tune.RunConfig(
             name="tune", storage_path=storage, verbose=0, callbacks=[callback], failure_config=tune.FailureConfig(max_failures=1)
         ),
@@ -89,7 +96,7 @@ def train_cohorts(
 
 def drive(config: dict[str, Any], *, actor: Any, train: Callable | None, storage: str, spare_cpu: float) -> None:
     """A Tune trial: one Ray Train run of one cohort."""
-    _apply_settings()
+    apply_settings()
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
@@ -102,7 +109,7 @@ def drive(config: dict[str, Any], *, actor: Any, train: Callable | None, storage
             num_workers=config["ranks"], use_gpu=config["gpus"], resources_per_worker=_worker_resources(config, spare_cpu)
         ),
         run_config=ray.train.RunConfig(
-            name=f"train-{tune.get_context().get_trial_id()}", storage_path=storage, callbacks=[TuneReportCallback()],
+            name=f"train-{tune.get_context().get_trial_id()}", storage_path=storage, callbacks=[TuneReportCallback()],  # type: ignore[list-item]
             failure_config=ray.train.FailureConfig(max_failures=2),
         ),
     )  # fmt: skip

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from kdam_ray.config import Place, Run, change
 from kdam_ray.service.storage import Storage
@@ -95,9 +96,8 @@ def open_sources(run: Run, place: Place) -> Sequence:
 
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
+    splits: tuple[tuple[Literal["train", "val"], int], ...] = (("train", run.train_images), ("val", run.val_images))
     return [
-        open_source(
-            DATASETS[run.dataset], split, images=images, image_size=run.image_size, resize=run.resize, root=place.root, cache=cache
-        )
-        for split, images in (("train", run.train_images), ("val", run.val_images))
-    ]  # fmt: skip
+        open_source(DATASETS[run.dataset], split, images=images, image_size=run.image_size, resize=run.resize, root=place.root, cache=cache)
+        for split, images in splits
+    ]

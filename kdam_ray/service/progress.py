@@ -2,12 +2,14 @@
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
 EVERY_S = 8.0
+TAIL = 12  # lines of an error that are shown
 
 
 def say(text: str) -> None:
@@ -54,10 +56,15 @@ class Progress(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         title = trial.config["title"]
         why = ray.get(self._actor.deaths.remote()).get(title)
-        say(f"{title}: FAILED: {last_line(why)}" if why else f"{title}: done")
+        if why:
+            say(f"{title}: FAILED\n{tail(why)}")
+        else:
+            say(f"{title}: done")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        say(f"{trial.config['title']}: FAILED: {last_line(trial.get_error())}")
+        """The driver itself died; Tune has the error in a file beside the trial."""
+        errors = Path(trial.local_path or "") / "error.txt"
+        say(f"{trial.config['title']}: FAILED\n{tail(errors.read_text() if errors.exists() else 'its driver died')}")
 
     def _print(self) -> None:
         for title, what in self._notices.items():
@@ -92,7 +99,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 
-def last_line(error: Any) -> str:
-    """What went wrong, in one line."""
-    lines = [line.strip() for line in str(error or "").splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+def tail(text: str) -> str:
+    """The last lines of a traceback, indented."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return "\n".join(f"    {line}" for line in lines[-TAIL:])

@@ -106,7 +106,7 @@ class CohortSearch(Searcher):
         """Nothing: what a resumed sweep needs is in the study and in MLflow, not in Tune's own state."""
 
     def _draw(self) -> list[Seat]:
-        seats = []
+        seats: list[Seat] = []
         while self._draws and len(seats) < self._drawn_size:
             self._draws -= 1
             drawn = ray.get(self._actor.draw.remote())

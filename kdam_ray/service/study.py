@@ -64,14 +64,15 @@ class Study:
 
     def __init__(self, storage: Storage, sweep: Sweep):
         import optuna
+        from optuna.storages.journal import JournalFileBackend, JournalStorage
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._storage, self._sweep = optuna, storage, sweep
         self._name = f"studies/{study_name(sweep)}.journal"
         self._path = self._local_journal()
-        backend = optuna.storages.journal.JournalFileBackend(str(self._path))
         self._study = optuna.create_study(
-            study_name=study_name(sweep), storage=optuna.storages.JournalStorage(backend), direction="maximize", load_if_exists=True,
+            study_name=study_name(sweep), storage=JournalStorage(JournalFileBackend(str(self._path))),
+            direction="maximize", load_if_exists=True,
             pruner=optuna.pruners.PercentilePruner(
                 KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, sweep.base.epochs // 3), n_min_trials=STARTUP_TRIALS
             ),
@@ -130,7 +131,7 @@ class Study:
         if epoch not in frozen.intermediate_values:  # a resumed member may say an epoch twice
             trial.report(value, epoch)
             self._push()
-        return trial.should_prune()
+        return bool(trial.should_prune())
 
     def _open(self, run: Run, *, searched: bool) -> int:
         trial = self._study.ask()

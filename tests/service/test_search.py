@@ -1,0 +1,132 @@
+"""Packing runs into cohorts, and the study: cells first, seeded draws, trials cut short, pruning.
+
+python -m pytest tests/service/test_search.py
+"""
+
+from collections import Counter
+
+import pytest
+from fakes import make_run, scores, taught_by
+
+from kdam_ray.config import Sweep, change
+from kdam_ray.service.search import Seat, pack
+from kdam_ray.service.storage import Storage
+from kdam_ray.service.study import Study, searched_params, study_name
+
+TEACHER, OTHER = make_run(student="resnet_w8"), make_run(student="resnet_w16")
+SPACE = {"distill.beta": (0.1, 16.0), "distill.temperature": (0.1, 16.0)}
+BASE = taught_by(TEACHER)
+ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
+
+
+def seats(runs, **values) -> list[Seat]:
+    return [Seat(run, "cell", **values) for run in runs]
+
+
+def betas(count: int, base=BASE) -> list:
+    return [change(base, {"distill.beta": 1.0 + number}) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("side_by_side", "cohort_size", "sizes"), [(2, None, [9, 8]), (1, None, [17]), (2, 4, [4, 4, 3, 3, 3]), (40, None, [1] * 17)]
+)
+def test_cohorts_are_few_and_even(side_by_side, cohort_size, sizes):
+    runs = betas(13) + [change(BASE, ALONE | {"seed": seed}) for seed in range(4)]
+    packed = pack(seats(runs), side_by_side=side_by_side, cohort_size=cohort_size)
+    assert sorted(map(len, packed), reverse=True) == sizes
+    assert Counter(seat.run.run_id for cohort in packed for seat in cohort) == Counter(run.run_id for run in runs)
+    assert packed[0][0].run == runs[0]  # the table's first cell starts first
+
+
+def test_members_agree_on_everything_upstream_and_on_the_teacher():
+    runs = betas(3) + betas(3, taught_by(OTHER)) + betas(2, change(BASE, {"data_seed": 1})) + betas(2, change(BASE, {"batch": 2}))
+    runs += [change(BASE, ALONE), change(BASE, ALONE | {"data_seed": 1}), change(BASE, ALONE | {"augment": "none"})]
+    packed = pack(seats(runs), side_by_side=1, cohort_size=None)
+    for cohort in packed:
+        assert len({seat.run.upstream for seat in cohort}) == 1
+        assert len({seat.run.teacher_run for seat in cohort if seat.run.teacher_run}) <= 1
+    assert sum(map(len, packed)) == len(runs)
+    assert len(packed) == 5  # who has no teacher joins those with one; only augment="none" fits nobody
+
+
+def test_who_is_far_on_does_not_wait_for_who_starts_anew():
+    fresh, ahead = seats(betas(2)), seats(betas(4)[2:], epochs_done=1)
+    assert sorted(pack(fresh + ahead, side_by_side=1, cohort_size=None), key=len) == [fresh, ahead]
+
+
+def sweep(trials: int = 4) -> Sweep:
+    return Sweep(name="study", base=BASE, cells=({}, {"distill.beta": 4.0}), space=SPACE, trials=trials)
+
+
+@pytest.fixture
+def storage(tmp_path):
+    return Storage(str(tmp_path))
+
+
+def test_which_cells_are_points_of_the_space():
+    assert searched_params(sweep(), change(BASE, {"distill.beta": 4.0})) == {"distill.beta": 4.0, "distill.temperature": 3.0}
+    for outside in ({"distill.beta": 17.0}, {"seed": 1}, ALONE, {"distill.alpha": 2.0}):
+        assert searched_params(sweep(), change(BASE, outside)) is None
+    assert searched_params(Sweep(name="none", base=BASE, cells=({},)), BASE) is None
+
+
+def test_sweeps_share_a_study_whatever_their_cells_but_not_their_base():
+    assert study_name(sweep()) == study_name(sweep(9)) == study_name(sweep().model_copy(update={"cells": ()}))
+    assert study_name(sweep()) != study_name(sweep().model_copy(update={"base": change(BASE, {"epochs": 3})}))
+
+
+def test_a_cell_is_taken_once_and_survives_the_process(storage):
+    first = Study(storage, sweep())
+    number = first.take(BASE)
+    again = Study(storage, sweep())  # as after a crash: the trial is open, with its run
+    assert again.take(BASE) == number
+    (trial,) = again.trials()
+    assert (trial.run, trial.searched, trial.outcome) == (BASE, False, None)
+    again.tell(number, "finished", -3.0)
+    again.tell(number, "failed")  # a second word changes nothing
+    assert [(trial.outcome, trial.value) for trial in Study(storage, sweep()).trials()] == [("finished", -3.0)]
+
+
+def test_draws_lie_in_the_space_are_seeded_and_do_not_repeat(tmp_path):
+    drawn = []
+    for folder in ("a", "b"):
+        study = Study(Storage(str(tmp_path / folder)), sweep())
+        trials = [study.draw() for _ in range(6)]
+        drawn.append([trial.run for trial in trials])
+        for trial in trials:
+            assert trial.searched
+            assert searched_params(sweep(), trial.run) is not None
+    assert drawn[0] == drawn[1]
+    assert len({run.run_id for run in drawn[0]}) == 6
+    more = Study(Storage(str(tmp_path / "b")), sweep()).draw()  # taken up again: it does not draw the first point once more
+    assert more.run.run_id not in {run.run_id for run in drawn[1]}
+
+
+def test_a_trial_that_never_ends_well_is_told_so(storage):
+    study = Study(storage, sweep())
+    for outcome, value in (("failed", None), ("pruned", None), ("finished", float("nan"))):
+        study.tell(study.draw().number, outcome, value)
+    assert [trial.outcome for trial in study.trials()] == ["failed", "pruned", "failed"]
+
+
+def test_only_the_worst_quarter_is_hopeless(storage):
+    study = Study(storage, sweep())
+    for run in betas(8):
+        number = study.take(run)
+        study.observe(number, 1, -run.distill.beta)
+        study.tell(number, "finished", -run.distill.beta)
+    worst, middling = study.draw(), study.draw()
+    assert study.observe(worst.number, 1, -7.9)
+    assert not study.observe(middling.number, 1, -5.0)
+    assert study.observe(worst.number, 1, -1.0)  # said again after a resume: the first word stands
+
+
+def test_the_search_finds_the_better_end(storage):
+    """TPE against the same number of uniform draws on a known objective, so that the sampler is really asked."""
+    study = Study(storage, sweep(30))
+    values = []
+    for _ in range(30):
+        trial = study.draw()
+        values.append(scores(trial.run, 2)["val/edge/odsF"])
+        study.tell(trial.number, "finished", values[-1])
+    assert sum(values[15:]) > sum(values[:15])

@@ -1,0 +1,148 @@
+"""Whole sweeps through Tune and Train with a training that trains nothing: what is recorded, what is done again (law 8).
+
+python -m pytest tests/service/test_sweep.py
+"""
+
+import functools
+
+import fakes
+import pytest
+from fakes import CRASH_SEED, NAN_SEED, fake_train, make_run, taught_by
+
+from kdam_ray.config import Sweep, change
+from kdam_ray.service import sweep as sweep_module
+from kdam_ray.service.sweep import plan, run_sweep
+from kdam_ray.service.teachers import find_or_train
+from kdam_ray.service.tracking import Tracking
+
+ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
+CELLS = ({}, {"distill.beta": 2.0}, {"distill.beta": 3.0}, {"distill.beta": 1.5}, {"seed": NAN_SEED}, {"seed": CRASH_SEED})
+WORSE_THAN_THE_CELLS = {"distill.beta": (1.0, 16.0)}
+
+
+@pytest.fixture(scope="module")
+def done(ray_session, mlflow_uri, tmp_path_factory):
+    """One sweep with everything in it: a teacher, cells, one that diverges, one whose worker dies, a reference, a search."""
+    import ray.cloudpickle
+
+    from kdam_ray.config import Place
+
+    ray.cloudpickle.register_pickle_by_value(fakes)  # workers do not have the tests' folder
+    folder = tmp_path_factory.mktemp("sweep")
+    place = Place(storage=str(folder / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False)
+    teacher = make_run(student="resnet_w8", batch_norm_ranks=2, data_seed=77)
+    sweep = Sweep(
+        name="whole", table=5, base=taught_by(teacher, epochs=3), cells=CELLS, references=(ALONE,), space=WORSE_THAN_THE_CELLS, trials=3
+    )
+    before = plan(sweep, place, teachers=[teacher])
+    train = functools.partial(fake_train, marker=str(folder / "crashed"))
+    result = run_sweep(sweep, place, teachers=[teacher], train=train)
+    assert (folder / "crashed").exists()
+    return sweep, place, teacher, before, result
+
+
+def test_the_plan_says_what_was_then_done(done):
+    sweep, _, teacher, before, result = done
+    assert before.cohorts[0] == (teacher.run_id,)
+    assert sorted(map(len, before.cohorts)) == [1, 1, 2, 3, 4]
+    assert before.searched == 3
+    assert before.steps == teacher.epochs * 2 + 10 * sweep.base.epochs * 2
+    assert before.flops > 0
+    assert before.seconds > 0
+    assert {item.status for item in (*before.teachers, *before.runs)} == {"new"}
+    assert result.trained == 10
+
+
+def test_every_member_ends_as_it_should(done):
+    """Law 7: one diverges, one takes its worker with it; the others do not notice."""
+    sweep, _, _, _, result = done
+    assert [row.changes for row in result.rows[:7]] == [*CELLS, ALONE]
+    assert [row.kind for row in result.rows] == ["cell"] * 6 + ["reference"] + ["searched"] * 3
+    by_seed = {row.run.seed: row for row in result.rows[:6]}
+    assert (by_seed[NAN_SEED].status, by_seed[NAN_SEED].reason) == ("failed", "the training loss became nan")
+    assert result.failed == (by_seed[NAN_SEED],)
+    for row in result.rows[:7]:
+        if row.run.seed != NAN_SEED:
+            assert row.status == "finished"
+            assert row.metrics["val/semseg/mIoU"] == pytest.approx(10 + 3 / (1 + abs(row.run.distill.beta - 1)))
+            assert "val/delta_teacher" in row.metrics
+    assert result.best.run == sweep.base
+    assert result.best_params == {"distill.beta": 1.0}
+
+
+def test_searched_members_are_pruned_and_cells_never(done):
+    _, place, _, _, result = done
+    pruned = [row for row in result.rows if row.status == "pruned"]
+    assert pruned
+    assert all(row.kind == "searched" for row in pruned)
+    client = Tracking(place).client
+    for row in pruned:
+        recorded = client.get_run(row.mlflow_run)
+        assert recorded.info.status == "KILLED"
+        assert recorded.data.tags["kdam.pruned"] == "true"
+        assert len(client.get_metric_history(row.mlflow_run, "val/semseg/mIoU")) < 3
+
+
+def test_what_mlflow_shows(done):
+    _, place, teacher, _, result = done
+    tracking = Tracking(place)
+    client = tracking.client
+    experiment = client.get_experiment_by_name("kdam/rooms/whole").experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{result.parent}'")
+    assert {child.data.tags["kdam.run_id"] for child in children} == {row.run.run_id for row in result.rows}
+    assert len(children) == len(result.rows)  # the crash made no second record
+    base = client.get_run(result.rows[0].mlflow_run)
+    assert base.info.status == "FINISHED"
+    assert {item.path for item in client.list_artifacts(base.info.run_id, "checkpoint")} == {
+        "checkpoint/weights.safetensors", "checkpoint/manifest.json",
+    }  # fmt: skip
+    assert [item.step for item in client.get_metric_history(base.info.run_id, "val/delta_teacher")] == [1, 2, 3]
+    assert client.get_run(result.parent).info.status == "FAILED"  # one member has
+    (row,) = result.teachers
+    assert (row.run, tracking.find_finished(teacher.run_id).experiment) == (teacher, "kdam/rooms/teachers")
+
+
+def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
+    """Law 8."""
+    sweep, place, teacher, _, result = done
+    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    again = run_sweep(sweep, place, teachers=[teacher], train=lambda *_, **__: pytest.fail("trained"))
+    assert again.trained == 0
+    assert all(row.reused for row in (*again.rows, *again.teachers))
+    assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in result.rows]
+    assert (again.best.run, again.parent) == (result.best.run, result.parent)
+    assert plan(sweep, place).complete  # the teacher is known by now and need not be given
+    found = find_or_train(teacher, place)
+    assert (found.reused, found.failed) == (True, None)
+
+
+def test_another_sweep_shows_what_it_shares_without_training_it(done, monkeypatch):
+    sweep, place, teacher, _, result = done
+    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    other = Sweep(name="shares", base=sweep.base, cells=({}, {"distill.beta": 2.0}), references=(ALONE,))
+    shared = run_sweep(other, place, teachers=[teacher])
+    assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in (0, 1, 6)]
+    rows = Tracking(place).rows("rooms", "shares")
+    assert {row.tags["kdam.link"] for row in rows} == {row.mlflow_run for row in shared.rows}
+    assert {row.tags["mlflow.parentRunId"] for row in rows} == {shared.parent}
+
+
+def test_only_what_is_missing_is_trained(done):
+    """Law 8: one cell more costs one member more."""
+    sweep, place, teacher, _, _ = done
+    more = sweep.model_copy(update={"cells": (*CELLS, {"distill.beta": 1.25})})
+    left = plan(more, place, teachers=[teacher])
+    assert left.cohorts == ((change(sweep.base, {"distill.beta": 1.25}).run_id,),)
+    assert (left.steps, left.searched) == (6, 0)
+
+
+def test_bad_input_is_refused_before_anything_starts(place):
+    base = taught_by(make_run(student="resnet_w8", data_seed=78))
+    with pytest.raises(ValueError, match="teacher_run"):
+        plan(Sweep(name="bad", base=base, cells=({},)), place)
+    with pytest.raises(ValueError, match=r"distill\.gamma"):
+        plan(Sweep(name="bad", base=base, cells=({"distill.gamma": 1},)), place)
+    with pytest.raises(ValueError, match="space"):
+        plan(Sweep(name="bad", base=base, cells=(), space={"distill.beta": (2.0, 1.0)}, trials=1), place)
+    with pytest.raises(ValueError, match="trials"):
+        plan(Sweep(name="bad", base=base, cells=(), trials=1), place)

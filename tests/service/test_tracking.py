@@ -1,0 +1,131 @@
+"""What MLflow is told: names, tags, params once, one record per run, and whose child is shown where.
+
+python -m pytest tests/service/test_tracking.py
+"""
+
+import subprocess
+
+import pytest
+from fakes import make_run, taught_by
+
+from kdam_ray.config import Place, Sweep, change, flatten
+from kdam_ray.service import tracking as module
+from kdam_ray.service.tracking import Tracking, tracking_uri
+
+TEACHER = make_run(student="resnet_w8", dataset_hash="feed")
+
+
+@pytest.fixture
+def tracking(place):
+    return Tracking(place)
+
+
+def sweep(name: str, **changes) -> Sweep:
+    return Sweep(name=name, table=5, base=taught_by(TEACHER, **changes), cells=({},))
+
+
+def test_names_and_tags_are_those_of_the_design(tracking):
+    of = sweep("names", seed=100)
+    parent = tracking.open_parent(of)
+    child = tracking.open_member(of.base, sweep=of.name, table=5, parent=parent, title="base")
+    tracking.log_epoch(child, {"val/semseg/mIoU": 12.5, "train/loss": 3.0}, 1)
+    tracking.log_epoch(child, {"val/semseg/mIoU": 13.5, "train/loss": 2.0}, 2)
+    run = tracking.client.get_run(child)
+    assert tracking.client.get_experiment(run.info.experiment_id).name == "kdam/rooms/names"
+    wanted = {
+        "mlflow.parentRunId": parent, "kdam.run_id": of.base.run_id, "kdam.sweep": "names", "kdam.table": "5",
+        "kdam.teacher_run": TEACHER.run_id, "kdam.dataset_hash": "feed", "mlflow.runName": "base",
+    }  # fmt: skip
+    assert wanted.items() <= run.data.tags.items()
+    assert run.data.tags["kdam.git_dirty"] in ("true", "false", "unknown")
+    assert run.data.params == {name: str(value) for name, value in flatten(of.base).items()}
+    assert run.data.params["distill.beta"] == "1.0"
+    history = tracking.client.get_metric_history(child, "val/semseg/mIoU")
+    assert [(item.step, item.value) for item in history] == [(1, 12.5), (2, 13.5)]
+
+
+def test_an_unfinished_run_is_reopened_and_its_params_are_not_logged_again(tracking):
+    run = taught_by(TEACHER, seed=101)
+    first = tracking.open_member(run, sweep="reopen")
+    tracking.client.set_terminated(first, "KILLED")  # as a user interrupt leaves it: not pruned, so unfinished
+    assert tracking.find([run.run_id])[run.run_id].status == "unfinished"
+    assert tracking.open_member(run, sweep="reopen") == first
+    assert tracking.client.get_run(first).info.status == "RUNNING"
+    assert tracking.find_finished(run.run_id) is None
+
+
+@pytest.mark.parametrize(("outcome", "ended"), [("finished", "FINISHED"), ("pruned", "KILLED"), ("failed", "FAILED")])
+def test_how_members_end(tracking, outcome, ended):
+    run = taught_by(TEACHER, seed=102, data_seed=sum(ended.encode()))
+    child = tracking.open_member(run, sweep="ends")
+    tracking.end_member(child, outcome, reason="the loss became nan" if outcome == "failed" else None)
+    found = tracking.find([run.run_id])[run.run_id]
+    assert (found.status, found.run, found.mlflow_run) == (outcome, run, child)
+    assert found.reason == ("the loss became nan" if outcome == "failed" else None)
+    assert tracking.client.get_run(child).info.status == ended
+    assert ("kdam.pruned" in found.tags) == (outcome == "pruned")
+
+
+def test_a_member_of_another_sweep_is_linked_not_copied(tracking):
+    one, two = sweep("one", seed=103), sweep("two", seed=103)
+    child = tracking.open_member(one.base, sweep="one", table=5, parent=tracking.open_parent(one))
+    tracking.log_epoch(child, {"val/semseg/mIoU": 20.0}, 2)
+    tracking.end_member(child, "finished")
+    record, parent = tracking.find_finished(one.base.run_id), tracking.open_parent(two)
+    link = tracking.link_member(record, sweep=two, parent=parent)
+    assert tracking.link_member(record, sweep=two, parent=parent) == link != child
+    assert tracking.find_finished(one.base.run_id).mlflow_run == child  # a link is no second record
+    (shown,) = tracking.rows("rooms", "two")
+    assert (shown.metrics, shown.tags["kdam.link"], shown.tags["mlflow.parentRunId"]) == ({"val/semseg/mIoU": 20.0}, child, parent)
+    assert tracking.client.get_run(child).data.tags["kdam.sweep"] == "one"
+    assert tracking.link_member(record, sweep=one, parent=record.tags["mlflow.parentRunId"]) == child
+
+
+def test_the_same_sweep_has_one_parent(tracking):
+    of = sweep("parents", seed=104)
+    parent = tracking.open_parent(of)
+    tracking.end_parent(parent, {}, failed=False)
+    assert tracking.open_parent(of.model_copy(update={"trials": 3})) == parent
+    assert tracking.open_parent(sweep("parents", seed=105)) != parent
+
+
+def test_single_task_reference_is_the_mean_over_seeds_and_all_tasks_or_nothing(tracking):
+    student = taught_by(TEACHER, data_seed=9)
+    alone = change(student, {"distill": {}, "teacher": None, "teacher_run": None})
+    for number, task in enumerate(student.tasks):
+        assert tracking.single_task_reference(student) is None
+        for seed in (0, 1):
+            single = tracking.open_member(change(alone, {"tasks": (task,), "seed": seed}), sweep="single")
+            key = {"semseg": "semseg/mIoU", "depth": "depth/rmse", "normals": "normals/mErr", "edge": "edge/odsF"}[task]
+            tracking.log_epoch(single, {f"val/{key}": 10.0 * number + seed}, 2)
+            tracking.end_member(single, "finished")
+    assert tracking.single_task_reference(student) == {"semseg/mIoU": 0.5, "depth/rmse": 10.5, "normals/mErr": 20.5, "edge/odsF": 30.5}
+    assert tracking.single_task_reference(change(student, {"epochs": 7})) is None
+
+
+def test_outside_a_checkout_the_commit_is_unknown(monkeypatch):
+    def no_git(*args, **kwargs):
+        raise subprocess.CalledProcessError(128, "git")
+
+    monkeypatch.setattr(module.subprocess, "run", no_git)
+    assert module.git_state.__wrapped__() == ("unknown", "unknown")
+    monkeypatch.setenv("KDAM_GIT_COMMIT", "c0ffee")
+    assert module.git_state.__wrapped__() == ("c0ffee", "unknown")
+
+
+def test_where_runs_are_recorded(tmp_path, monkeypatch):
+    place = Place(storage=str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(place) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert tracking_uri(place) == "http://server:5000"
+    assert tracking_uri(place.model_copy(update={"tracking_uri": "sqlite:////x.db"})) == "sqlite:////x.db"
+
+
+def test_looking_creates_no_database(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    tracking = Tracking(Place(storage=str(tmp_path)))
+    assert tracking.find(["0123456789ab"]) == {}
+    assert tracking.single_task_reference(make_run()) is None
+    assert tracking.rows("rooms", "none") == []
+    assert not list(tmp_path.iterdir())
