@@ -87,6 +87,8 @@ def main() -> int:
         from kdam_ray.report.beta_temp import as_report, of_result
 
         result = run_sweep(sweep, asked.place, teachers=[teacher])
+        if asked.pair.smoke:
+            print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(*as_report(of_result(result, asked.method), result))
         for row in result.failed:
             print(f"failed: {row.run.run_id} {row.changes}: {row.reason}", file=sys.stderr)

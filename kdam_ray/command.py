@@ -6,10 +6,11 @@ Exit codes: 0 done, 1 some run failed, 2 bad input (one line on stderr, before R
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from kdam_ray.config import explain
 
 Flags = TypeVar("Flags", bound=BaseModel)
+Say = Callable[[str, Any], None]  # the text for people, the document for programs
 
 
 def flags(model: type[Flags], description: str | None) -> Flags:
@@ -35,16 +37,28 @@ def flags(model: type[Flags], description: str | None) -> Flags:
     except SystemExit as stop:
         if not stop.code:
             raise
-        refuse(_one_line(errors.getvalue()))
+        invalid = _refused_by_model(stop)
+        refuse(explain(invalid) if invalid else _one_line(errors.getvalue()))
+
+
+def _refused_by_model(stop: BaseException) -> ValidationError | None:
+    """The model's own error behind tyro's exit, if that is what stopped it."""
+    cause: BaseException | None = stop
+    while cause is not None and not isinstance(cause, ValidationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def _one_line(box: str) -> str:
-    """The message inside tyro's box, which ends at its first rule."""
-    lines = [re.sub(r"^│ ?| ?│$", "", line).strip() for line in box.splitlines() if line.startswith("│")]
-    end = next((i for i, line in enumerate(lines) if set(line) == {"─"}), len(lines))
-    hints = [line for line in lines[end + 1 :] if line.startswith("--")]
-    message = " ".join(lines[:end]) or " ".join(box.split())
-    return f"{message}; perhaps {hints[0].split()[0]}; --help lists all" if hints and "Unrecognized" in message else message
+    """The message inside tyro's box, which is drawn in Unicode or ASCII: between its title and its first rule."""
+    lines = [line.strip("│ ") for line in box.splitlines()]
+    is_rule = [re.search(r"[─-]{3,}[╮╯]?$", line) is not None for line in lines]  # the title's line ends in one
+    first = is_rule.index(True) + 1 if True in is_rule else 0
+    end = next((i for i in range(first, len(lines)) if is_rule[i]), len(lines))
+    message = " ".join(lines[first:end])
+    hints = [line.split()[0] for line in lines[end:] if re.match(r"--\w", line) and "Unrecognized" in message]
+    message = message.partition(" Got errors:")[0]
+    return f"{message}; perhaps {hints[0]}; --help lists all" if hints else message
 
 
 def refuse(message: str) -> NoReturn:
@@ -54,7 +68,7 @@ def refuse(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def bad_input_exits():
+def bad_input_exits() -> Iterator[None]:
     """A ValueError in here is the user's: exit code 2 and its one line."""
     try:
         yield
@@ -65,7 +79,7 @@ def bad_input_exits():
 
 
 @contextlib.contextmanager
-def output(as_json: bool):
+def output(as_json: bool) -> Iterator[Say]:
     """Yields say(text, document): prints the text, or with `as_json` the document as the only thing on stdout.
 
     With `as_json` file descriptor 1 itself points to stderr meanwhile, because Ray and its workers print to it.
@@ -78,18 +92,25 @@ def output(as_json: bool):
     os.dup2(2, 1)
     documents: list[Any] = []
     try:
-        yield lambda text, document: documents.append(document)
+        with contextlib.redirect_stdout(sys.stderr):
+            yield lambda text, document: documents.append(document)
     finally:
         sys.stdout.flush()
         os.dup2(kept, 1)
         os.close(kept)
     for document in documents:
-        print(json.dumps(document, indent=2, allow_nan=False))
+        print(json.dumps(_finite(document), indent=2, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity (the loss of a run that failed): null instead."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _say_text(text: str, document: Any) -> None:
     del document
     print(text, flush=True)
-
-
-Say = Callable[[str, Any], None]

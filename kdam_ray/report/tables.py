@@ -214,7 +214,7 @@ def _mark(results: Resultset, line: Line, key: str) -> str:
 def _ours(value: Number | None, digits: int, mark: str, *, signed: bool = False) -> str:
     if value is None:
         return "missing "
-    sign = "+" if signed else ""
+    sign = "+z" if signed else "z"
     spread = "" if value.std is None else f"±{value.std:.{digits}f}"
     return f"{value.mean:{sign}.{digits}f}{spread}{mark}"
 
