@@ -97,7 +97,14 @@ class Reference:
     metrics: Mapping[str, float]
 
     @property
+    def zeros(self) -> list[str]:
+        """Metrics whose reference is 0: no relative change exists."""
+        return [key for key, value in self.metrics.items() if value == 0]
+
+    @property
     def sentence(self) -> str:
+        if self.zeros:
+            return f"Delta does not exist: the reference's {', '.join(self.zeros)} is 0 ({self.kind} runs)."
         if self.kind == "single-task":
             return "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
         return (
@@ -141,8 +148,8 @@ class Resultset:
     no_kd: tuple[Scored, ...]
 
     def delta(self, scored: Scored) -> float | None:
-        """Delta_mt of one run, percent."""
-        if self.reference is None or any(task.metric_key not in scored.metrics for task in self.tasks):
+        """Delta_mt of one run, percent; None: it or the reference lacks a metric, or the reference is 0."""
+        if self.reference is None or self.reference.zeros or any(task.metric_key not in scored.metrics for task in self.tasks):
             return None
         return delta_mt(scored.metrics, self.reference.metrics, self.tasks)
 

@@ -195,3 +195,11 @@ def test_a_searched_run_beside_a_cell_is_no_cell():
     beside = scored(student(method="plain_kd", beta=2.0, temperature=3.0, alpha=0.5), (99.0, 1.0, 30.0, 70.0))
     line = next(line for line in table_5([*sweep(), beside], teacher=None).lines if line.label == "beta 2")
     assert line.number("semseg/mIoU").mean == pytest.approx(16.0)
+
+
+def test_a_reference_of_zero_has_no_delta():
+    """A tiny run may find no edge at all."""
+    runs = [scored(student(seed), (10.0, 1.0, 30.0, 0.0)) for seed in range(3)]
+    results = table_5([*runs, scored(student(method="plain_kd"), PLAIN)], teacher=None)
+    assert sentences(results)[0] == "Delta does not exist: the reference's edge/odsF is 0 (no KD runs)."
+    assert all(results.line_delta(line) is None for line in results.lines)
