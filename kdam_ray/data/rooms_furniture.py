@@ -28,7 +28,7 @@ def build_bed(body: Body) -> None:
     w, h, d = body.width, body.height, body.depth
     linen, cover = body.other(), body.other()
     body.add(BOX, (0, h * 0.35, 0), (w, h * 0.4, d), body.other())
-    body.add(BOX, (0, h * 0.75, 0.02), (w - 0.06, h * 0.45, d - 0.1))
+    body.add(BOX, (0, h * 0.75, 0.02), (w - 0.01, h * 0.45, d - 0.02))
     body.add(BOX, (0, h * 0.8, d * 0.14), (w + 0.02, h * 0.44, d * 0.66), cover)
     body.add(BOX, (0, h * 0.95, -d / 2 + 0.03), (w + 0.04, h * 1.9, 0.06), body.other())
     pillows = 2 if w > 1.2 else 1
