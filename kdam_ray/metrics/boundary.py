@@ -53,9 +53,9 @@ def boundary_counts(
 
     Raises:
         ValueError: a map is not [H, W] or another size than the others, a probability is NaN or outside 0 .. 1, the
-            thresholds do not ascend, or max_dist is negative.
+            thresholds do not ascend, or max_dist is negative or so large that pairs could not be numbered.
     """
-    from kdam_ray.metrics import contours  # compiles
+    from kdam_ray.metrics import contours, ridges  # compiles
 
     limits = ascending(thresholds)
     grey = in_eight_bits(probability)
@@ -64,12 +64,16 @@ def boundary_counts(
         raise ValueError(f"probability {grey.shape} and edges {edges.shape} must be [H, W] of one size, max_dist ({max_dist}) >= 0")
     if not grey.size:
         return tuple(np.zeros((4, len(limits)), np.int64))  # type: ignore[return-value]
-    strength = contours.suppressed(grey)
+    strength = ridges.suppressed(grey)
     if valid is not None:
         strength[~valid] = 0
         edges &= valid
     radius = max_dist * float(np.hypot(*grey.shape))
     true_cells = np.flatnonzero(edges).astype(np.int32)
+    if len(true_cells) * min(grey.size, np.pi * (radius + 1) ** 2) >= 2**31:
+        raise ValueError(
+            f"max_dist: {max_dist} is {radius:.0f} pixels here, more than 2^31 possible pairs; published values are about 0.01"
+        )
     pairs, predicted = contours.pairs_per_threshold(strength, true_cells, radius, limits)
     return pairs, np.full_like(pairs, len(true_cells)), pairs.copy(), predicted
 
