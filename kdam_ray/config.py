@@ -214,6 +214,8 @@ class Place(Frozen):
         storage: folder or s3:// URI of checkpoints, caches and Ray's state.
         tracking_uri: MLflow; None: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         root: folder of the dataset's packaging; unused by the procedural datasets.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated. The search prunes only where there
+            is an evaluation.
     """
 
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -223,6 +225,7 @@ class Place(Frozen):
     storage: str = "runs"
     tracking_uri: str | None = None
     root: str | None = None
+    evaluate_every: Annotated[int, Field(ge=1)] = 1
 
 
 class Sweep(Frozen):

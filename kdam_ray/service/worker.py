@@ -64,7 +64,7 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=_teacher(storage, config["teacher"]),
         resume={name: Path(path) for name, path in resume.items() if path not in (None, "ended")},
-        weights=weights_of(storage, waiting[0]), device=device,
+        weights=weights_of(storage, waiting[0]), device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
     for row in follow(reports, recorder):
         ray.train.report(row)
