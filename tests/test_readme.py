@@ -1,0 +1,67 @@
+"""What the README says exists, exists: python -m pytest tests/test_readme.py"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def annotated_tree() -> list[str]:
+    """Paths of the tree under "Inside", by indentation."""
+    block = README.split("## Inside")[1]
+    lines = [line[4:] for line in block.splitlines() if re.match(r" {4}(?:  )?[\w.]\S*", line)]
+    paths, folder = [], ""
+    for line in lines[: next(i for i, line in enumerate(lines) if line.startswith(("from ", "docker/"))) + 1]:
+        names = re.split(r"  +", line.strip())
+        if line.startswith("  "):
+            paths.append(folder + names[0])
+        else:
+            folder = names[0]
+            paths += names if folder == "docker/" else [folder]
+    return paths
+
+
+@pytest.mark.parametrize("path", annotated_tree())
+def test_the_annotated_tree_is_true(path):
+    assert (ROOT / path).exists()
+
+
+def test_the_annotated_tree_leaves_no_room_out():
+    rooms = {f"kdam_ray/{path.name}{'/' if path.is_dir() else ''}" for path in (ROOT / "kdam_ray").iterdir() if path.name[0] not in "_."}
+    assert rooms <= set(annotated_tree())
+    assert {"jobs/", "tests/", "benchmarks/"} <= set(annotated_tree())
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^ {4}|`)make ([a-z][a-z-]*)", README, re.MULTILINE))))
+def test_every_make_command_has_a_target(target):
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("job", sorted(set(re.findall(r"python (jobs/\w+\.py)", README))))
+def test_every_job_exists(job):
+    assert (ROOT / job).is_file()
+
+
+def test_every_job_is_in_the_readme():
+    assert {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")} == set(re.findall(r"python (jobs/\w+\.py)", README))
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_every_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+def test_ci_runs_the_readmes_test_command():
+    assert "make test" in README
+    assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_make_explains_itself():
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for target in ("sweep", "test", "ui", "lint"):
+        assert f"make {target}" in done.stdout
