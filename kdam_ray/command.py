@@ -99,7 +99,7 @@ def output(as_json: bool) -> Iterator[Say]:
         os.dup2(kept, 1)
         os.close(kept)
     for document in documents:
-        print(json.dumps(_finite(document), indent=2, allow_nan=False))
+        _say_text(json.dumps(_finite(document), indent=2, allow_nan=False), None)
 
 
 def _finite(value: Any) -> Any:
@@ -113,4 +113,7 @@ def _finite(value: Any) -> Any:
 
 def _say_text(text: str, document: Any) -> None:
     del document
-    print(text, flush=True)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # the reader has seen enough, as in `... | head`; Python would complain again at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

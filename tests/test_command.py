@@ -5,6 +5,8 @@ python -m pytest tests/test_command.py
 
 import json
 import os
+import subprocess
+import sys
 from typing import Annotated, Literal
 
 import pytest
@@ -93,3 +95,9 @@ def test_stdout_is_back_after_an_error(capfd):
         raise RuntimeError
     os.write(1, b"back\n")
     assert capfd.readouterr().out == "back\n"
+
+
+def test_a_reader_that_stops_early_is_no_error():
+    code = "from kdam_ray.command import output\nwith output(False) as say:\n    say('line\\n' * 100_000, None)"
+    done = subprocess.run(f'{sys.executable} -c "{code}" | head -n 1', shell=True, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("line\n", "")
