@@ -275,7 +275,7 @@ def change(run: Run, changes: dict[str, Any]) -> Run:
     values = run.model_dump()
     for path, value in changes.items():
         *parents, leaf = path.split(".")
-        inner = values
+        inner: Any = values
         for parent in parents:
             inner = inner.get(parent)
             if not isinstance(inner, dict):

@@ -88,8 +88,9 @@ def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, ro
 def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
     from kdam_ray.data.rooms import Rooms
 
-    count = images or (dataset.train_images if split == "train" else dataset.val_images)
-    return Rooms(split, images=count, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache)
+    if images is None:
+        images = dataset.train_images if split == "train" else dataset.val_images
+    return Rooms(split, images=images, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache)
 
 
 OPENERS: dict[str, Callable[..., Any]] = {"rooms": _open_rooms, "rooms_pascal": _open_rooms, "nyud": _open_nyud}

@@ -78,7 +78,7 @@ def autocast(device: torch.device | str, precision: str):
 
 
 def _compute(per_task: Mapping[str, Metric]) -> dict[str, float]:
-    values = {}
+    values: dict[str, float] = {}
     for name, metric in per_task.items():
         _sum_over_ranks(metric)
         values |= {f"{name}/{key}": value for key, value in metric.compute().items()}

@@ -95,28 +95,39 @@ def train_cohorts(
 
 
 def drive(config: dict[str, Any], *, actor: Any, train: Callable | None, storage: str, spare_cpu: float) -> None:
-    """A Tune trial: one Ray Train run of one cohort."""
+    """A Tune trial: one Ray Train run of one cohort.
+
+    Epochs are told through the StudyActor and not through Ray's TuneReportCallback: that callback starts one more process
+    a cohort, and in Ray 2.60 a last report that is still on its way when `fit` returns blocks the trial for ever (both
+    the report and the end of the function are put into a queue of length one by the thread that would empty it).
+    """
     apply_settings()
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
 
-    trainer = TorchTrainer(
-        functools.partial(enter, actor=actor, train=train),
-        train_loop_config=config,
-        torch_config=TorchConfig(backend="nccl" if config["gpus"] else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config["ranks"], use_gpu=config["gpus"], resources_per_worker=_worker_resources(config, spare_cpu)
-        ),
-        run_config=ray.train.RunConfig(
-            name=f"train-{tune.get_context().get_trial_id()}", storage_path=storage, callbacks=[TuneReportCallback()],  # type: ignore[list-item]
-            failure_config=ray.train.FailureConfig(max_failures=2),
-        ),
-    )  # fmt: skip
     try:
-        trainer.fit()
+        _trainer(config, functools.partial(enter, actor=actor, train=train), storage, spare_cpu).fit()
     except ray.train.TrainingFailedError as error:  # after Train's own retries; Tune's are for a driver that dies
         ray.get(actor.died.remote(config["title"], str(error)))
+    tune.report({"cohort": config["title"], "members": len(config["members"])})
+
+
+def _trainer(config: dict[str, Any], loop: Callable, storage: str, spare_cpu: float) -> Any:
+    """TorchTrainer; for one rank on a CPU its base class, which makes no process group and spares two processes importing torch."""
+    import ray.train
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    scaling = ray.train.ScalingConfig(
+        num_workers=config["ranks"], use_gpu=config["gpus"], resources_per_worker=_worker_resources(config, spare_cpu)
+    )
+    kept = ray.train.RunConfig(
+        name=f"train-{tune.get_context().get_trial_id()}", storage_path=storage, failure_config=ray.train.FailureConfig(max_failures=2)
+    )
+    if config["ranks"] == 1 and not config["gpus"]:
+        return DataParallelTrainer(loop, train_loop_config=config, scaling_config=scaling, run_config=kept)
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    backend = TorchConfig(backend="nccl" if config["gpus"] else "gloo")
+    return TorchTrainer(loop, train_loop_config=config, torch_config=backend, scaling_config=scaling, run_config=kept)
 
 
 def enter(config: dict[str, Any], *, actor: Any, train: Callable | None) -> None:

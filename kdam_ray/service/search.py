@@ -85,7 +85,7 @@ class CohortSearch(Searcher):
         open_cohort: Callable[[Sequence[Seat]], dict[str, Any]],
         close_cohort: Callable[[Sequence[Seat]], None],
     ):
-        super().__init__(metric="epoch", mode="max")
+        super().__init__(metric="members", mode="max")  # Tune wants one in every result; nothing is decided by it
         self._waiting = [list(cohort) for cohort in cohorts]
         self._draws, self._drawn_size = draws, drawn_size
         self._actor, self._open, self._close = actor, open_cohort, close_cohort

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdam_ray.data import train_batches, val_batches
+from kdam_ray.data import open_source, train_batches, val_batches
 from kdam_ray.data.loader import ahead
+from kdam_ray.tasks import DATASETS
 
 TASKS = ("semseg", "depth")
 
@@ -78,6 +79,16 @@ def test_the_stream_is_a_function_of_seed_and_epoch():
     assert not equal(first, train(source, data_seed=1))
     assert not equal(first, train(source, epoch=2))
     assert not equal(train(source, data_seed=1, epoch=2), train(source, data_seed=2, epoch=1))
+
+
+def test_every_sample_epoch_and_seed_is_augmented_anew():
+    class Same(Numbered):
+        def __getitem__(self, index):
+            return super().__getitem__(0)
+
+    streams = [train(Same([(14, 18)] * 8), data_seed=seed, epoch=epoch) for seed, epoch in ((0, 1), (0, 2), (1, 1))]
+    images = [image.numpy().tobytes() for stream in streams for batch in stream for image in batch["image"]]
+    assert len(set(images)) == len(images) == 24
 
 
 def test_augmentation_belongs_to_the_sample_not_to_its_place_in_the_batch():
@@ -188,3 +199,10 @@ def test_a_stream_that_nobody_reads_starts_no_thread():
     stream = ahead(iter([1]))
     assert not readers()
     stream.close()
+
+
+@pytest.mark.parametrize("name", ["rooms", "rooms_pascal"])
+def test_procedural_datasets_need_no_root_and_hold_their_tasks(name):
+    source = open_source(DATASETS[name], "val", images=2, image_size=(24, 32), resize=False, root=None, cache=None)
+    assert len(source) == 2
+    assert set(source[1]) == {"image", *(task.name for task in DATASETS[name].tasks)}

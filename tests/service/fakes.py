@@ -67,7 +67,9 @@ def _weights(run: Run) -> dict[str, torch.Tensor]:
     return {"epoch": torch.zeros(1)}
 
 
-def fake_train(runs, *, train, val, teacher, resume, weights, device, evaluate_every, marker: str = "") -> Iterator[StepReport | FakeReport]:
+def fake_train(
+    runs, *, train, val, teacher, resume, weights, device, evaluate_every, marker: str = ""
+) -> Iterator[StepReport | FakeReport]:
     assert len(train)
     assert len(val)
     assert device is not None
