@@ -37,6 +37,7 @@ class Progress(tune.Callback):
         self._actor, self._flops, self._costs = actor, flops, costs
         self._notices: dict[str, dict] = {}
         self._shown: dict[str, tuple] = {}
+        self._ended: set[str] = set()
         self._pending: Any = None
         self._asked = 0.0
         self._started: float | None = None
@@ -55,11 +56,10 @@ class Progress(tune.Callback):
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         title = trial.config["title"]
-        why = ray.get(self._actor.deaths.remote()).get(title)
-        if why:
-            say(f"{title}: FAILED\n{tail(why)}")
-        else:
-            say(f"{title}: done")
+        self._notices, deaths = ray.get([self._actor.notices.remote(), self._actor.deaths.remote()])
+        self._ended.add(title)
+        why = deaths.get(title)
+        say(f"{title}: FAILED\n{tail(why)}" if why else f"{title}: done{self._best()}{self._left()}")
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         """The driver itself died; Tune has the error in a file beside the trial."""
@@ -69,7 +69,7 @@ class Progress(tune.Callback):
     def _print(self) -> None:
         for title, what in self._notices.items():
             mark = (what["epoch"], what["step"])
-            if self._shown.get(title) == mark:
+            if title in self._ended or self._shown.get(title) == mark:
                 continue
             self._started = self._started or time.monotonic() - EVERY_S / 2
             self._shown[title] = mark
