@@ -76,8 +76,8 @@ def main() -> int:
 
             from kdam_ray.service.sweep import plan, resolve, run_sweep
 
-            teacher = resolve(recipe.teacher, asked.place, teacher=True)
-            base = resolve(change(distilled, {"teacher_run": teacher.run_id}), asked.place)
+            teacher = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
+            base = resolve(change(distilled, {"teacher_run": teacher.run_id}), asked.place, weights=asked.pair.weights)
             sweep = sweep_of(asked, recipe, base)
             planned = plan(sweep, asked.place, teachers=[teacher])
             if asked.plan:

@@ -65,8 +65,10 @@ def main() -> int:
 
             from kdam_ray.service.sweep import plan, resolve, run_sweep
 
-            teacher = resolve(recipe.teacher, asked.place, teacher=True) if asked.method != "none" else None
-            base = resolve(student_of(asked, recipe, teacher), asked.place)
+            teacher = None
+            if asked.method != "none":
+                teacher = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
+            base = resolve(student_of(asked, recipe, teacher), asked.place, weights=asked.pair.weights)
             teachers = [teacher] if teacher else []
             name = "student_smoke" if asked.pair.smoke else "student"
             sweep = Sweep(name=name, base=base, cells=tuple({"seed": seed} for seed in range(asked.seeds)))

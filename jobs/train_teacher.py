@@ -40,7 +40,7 @@ def main() -> int:
 
             from kdam_ray.service.sweep import plan, resolve
 
-            run = resolve(recipe.teacher, asked.place, teacher=True)
+            run = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
             planned = plan(Sweep(name="teachers", base=run, cells=()), asked.place, teachers=[run])
             if asked.plan:
                 say(planned.text(), planned.as_json())

@@ -52,11 +52,11 @@ _TINY = {"train_images": 16, "val_images": 8, "epochs": 1}
 
 RECIPES: dict[str, Recipe] = {
     "rooms": Recipe(
-        _small("rooms", "resnet_w16", epochs=8, lr=6e-3), _small("rooms", "swin_w12", epochs=3, lr=8e-3),
+        _small("rooms", "resnet_w16", epochs=10, lr=6e-3), _small("rooms", "swin_w12", epochs=4, lr=5e-3),
         smoke={"image_size": (32, 48), **_TINY}, trials=4,
     ),
     "rooms_pascal": Recipe(
-        _small("rooms_pascal", "resnet_w16", epochs=8, lr=6e-3), _small("rooms_pascal", "swin_w12", epochs=3, lr=8e-3),
+        _small("rooms_pascal", "resnet_w16", epochs=10, lr=6e-3), _small("rooms_pascal", "swin_w12", epochs=4, lr=5e-3),
         smoke={"image_size": (32, 48), **_TINY}, trials=4,
     ),
     "nyud": Recipe(
@@ -101,6 +101,8 @@ class Pair(Frozen):
         train_images: images of the training split, the first ones.
         val_images: images of the evaluation split.
         pretrained: none, or imagenet (timm's weights, downloaded), of both.
+        weights: local file (.safetensors, .pth) that the student's backbone starts from instead.
+        teacher_weights: the same for the teacher's.
         data_seed: order and augmentation.
         smoke: a one-minute version: tiny networks and images, and runs of its own.
     """
@@ -114,6 +116,8 @@ class Pair(Frozen):
     train_images: int | None = None
     val_images: int | None = None
     pretrained: str | None = None
+    weights: str | None = None
+    teacher_weights: str | None = None
     data_seed: int | None = None
     smoke: bool = False
 

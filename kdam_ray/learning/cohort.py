@@ -69,7 +69,7 @@ def train_cohort(
     val: Source,
     teacher: Teacher | None = None,
     resume: Mapping[str, Path] | None = None,
-    weights: Path | None = None,
+    weights: Mapping[str, Path] | None = None,
     device: torch.device | str = "cpu",
     evaluate_every: int = 1,
 ) -> Iterator[StepReport | EpochReport]:
@@ -81,7 +81,7 @@ def train_cohort(
         val: evaluation images.
         teacher: frozen network; needed as soon as one member distils.
         resume: run_id -> checkpoint folder to go on from.
-        weights: local file behind `Run.pretrained = "sha256:..."`.
+        weights: `Run.pretrained` ("sha256:...") -> the local file of that hash.
         device: where everything runs. In a DDP group every rank calls this with its own device.
         evaluate_every: epochs between evaluations; the last epoch of a member is always evaluated.
 
@@ -95,7 +95,7 @@ def train_cohort(
     if teacher is not None:
         teacher.to(device)
     resume = resume or {}
-    members = [Member(run, device=device, checkpoint=resume.get(run.run_id), weights=weights) for run in runs]
+    members = [Member(run, device=device, checkpoint=resume.get(run.run_id), weights=(weights or {}).get(run.pretrained)) for run in runs]
     first = min(member.epoch for member in members)
     for epoch in range(first + 1, max(run.epochs for run in runs) + 1):
         present = [member for member in members if member.epoch == epoch - 1 and member.wants_more]

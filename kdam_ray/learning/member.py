@@ -43,7 +43,9 @@ class Member:
         self.active = True
         self.failure: str | None = None
         dataset = DATASETS[run.dataset]
-        pretrained = str(weights) if run.pretrained.startswith("sha256:") else run.pretrained
+        if checkpoint is None and run.pretrained.startswith("sha256:") and weights is None:
+            raise ValueError(f"weights: the file of {run.pretrained} is not given")
+        pretrained = "none" if checkpoint else str(weights or run.pretrained)
         self._random_state = _states_from(_derived_seed(run.seed, 0, 0), self.device)
         with self._own_randomness():
             network = build_network(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdam_ray.config import Place, Run, change
-from kdam_ray.service.storage import Storage
+from kdam_ray.service.storage import Storage, store_weights
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
 
@@ -66,13 +66,14 @@ def count_gpus() -> int:
     return len([item for item in Path("/dev").glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", item.name)])
 
 
-def resolve(run: Run, place: Place, *, teacher: bool = False) -> Run:
+def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | None = None) -> Run:
     """`run` with what it records about data and world: the dataset's hash and the ranks that batch norm does not see beyond.
 
-    A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp".
+    A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp". `weights` is a local file
+    that the backbone starts from; it is put into the storage, and the run records its hash.
 
     Raises:
-        ValueError: the dataset cannot be opened, or the batch cannot be divided over the ranks.
+        ValueError: the dataset or the weight file cannot be opened, or the batch cannot be divided over the ranks.
     """
     plan = layout(place)
     on_gloo = not plan.gpus and (teacher or plan.split == "ddp")
@@ -82,7 +83,8 @@ def resolve(run: Run, place: Place, *, teacher: bool = False) -> Run:
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
     hashes = [source.fingerprint for source in open_sources(run, place)]
     digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
-    return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks})
+    start = {"pretrained": store_weights(place, Path(weights))} if weights else {}
+    return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks, **start})
 
 
 def open_sources(run: Run, place: Place) -> Sequence:

@@ -227,8 +227,8 @@ def store_weights(place: Place, path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     storage = Storage(place.storage)
-    if not storage.exists(f"weights/{digest}"):
-        storage.save_file(path, f"weights/{digest}")
+    if not storage.list(f"weights/{digest}"):
+        storage.save_file(path, f"weights/{digest}/{path.name}")
     return f"sha256:{digest}"
 
 
@@ -241,6 +241,7 @@ def weights_of(storage: Storage, run: Run) -> Path | None:
     if not run.pretrained.startswith("sha256:"):
         return None
     name = f"weights/{run.pretrained.removeprefix('sha256:')}"
-    if not storage.exists(name):
+    files = storage.list(name)  # one, under its own name: the suffix says how it is read
+    if not files:
         raise ValueError(f"pretrained: {storage.uri(name)} is missing; store the file with --weights FILE")
-    return storage.fetch(name)
+    return storage.fetch(f"{name}/{files[0]}")

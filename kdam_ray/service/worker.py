@@ -5,7 +5,7 @@ Ray restarts a group that loses a worker; the group then finds its members' own 
 costs at most an epoch, and so does starting the whole job again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=_teacher(storage, config["teacher"]),
         resume={name: Path(path) for name, path in resume.items() if path not in (None, "ended")},
-        weights=weights_of(storage, waiting[0]), device=device, evaluate_every=place.evaluate_every,
+        weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
     for row in follow(reports, recorder):
         ray.train.report(row)
@@ -103,7 +103,9 @@ class Recorder:
         for name, member in self.members.items():
             folder = latest_checkpoint(self.storage, name)
             found[name] = str(folder) if folder else None
-            if self.tracking.status(member.mlflow_run) != "unfinished":
+            status, metrics = self.tracking.outcome(member.mlflow_run)
+            if status != "unfinished":
+                self._tell(member, status, metrics.get(OBJECTIVE))
                 found[name] = "ended"
             elif folder is not None and (manifest := verify(folder))["epoch"] >= member.run.epochs:
                 metrics = self._compared(member.run, manifest["metrics"])
@@ -144,6 +146,9 @@ class Recorder:
     def _end(self, member: Member, outcome: Outcome, *, objective: float | None = None, reason: str | None = None) -> None:
         """MLflow first: a trial that was not told is told at the next start, from MLflow."""
         self.tracking.end_member(member.mlflow_run, outcome, reason=reason)
+        self._tell(member, outcome, objective)
+
+    def _tell(self, member: Member, outcome: Outcome, objective: float | None) -> None:
         if member.trial is not None:
             ray.get(self.actor.tell.remote(member.trial, outcome, objective))
 
@@ -182,6 +187,11 @@ def _agree(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def _weights(storage: Storage, runs: Sequence[Run]) -> dict[str, Path]:
+    """The local weight files that runs start from, by `Run.pretrained`."""
+    return {run.pretrained: path for run in runs if (path := weights_of(storage, run)) is not None}
 
 
 def _open_in_turn(run: Run, place: Place) -> Any:
