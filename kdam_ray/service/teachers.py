@@ -85,6 +85,8 @@ def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tr
     """Train teachers one after the other, each on its own ranks; Ray must be there."""
     storage = Storage(place.storage)
     for run in runs:
+        if record := tracking.find_finished(run.run_id):
+            tracking.reopen(record.mlflow_run, {})  # it is trained again because its checkpoint is gone or damaged
         say(f"teacher {run.student}: {run.epochs} epochs of {run.steps_per_epoch} steps, run {run.run_id}")
         opener = Opener(place, plan, tracking, Costs(storage), EXPERIMENT)
         actor = start_actor(f"teacher-{run.run_id}", storage, None)

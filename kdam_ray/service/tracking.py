@@ -155,8 +155,10 @@ class Tracking:
             if not token:
                 return [record for record in records if links or "kdam.link" not in record.tags]
 
-    def status(self, mlflow_run: str) -> Status:
-        return _status(self.client.get_run(mlflow_run))
+    def outcome(self, mlflow_run: str) -> tuple[Status, dict[str, float]]:
+        """How a member stands now, and its last metrics."""
+        run = self.client.get_run(mlflow_run)
+        return _status(run), dict(run.data.metrics)
 
     # --- what is written
 
@@ -169,20 +171,24 @@ class Tracking:
         } | source_tags(sweep.base)  # fmt: skip
         known = self.client.search_runs([experiment], f"tags.`kdam.base` = '{sweep.base.run_id}'", max_results=1)
         if known:
-            self._reopen(known[0].info.run_id, tags)
+            self.reopen(known[0].info.run_id, tags)
             return known[0].info.run_id
         return self.client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id
 
     def open_member(self, run: Run, *, sweep: str, table: int | None = None, parent: str | None = None, title: str | None = None) -> str:
-        """The MLflow run of a member: the unfinished one it has, reopened, else a new one with the params logged."""
+        """The MLflow run of a member that is to be trained: a new one with the params logged, or the one it has, reopened.
+
+        A finished one is left as it is: workers can outlive a killed sweep by a moment, and finish what it had begun.
+        """
         tags = {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""} | source_tags(run)
         if parent:
             tags["mlflow.parentRunId"] = parent
         record = self.find([run.run_id]).get(run.run_id)
-        if record is not None and record.status == "unfinished":
-            self._reopen(record.mlflow_run, tags)
-            return record.mlflow_run
-        return self._create_child(run, self.experiment(run.dataset, sweep), tags, title)
+        if record is None:
+            return self._create_child(run, self.experiment(run.dataset, sweep), tags, title)
+        if record.status != "finished":
+            self.reopen(record.mlflow_run, tags)
+        return record.mlflow_run
 
     def link_member(self, record: Found, *, sweep: Sweep, parent: str, title: str | None = None) -> str:
         """Show a member that another sweep trained under this sweep's parent; its own record is not touched."""
@@ -240,10 +246,13 @@ class Tracking:
         self.client.log_text(child, json.dumps(run.model_dump(mode="json"), indent=1), "run.json")
         return child
 
-    def _reopen(self, mlflow_run: str, tags: Mapping[str, str]) -> None:
+    def reopen(self, mlflow_run: str, tags: Mapping[str, str]) -> None:
+        """RUNNING again, however it had ended."""
         from mlflow.entities import RunTag
 
         self.client.update_run(mlflow_run, status="RUNNING")
+        for name in {"kdam.pruned", "kdam.failed"} & self.client.get_run(mlflow_run).data.tags.keys():
+            self.client.delete_tag(mlflow_run, name)
         self.client.log_batch(mlflow_run, tags=[RunTag(name, value) for name, value in tags.items()])
 
 

@@ -54,6 +54,19 @@ def test_an_unfinished_run_is_reopened_and_its_params_are_not_logged_again(track
     assert tracking.find_finished(run.run_id) is None
 
 
+def test_a_run_has_one_record_whatever_happens_to_it(tracking):
+    run = taught_by(TEACHER, seed=106)
+    first = tracking.open_member(run, sweep="once")
+    for outcome in ("pruned", "failed"):
+        tracking.end_member(first, outcome, reason="why")
+        assert tracking.open_member(run, sweep="once") == first
+        assert tracking.outcome(first) == ("unfinished", {})
+        assert not {"kdam.pruned", "kdam.failed"} & tracking.client.get_run(first).data.tags.keys()
+    tracking.end_member(first, "finished")  # by a worker that outlived its sweep, while the next one was starting
+    assert tracking.open_member(run, sweep="once") == first
+    assert tracking.outcome(first)[0] == "finished"
+
+
 @pytest.mark.parametrize(("outcome", "ended"), [("finished", "FINISHED"), ("pruned", "KILLED"), ("failed", "FAILED")])
 def test_how_members_end(tracking, outcome, ended):
     run = taught_by(TEACHER, seed=102, data_seed=sum(ended.encode()))
