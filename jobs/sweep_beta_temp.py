@@ -89,9 +89,13 @@ def main() -> int:
         result = run_sweep(sweep, asked.place, teachers=[teacher])
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
-        say(*as_report(of_result(result, asked.method), result))
-        for row in result.failed:
-            print(f"failed: {row.run.run_id} {row.changes}: {row.reason}", file=sys.stderr)
+        failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
+        if any(row.status == "finished" for row in result.rows):
+            say(*as_report(of_result(result, asked.method), result))
+        else:
+            say("No run has finished, so there is no table.", {"failed": failed})
+        for row in failed:
+            print(f"failed: {row['run_id']} {row['changes']}: {row['reason']}", file=sys.stderr)
         return 1 if result.failed else 0
 
 
