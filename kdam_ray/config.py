@@ -6,6 +6,7 @@ errors name the field and what is allowed. Nothing here imports torch.
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -25,7 +26,7 @@ DEFAULT_TEMPERATURE: dict[str, float] = {"none": 1.0, "plain_kd": 3.0, "dist": 1
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
 def one_of(allowed: Any):
@@ -226,6 +227,12 @@ class Place(Frozen):
     tracking_uri: str | None = None
     root: str | None = None
     evaluate_every: Annotated[int, Field(ge=1)] = 1
+
+    @field_validator("storage", "root")
+    @classmethod
+    def _absolute(cls, folder: str | None) -> str | None:
+        """Relative folders are meant from where the command is given; Ray's workers run elsewhere."""
+        return folder if folder is None or "://" in folder else str(Path(folder).expanduser().absolute())
 
 
 class Sweep(Frozen):

@@ -110,6 +110,14 @@ def test_models_are_frozen_and_forbid_strangers():
         Place(wokers=2)
 
 
+def test_a_place_means_the_folder_where_the_command_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place = Place(root="data")
+    monkeypatch.chdir("/")
+    assert (place.storage, place.root) == (str(tmp_path / "runs"), str(tmp_path / "data"))
+    assert Place(storage="s3://bucket/x").storage == "s3://bucket/x"
+
+
 def test_plain_data_does_not_import_torch():
     code = "import sys, kdam_ray.config, kdam_ray.tasks, kdam_ray.zoo; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
