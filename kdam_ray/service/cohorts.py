@@ -70,7 +70,6 @@ class Opener:
             "single_task": dict(self.single_task) if self.single_task else None,
             "epochs_done": min(seat.epochs_done for seat in seats),
             "place": self.place.model_copy(update={"tracking_uri": self.tracking.uri}).model_dump(mode="json"),
-            "gpus": self.layout.gpus, "ranks": ranks, "workers": self.layout.workers,
             "threads": max(1, (os.cpu_count() or 1) // self.layout.workers) if self.layout.gpus else 1,
         }  # fmt: skip
 
@@ -107,7 +106,7 @@ def start_actor(name: str, storage: Storage, sweep: Mapping[str, Any] | None) ->
     Raises:
         ValueError: one of that name is at work: the same sweep is running on this cluster.
     """
-    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": 3, "max_task_retries": 3}
+    options = {"name": name, "namespace": NAMESPACE, "num_cpus": 0}
     try:
         return ray.remote(StudyActor).options(**options).remote(storage.root, sweep)
     except ValueError as error:
@@ -129,7 +128,13 @@ def train_seats(
     )  # fmt: skip
     progress = Progress(actor, flops=flops, costs=opener.titled)
     storage = Storage(opener.place.storage).uri("ray")
-    train_cohorts(search, side_by_side=side_by_side, callback=progress, storage=storage, actor=actor, train=train)
+    first = cohorts[0][0].run if cohorts else base
+    assert first is not None, "there is nothing to train"
+    ranks = opener.layout.ranks(first)
+    number = min(side_by_side, opener.cohorts)
+    train_cohorts(
+        search, layout=opener.layout, ranks=ranks, number=number, callback=progress, storage=storage, actor=actor, train=train
+    )  # fmt: skip
 
 
 def _cost(opener: Opener, seats: Sequence[Seat]) -> float:

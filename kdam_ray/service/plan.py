@@ -18,7 +18,7 @@ from kdam_ray.service.tracking import Found, Tracking
 State = Literal["finished", "pruned", "failed", "unfinished", "new"]
 DONE = ("finished", "pruned", "failed")
 START_S = 25.0  # Ray, Tune and MLflow
-GROUP_S = 12.0  # a group of workers
+GROUP_S = 12.0  # a group of workers, once for the teacher and once for the students
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,11 @@ def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
         if low >= high:
             raise ValueError(f"space: {name} goes from {low} to {high}; the first must be smaller")
         change(sweep.base, {name: low})
-    return [(change(sweep.base, changes), kind, changes) for kind, rows in kinds for changes in rows]
+    known = [(change(sweep.base, changes), kind, changes) for kind, rows in kinds for changes in rows]
+    for run, _, changes in known:
+        if run.batch_norm_ranks != sweep.base.batch_norm_ranks:
+            raise ValueError(f"batch_norm_ranks: {changes} wants other worker groups than the base; make it a sweep of its own")
+    return known
 
 
 def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking) -> Plan:
@@ -267,7 +271,7 @@ def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Seque
     teacher = sum(item.flops for item in taught)
     steps = sum(item.steps for item in (*teachers, *runs)) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
     rate = RATE["gpu" if arranged.gpus else "cpu"]
-    rounds = len(taught) + math.ceil((len(packed) + len(drawn)) / side_by_side)
+    rounds = len(taught) + bool(packed or drawn)
     seconds = (teacher + student / side_by_side) / rate + GROUP_S * rounds + START_S if cohorts else 0.0
     return Plan(
         sweep, place, tuple(teachers), tuple(runs), draws, tuple(cohorts), arranged.workers, side_by_side, steps, teacher + student, seconds

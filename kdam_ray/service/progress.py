@@ -52,7 +52,7 @@ class Progress(tune.Callback):
             self._print()
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        say(f"{trial.config['title']}: {trial.config['about']}: starting workers")
+        say(f"{trial.config['title']}: {trial.config['about']}")
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
         title = trial.config["title"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
+from kdam_ray.service.cohort_queue import CohortQueue
 from kdam_ray.service.storage import Storage
 
 STARTUP_TRIALS = 4  # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
@@ -166,16 +167,17 @@ class Study:
 
 
 class StudyActor:
-    """The one process that driver and workers share: owns the study, and keeps the notices that progress is printed from.
+    """The one process that job, trials and workers share.
 
-    A sweep that searches nothing has no study, and a teacher neither; then only the notices are in use.
+    It owns the study, the queue of cohorts (see `CohortQueue` for those methods) and the notices that progress is printed
+    from. A sweep that searches nothing has no study, and a teacher neither.
     """
 
     def __init__(self, storage: str, sweep: dict[str, Any] | None):
         model = Sweep.model_validate(sweep) if sweep is not None else None
         self._study = Study(Storage(storage), model) if model is not None and model.space else None
         self._notices: dict[str, dict[str, Any]] = {}
-        self._deaths: dict[str, str] = {}
+        self._queue = CohortQueue()
 
     def take(self, run: Mapping[str, Any]) -> int | None:
         return self._study.take(Run.model_validate(run)) if self._study else None
@@ -195,12 +197,31 @@ class StudyActor:
         """Where a cohort is, said by its rank 0."""
         self._notices[cohort] = dict(what)
 
-    def died(self, cohort: str, why: str) -> None:
-        """A cohort ended in an error, after all retries."""
-        self._deaths[cohort] = why
-
-    def deaths(self) -> dict[str, str]:
-        return self._deaths
-
     def notices(self) -> dict[str, dict[str, Any]]:
         return self._notices
+
+    def submit(self, config: Mapping[str, Any]) -> None:
+        self._queue.submit(config)
+
+    def state(self, cohort: str) -> str:
+        return self._queue.state(cohort)
+
+    def take_cohort(self, lane: str) -> tuple[Mapping[str, Any] | None, bool]:
+        """(what the lane trains next, or None; whether there will never be more)."""
+        return self._queue.take(lane), self._queue.closed
+
+    def over(self, cohort: str, why_it_died: str | None = None) -> None:
+        self._queue.over(cohort, why_it_died)
+
+    def lane_died(self, lane: str, why: str) -> bool:
+        return self._queue.lane_died(lane, why)
+
+    def give_up(self, why: str) -> None:
+        self._queue.give_up(why)
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def deaths(self) -> dict[str, str]:
+        """Why cohorts that were given up were."""
+        return self._queue.deaths

@@ -56,7 +56,7 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     device = _set_up(config["threads"])
     members = {member.run.run_id: member for member in map(_member, config["members"])}
     recorder = Recorder(config, members, storage, Tracking(place), actor) if rank() == 0 else None
-    resume = _agree(recorder.resume() if recorder else None)
+    resume = agree(recorder.resume() if recorder else None)
     waiting = [member.run for name, member in members.items() if resume[name] != "ended"]
     if not waiting:
         return
@@ -81,7 +81,7 @@ def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | No
             if recorder:
                 recorder.step(report)
             continue
-        if _agree(recorder.epoch(report) if recorder else None):
+        if agree(recorder.epoch(report) if recorder else None):
             report.prune()
         row = {"epoch": report.epoch, "members": row.get("members", 0) + 1}
     if row:
@@ -180,7 +180,7 @@ def _set_up(threads: int) -> torch.device:
     return get_device()
 
 
-def _agree(value: Any) -> Any:
+def agree(value: Any) -> Any:
     """Rank 0's value, on every rank."""
     if world_size() == 1:
         return value

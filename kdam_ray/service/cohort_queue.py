@@ -1,0 +1,80 @@
+"""Cohorts on their way from Tune's trials to the worker groups that train them; plain bookkeeping, inside the StudyActor."""
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, Literal
+
+State = Literal["waiting", "training", "over"]
+ATTEMPTS = 3  # a cohort whose worker group has died this often is given up
+
+
+class CohortQueue:
+    """Who trains what. A lane is a worker group that trains one cohort after the other.
+
+    A lane that dies in the middle of a cohort and comes back is handed the same cohort again, which goes on from its
+    members' checkpoints; after three attempts the cohort is over, and the others go on.
+    """
+
+    def __init__(self) -> None:
+        self._configs: dict[str, Mapping[str, Any]] = {}
+        self._waiting: deque[str] = deque()
+        self._current: dict[str, str] = {}
+        self._attempts: dict[str, int] = {}
+        self._over: set[str] = set()
+        self._closed = False
+        self.deaths: dict[str, str] = {}
+
+    def submit(self, config: Mapping[str, Any]) -> None:
+        """A trial brings its cohort; bringing it twice changes nothing."""
+        title = config["title"]
+        if title not in self._configs:
+            self._configs[title] = config
+            self._waiting.append(title)
+
+    def state(self, title: str) -> State:
+        if title in self._over:
+            return "over"
+        return "training" if title in self._current.values() else "waiting"
+
+    def take(self, lane: str) -> Mapping[str, Any] | None:
+        """What this lane trains next, once it is there; the cohort that it left unfinished comes first."""
+        title = self._current.get(lane)
+        if title is not None and self._attempts[title] >= ATTEMPTS:
+            self.over(title, f"its workers died {ATTEMPTS} times")
+            title = None
+        if title is None:
+            if not self._waiting:
+                return None
+            title = self._current[lane] = self._waiting.popleft()
+        self._attempts[title] = self._attempts.get(title, 0) + 1
+        return self._configs[title]
+
+    def over(self, title: str, why_it_died: str | None = None) -> None:
+        """A cohort has been trained, or will not be."""
+        self._over.add(title)
+        self._current = {lane: current for lane, current in self._current.items() if current != title}
+        if why_it_died is not None:
+            self.deaths.setdefault(title, why_it_died)
+
+    def lane_died(self, lane: str, why: str) -> bool:
+        """A lane has used up Ray Train's own restarts. Returns whether starting it anew makes sense."""
+        title = self._current.get(lane)
+        if title is None:
+            return False
+        if self._attempts[title] >= ATTEMPTS:
+            self.over(title, why)
+        return True
+
+    def give_up(self, why: str) -> None:
+        """There is no lane any more."""
+        for title in self._configs.keys() - self._over:
+            self.over(title, why)
+        self._waiting.clear()
+
+    def close(self) -> None:
+        """Nothing more will be submitted: lanes without work may end."""
+        self._closed = True
+
+    @property
+    def closed(self) -> bool:
+        return self._closed and not self._waiting
