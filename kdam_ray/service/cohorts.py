@@ -81,11 +81,11 @@ class Opener:
             "prunable": seat.kind == "searched",
         }  # fmt: skip
 
-    def close(self, seats: Sequence[Seat]) -> None:
+    def close(self, seats: Sequence[Seat], why_it_died: str | None) -> None:
         """Its cohort is over: members left unfinished become FAILED in MLflow, without `kdam.failed`, so the next sweep goes on."""
         for record in self.tracking.find([seat.run.run_id for seat in seats]).values():
             if record.status == "unfinished":
-                self.tracking.end_member(record.mlflow_run, "unfinished")
+                self.tracking.end_member(record.mlflow_run, "unfinished", reason=why_it_died)
 
 
 def titled(run: Run, base: Run | None) -> str:

@@ -72,7 +72,7 @@ class CohortSearch(Searcher):
         drawn_size: members of a drawn cohort.
         actor: handle of the StudyActor.
         open_cohort: makes the worker's configuration of a cohort (opens its MLflow runs).
-        close_cohort: told the seats of a cohort that is over, so that none of its MLflow runs stays open, whatever happened.
+        close_cohort: told the seats of a cohort that is over, and why if it died, so that none of its MLflow runs stays open.
     """
 
     def __init__(
@@ -83,24 +83,26 @@ class CohortSearch(Searcher):
         drawn_size: int,
         actor: Any,
         open_cohort: Callable[[Sequence[Seat]], dict[str, Any]],
-        close_cohort: Callable[[Sequence[Seat]], None],
+        close_cohort: Callable[[Sequence[Seat], str | None], None],
     ):
         super().__init__(metric="members", mode="max")  # Tune wants one in every result; nothing is decided by it
         self._waiting = [list(cohort) for cohort in cohorts]
         self._draws, self._drawn_size = draws, drawn_size
         self._actor, self._open, self._close = actor, open_cohort, close_cohort
-        self._live: dict[str, list[Seat]] = {}
+        self._live: dict[str, tuple[str, list[Seat]]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
         """The next cohort as {"members": [...], ...}; FINISHED when there is none."""
         seats = self._waiting.pop(0) if self._waiting else self._draw()
         if not seats:
             return Searcher.FINISHED
-        self._live[trial_id] = seats
-        return self._open(seats)
+        config = self._open(seats)
+        self._live[trial_id] = (config["title"], seats)
+        return config
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        self._close(self._live.pop(trial_id, []))
+        title, seats = self._live.pop(trial_id, ("", []))
+        self._close(seats, ray.get(self._actor.deaths.remote()).get(title))
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: what a resumed sweep needs is in the study and in MLflow, not in Tune's own state."""

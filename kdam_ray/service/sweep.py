@@ -185,7 +185,7 @@ def _in_order(sweep: Sweep) -> list[tuple[Run, dict[str, Any]]]:
 
 def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any) -> Row:
     if item.record is None or item.status not in DONE:
-        mlflow_run = item.record.mlflow_run if item.record else ""
-        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, "its training did not end; run the sweep again")
+        mlflow_run, reason = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
+        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, reason or "its training did not end; run the sweep again")
     metrics = with_deltas(item.run, item.record.metrics, teacher=teacher, single_task=single_task)
     return Row(item.run, item.kind, item.status, metrics, item.record.mlflow_run, changes, reused, item.record.reason)  # type: ignore[arg-type]

@@ -224,12 +224,14 @@ class Tracking:
     def end_member(self, mlflow_run: str, status: Status, *, reason: str | None = None) -> None:
         """FINISHED, KILLED (pruned) or FAILED.
 
-        A member whose training failed carries the tag `kdam.failed`; without it (its process died) it counts as unfinished.
+        A member that diverged carries the tag `kdam.failed`. Without it (its process died; `kdam.error` says how) it is FAILED to
+        MLflow, but counts as unfinished here. Of a reason that is a traceback the last line is kept.
         """
         if status == "pruned":
             self.client.set_tag(mlflow_run, "kdam.pruned", "true")
-        if status == "failed" and reason:
-            self.client.set_tag(mlflow_run, "kdam.failed", reason[:4000])
+        if reason:
+            lines = [line.strip() for line in reason.splitlines() if line.strip()]
+            self.client.set_tag(mlflow_run, "kdam.failed" if status == "failed" else "kdam.error", lines[-1][:1000])
         self.client.set_terminated(mlflow_run, ENDED.get(status, "FAILED"))
 
     def end_parent(self, mlflow_run: str, metrics: Mapping[str, float], failed: bool) -> None:
@@ -251,7 +253,7 @@ class Tracking:
         from mlflow.entities import RunTag
 
         self.client.update_run(mlflow_run, status="RUNNING")
-        for name in {"kdam.pruned", "kdam.failed"} & self.client.get_run(mlflow_run).data.tags.keys():
+        for name in {"kdam.pruned", "kdam.failed", "kdam.error"} & self.client.get_run(mlflow_run).data.tags.keys():
             self.client.delete_tag(mlflow_run, name)
         self.client.log_batch(mlflow_run, tags=[RunTag(name, value) for name, value in tags.items()])
 
@@ -263,7 +265,8 @@ def _found(item: Any, experiment: str) -> Found | None:
         run = Run.model_validate_json(tags.get("kdam.run", ""))
     except ValidationError:
         return None
-    return Found(run, item.info.run_id, experiment, _status(item), dict(item.data.metrics), tags.get("kdam.failed"), dict(tags))
+    reason = tags.get("kdam.failed") or tags.get("kdam.error")
+    return Found(run, item.info.run_id, experiment, _status(item), dict(item.data.metrics), reason, dict(tags))
 
 
 def _status(item: Any) -> Status:

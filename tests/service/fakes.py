@@ -1,7 +1,7 @@
 """A training generator that trains nothing, with the interface of `train_cohort`; and runs for it.
 
 What a member scores follows from its beta alone. Seeds have meanings: NAN_SEED diverges in its second epoch; CRASH_SEED
-kills its process in its second epoch, once (`marker` remembers).
+kills its process in its second epoch, once (`marker` remembers); BAD_SEED is refused before it starts, with its cohort.
 """
 
 import os
@@ -17,7 +17,7 @@ from kdam_ray.learning import StepReport, checkpoint
 from kdam_ray.models import build_network
 from kdam_ray.tasks import DATASETS
 
-NAN_SEED, CRASH_SEED = 13, 7
+NAN_SEED, CRASH_SEED, BAD_SEED = 13, 7, 99
 TASKS = ("semseg", "depth", "normals", "edge")
 
 
@@ -74,6 +74,8 @@ def fake_train(
     assert len(val)
     assert device is not None
     assert teacher is not None or all(run.distill.method == "none" for run in runs)
+    if any(run.seed == BAD_SEED for run in runs):
+        raise ValueError("runs: one of them is no good")
     done = {run.run_id: checkpoint.verify(resume[run.run_id])["epoch"] if run.run_id in resume else 0 for run in runs}
     active = {run.run_id: True for run in runs}
     for epoch in range(1, max(run.epochs for run in runs) + 1):

@@ -3,18 +3,45 @@
 python -m pytest tests/service/test_storage.py
 """
 
+from pathlib import Path
+
 import pytest
 import torch
 from fakes import make_run
+from pyarrow import fs
 
 from kdam_ray.config import Place
 from kdam_ray.learning import checkpoint
 from kdam_ray.service.storage import Storage, epochs_done, latest_checkpoint, save_checkpoint, store_weights, weights_of
 
 
-@pytest.fixture
-def storage(tmp_path):
-    return Storage(str(tmp_path / "runs"))
+class Bucket(Storage):
+    """The code path of S3, over a folder: files without folders, and no rename."""
+
+    def __init__(self, root: Path):
+        super().__init__("s3://bucket/prefix")
+        self.folder = root
+        self.written: list[str] = []
+
+    def _remote(self):
+        return self, str(self.folder)
+
+    def open_output_stream(self, path):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        self.written.append(Path(path).name)
+        return fs.LocalFileSystem().open_output_stream(path)
+
+    def __getattr__(self, name):
+        return getattr(fs.LocalFileSystem(), name)
+
+
+@pytest.fixture(params=["local", "s3"])
+def storage(tmp_path, request):
+    return Storage(str(tmp_path / "runs")) if request.param == "local" else Bucket(tmp_path / "runs")
+
+
+def folder_of(storage: Storage) -> Path:
+    return storage.local or storage.folder
 
 
 def keep(storage: Storage, run_id: str, epoch: int) -> None:
@@ -36,25 +63,38 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(storage, victim):
     keep(storage, "abc", 1)
     keep(storage, "abc", 2)
     assert checkpoint.verify(latest_checkpoint(storage, "abc"))["epoch"] == 2
-    path = storage.local / "checkpoints/abc/epoch_0002" / victim
+    path = folder_of(storage) / "checkpoints/abc/epoch_0002" / victim
     path.write_bytes(path.read_bytes()[:-1])
     assert checkpoint.verify(latest_checkpoint(storage, "abc"))["epoch"] == 1
     assert latest_checkpoint(storage, "abc", epoch=2) is None
-    (storage.local / "checkpoints/abc/epoch_0001" / victim).unlink()
+    (folder_of(storage) / "checkpoints/abc/epoch_0001" / victim).unlink()
     assert latest_checkpoint(storage, "abc") is None
 
 
-def test_saving_replaces_whole(storage):
+def test_in_a_bucket_the_manifest_comes_last(tmp_path):
+    storage = Bucket(tmp_path)
     keep(storage, "abc", 1)
-    first = (storage.local / "checkpoints/abc/epoch_0001/weights.safetensors").stat().st_ino
+    assert storage.written[-1] == "manifest.json"
+    assert storage.exists("checkpoints/abc/epoch_0001")
+    (tmp_path / "checkpoints/abc/epoch_0001/manifest.json").unlink()  # as if the upload had been cut short
+    assert not storage.exists("checkpoints/abc/epoch_0001")
+    assert storage.list("checkpoints/abc") == []
+    with pytest.raises(FileNotFoundError):
+        storage.fetch("checkpoints/abc/epoch_0001")
+
+
+def test_saving_replaces_whole(tmp_path):
+    storage = Storage(str(tmp_path))
     keep(storage, "abc", 1)
-    assert (storage.local / "checkpoints/abc/epoch_0001/weights.safetensors").stat().st_ino != first
+    first = (folder_of(storage) / "checkpoints/abc/epoch_0001/weights.safetensors").stat().st_ino
+    keep(storage, "abc", 1)
+    assert (folder_of(storage) / "checkpoints/abc/epoch_0001/weights.safetensors").stat().st_ino != first
     assert [path.name for path in (storage.local / "checkpoints/abc").iterdir()] == ["epoch_0001"]
 
 
 def test_what_is_half_written_is_not_listed(storage):
     keep(storage, "abc", 1)
-    (storage.local / "checkpoints/abc/.epoch_0002.77").mkdir()
+    (folder_of(storage) / "checkpoints/abc/.epoch_0002.77").mkdir()
     assert storage.list("checkpoints/abc") == ["epoch_0001"]
 
 

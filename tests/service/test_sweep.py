@@ -7,7 +7,7 @@ import functools
 
 import fakes
 import pytest
-from fakes import CRASH_SEED, NAN_SEED, fake_train, make_run, taught_by
+from fakes import BAD_SEED, CRASH_SEED, NAN_SEED, fake_train, make_run, taught_by
 
 from kdam_ray.config import Sweep, change
 from kdam_ray.service import sweep as sweep_module
@@ -16,13 +16,22 @@ from kdam_ray.service.teachers import find_or_train
 from kdam_ray.service.tracking import Tracking
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
-CELLS = ({}, {"distill.beta": 2.0}, {"distill.beta": 3.0}, {"distill.beta": 1.5}, {"seed": NAN_SEED}, {"seed": CRASH_SEED})
+ALONE_IN_A_COHORT = {"seed": BAD_SEED, "data_seed": 1}
+CELLS = (
+    {},
+    {"distill.beta": 2.0},
+    {"distill.beta": 3.0},
+    {"distill.beta": 1.5},
+    {"seed": NAN_SEED},
+    {"seed": CRASH_SEED},
+    ALONE_IN_A_COHORT,
+)
 WORSE_THAN_THE_CELLS = {"distill.beta": (1.0, 16.0)}
 
 
 @pytest.fixture(scope="module")
 def done(ray_session, mlflow_uri, tmp_path_factory):
-    """One sweep with everything in it: a teacher, cells, one that diverges, one whose worker dies, a reference, a search."""
+    """One sweep with everything in it: a teacher, cells; one diverges, one is refused, one's worker dies; a reference, a search."""
     import ray.cloudpickle
 
     from kdam_ray.config import Place
@@ -44,25 +53,26 @@ def done(ray_session, mlflow_uri, tmp_path_factory):
 def test_the_plan_says_what_was_then_done(done):
     sweep, _, teacher, before, result = done
     assert before.cohorts[0] == (teacher.run_id,)
-    assert sorted(map(len, before.cohorts)) == [1, 1, 2, 3, 4]
+    assert sorted(map(len, before.cohorts)) == [1, 1, 1, 2, 3, 4]
     assert before.searched == 3
-    assert before.steps == teacher.epochs * 2 + 10 * sweep.base.epochs * 2
+    assert before.steps == teacher.epochs * 2 + 11 * sweep.base.epochs * 2
     assert before.flops > 0
     assert before.seconds > 0
     assert {item.status for item in (*before.teachers, *before.runs)} == {"new"}
-    assert result.trained == 10
+    assert result.trained == 11
 
 
 def test_every_member_ends_as_it_should(done):
-    """Law 7: one diverges, one takes its worker with it; the others do not notice."""
+    """Law 7: one diverges, one is refused, one takes its worker with it; the others do not notice."""
     sweep, _, _, _, result = done
-    assert [row.changes for row in result.rows[:7]] == [*CELLS, ALONE]
-    assert [row.kind for row in result.rows] == ["cell"] * 6 + ["reference"] + ["searched"] * 3
-    by_seed = {row.run.seed: row for row in result.rows[:6]}
+    assert [row.changes for row in result.rows[:8]] == [*CELLS, ALONE]
+    assert [row.kind for row in result.rows] == ["cell"] * 7 + ["reference"] + ["searched"] * 3
+    by_seed = {row.run.seed: row for row in result.rows[:7]}
     assert (by_seed[NAN_SEED].status, by_seed[NAN_SEED].reason) == ("failed", "the training loss became nan")
-    assert result.failed == (by_seed[NAN_SEED],)
-    for row in result.rows[:7]:
-        if row.run.seed != NAN_SEED:
+    assert (by_seed[BAD_SEED].status, by_seed[BAD_SEED].reason) == ("failed", "runs: one of them is no good")
+    assert result.failed == (by_seed[NAN_SEED], by_seed[BAD_SEED])
+    for row in result.rows[:8]:
+        if row not in result.failed:
             assert row.status == "finished"
             assert row.metrics["val/semseg/mIoU"] == pytest.approx(10 + 3 / (1 + abs(row.run.distill.beta - 1)))
             assert "val/delta_teacher" in row.metrics
@@ -103,15 +113,17 @@ def test_what_mlflow_shows(done):
 
 
 def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
-    """Law 8."""
+    """Law 8; the one that was refused is left out, for that one would be tried again."""
     sweep, place, teacher, _, result = done
     monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
-    again = run_sweep(sweep, place, teachers=[teacher], train=lambda *_, **__: pytest.fail("trained"))
+    good = sweep.model_copy(update={"cells": CELLS[:-1]})
+    again = run_sweep(good, place, teachers=[teacher], train=lambda *_, **__: pytest.fail("trained"))
+    before = [row for row in result.rows if row.run.seed != BAD_SEED]
     assert again.trained == 0
     assert all(row.reused for row in (*again.rows, *again.teachers))
-    assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in result.rows]
+    assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in before]
     assert (again.best.run, again.parent) == (result.best.run, result.parent)
-    assert plan(sweep, place).complete  # the teacher is known by now and need not be given
+    assert plan(good, place).complete  # the teacher is known by now and need not be given
     found = find_or_train(teacher, place)
     assert (found.reused, found.failed) == (True, None)
 
@@ -121,19 +133,20 @@ def test_another_sweep_shows_what_it_shares_without_training_it(done, monkeypatc
     monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
     other = Sweep(name="shares", base=sweep.base, cells=({}, {"distill.beta": 2.0}), references=(ALONE,))
     shared = run_sweep(other, place, teachers=[teacher])
-    assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in (0, 1, 6)]
+    assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in (0, 1, 7)]
     rows = Tracking(place).rows("rooms", "shares")
     assert {row.tags["kdam.link"] for row in rows} == {row.mlflow_run for row in shared.rows}
     assert {row.tags["mlflow.parentRunId"] for row in rows} == {shared.parent}
 
 
 def test_only_what_is_missing_is_trained(done):
-    """Law 8: one cell more costs one member more."""
+    """Law 8: one cell more costs one member more, and the one that was refused is tried again."""
     sweep, place, teacher, _, _ = done
     more = sweep.model_copy(update={"cells": (*CELLS, {"distill.beta": 1.25})})
     left = plan(more, place, teachers=[teacher])
-    assert left.cohorts == ((change(sweep.base, {"distill.beta": 1.25}).run_id,),)
-    assert (left.steps, left.searched) == (6, 0)
+    wanted = [change(sweep.base, changes).run_id for changes in (ALONE_IN_A_COHORT, {"distill.beta": 1.25})]
+    assert left.cohorts == tuple((run_id,) for run_id in wanted)
+    assert (left.steps, left.searched) == (12, 0)
 
 
 def test_bad_input_is_refused_before_anything_starts(place):
