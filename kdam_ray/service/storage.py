@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ class Storage:
             return Path(tempfile.mkdtemp(prefix="kdam-"))
         (self.local / "scratch").mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(dir=self.local / "scratch"))
+
+    def tidy(self) -> None:
+        """Remove what killed processes left in local scratch, more than an hour ago."""
+        for folder in (self.local / "scratch").glob("*") if self.local is not None else ():
+            if time.time() - folder.stat().st_mtime > 3600:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def cache(self) -> Path:
         """Local folder for what can be computed again (rendered images)."""

@@ -77,6 +77,7 @@ class _Work:
 
     def train_missing(self, known: Plan) -> None:
         """Everything that needs Ray. MLflow's database is made while Ray starts: each takes seconds."""
+        self.storage.tidy()
         arranged = layout(self.place)
         connecting = threading.Thread(target=lambda: self.tracking.client)
         connecting.start()

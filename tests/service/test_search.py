@@ -130,3 +130,11 @@ def test_the_search_finds_the_better_end(storage):
         values.append(scores(trial.run, 2)["val/edge/odsF"])
         study.tell(trial.number, "finished", values[-1])
     assert sum(values[15:]) > sum(values[:15])
+
+
+def test_a_space_without_new_points_ends_the_search(storage):
+    """Values are rounded to four digits, so that a run can be read; here that leaves one point."""
+    narrow = sweep().model_copy(update={"space": {"distill.beta": (1.99999, 2.00001)}})
+    study = Study(storage, narrow)
+    assert study.draw().run == change(BASE, {"distill.beta": 2.0})
+    assert study.draw() is None

@@ -3,6 +3,7 @@
 python -m pytest tests/service/test_storage.py
 """
 
+import os
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,13 @@ def test_weight_files_are_found_by_their_hash(tmp_path):
         weights_of(Storage(str(tmp_path / "elsewhere")), run)
     with pytest.raises(ValueError, match="not a file"):
         store_weights(place, tmp_path / "missing")
+
+
+def test_what_a_killed_process_left_is_tidied_away_later(tmp_path):
+    storage = Storage(str(tmp_path))
+    storage.tidy()  # nothing there yet
+    old, new = storage.scratch(), storage.scratch()
+    os.utime(old, (0, 0))
+    storage.tidy()
+    assert not old.exists()
+    assert new.exists()
