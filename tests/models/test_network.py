@@ -73,8 +73,8 @@ def test_eval_output_does_not_depend_on_batch_neighbours(name):
         network.eval()
         batch = images(3, 48, 64)
         alone, together = network(batch[:1]), network(batch)
-    for key in alone:  # other blockings of the same sums: rounding of values around 0.1
-        torch.testing.assert_close(together[key][:1], alone[key], rtol=1e-4, atol=1e-6)
+    for key in alone:  # other blockings of the same sums: rounding, some 1e-7 of the terms (about 1) that cancel in a value around 0.1
+        torch.testing.assert_close(together[key][:1], alone[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from fakes import TASKS
 
 from kdam_ray.config import Optim, Place, Run, Sweep, change
@@ -77,6 +78,16 @@ def taken_up(ray_session, mlflow_uri, tmp_path_factory):
     return sweep, place, teacher, before, taught_by, result
 
 
+@pytest.fixture
+def one_thread():
+    """As a worker on CPUs has: another number would sum in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_it_ends_as_if_nothing_had_happened(taken_up):
     """Law 2, and law 1 beside it: bit for bit what each member learns alone, in one go, in this process."""
     sweep, place, teacher, _, _, result = taken_up
