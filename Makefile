@@ -16,6 +16,7 @@ help:
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("PYTHON: needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	@echo "installing the pinned dependencies into .venv; about two minutes"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -56,6 +56,11 @@ def test_every_link_leads_somewhere(link):
     assert (ROOT / link).exists()
 
 
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:tests|kdam_ray|jobs)/[\w/.]*)`", README))))
+def test_every_path_in_the_text_exists(path):
+    assert (ROOT / path).exists()
+
+
 def test_ci_runs_the_readmes_test_command():
     assert "make test" in README
     assert "make test" in (ROOT / ".ci/run").read_text()
