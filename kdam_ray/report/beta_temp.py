@@ -197,7 +197,9 @@ def _best(results: Resultset) -> list[str]:
     where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
     judged = "more than one seed's chance" if results.is_resolved(line, DELTA) else "not resolved by one seed"
     gain = "" if delta is None else f" (Delta {delta.mean:+.2f} %, {judged})"
-    return [f"Best of {cells} cells and {len(lines) - cells} searched runs, judged by Delta against the teacher: {where}{gain}."]
+    searched = len(lines) - cells
+    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
+    return [f"Best of {among}, judged by Delta against the teacher: {where}{gain}."]
 
 
 # ------------------------------------------------------------------------------------------------------- the job's end

@@ -215,7 +215,9 @@ def _row(results: Resultset, line: Line) -> str:
 
 
 def _mark(results: Resultset, line: Line, key: str) -> str:
-    return "*" if line.part.startswith("5") and results.is_resolved(line, key) else " "
+    """A star for what distillation did; the teacher is another network, and the no-KD runs are what is compared with."""
+    distilled = line.facts.get("role") not in ("teacher", "no_kd")
+    return "*" if distilled and results.is_resolved(line, key) else " "
 
 
 def _ours(value: Number | None, digits: int, mark: str, *, signed: bool = False) -> str:
