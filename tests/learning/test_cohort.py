@@ -138,3 +138,18 @@ def test_members_that_cannot_share_are_refused(first, second, message, make_run,
 def test_a_missing_teacher_is_refused(make_run, sources):
     with pytest.raises(ValueError, match="teacher"):
         next(train_cohort([make_run("kdam")], **sources, teacher=None))
+
+
+def test_a_members_draws_are_its_own_and_go_on_from_step_to_step(make_run):
+    members = [member_module.Member(make_run(seed=seed), device="cpu") for seed in (1, 2)]
+    before = torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        for member in members:
+            with member._own_randomness():
+                draws.append(torch.rand(()).item())
+    assert len(set(draws)) == 4
+    assert torch.equal(before, torch.get_rng_state())
+    members[0].begin_epoch(1)
+    members[1].begin_epoch(1)
+    assert not torch.equal(members[0]._random_state[0], members[1]._random_state[0])
