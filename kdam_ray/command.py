@@ -1,6 +1,6 @@
 """What every job's command line has in common: flags from a pydantic model, exit codes, one JSON document on stdout.
 
-Exit codes: 0 done, 1 some run failed, 2 bad input (one line on stderr, before Ray starts).
+Exit codes: 0 done, 1 some run failed, 2 bad input (one line on stderr, before Ray starts), 130 interrupted from the keyboard.
 """
 
 import contextlib
@@ -84,9 +84,16 @@ def output(as_json: bool) -> Iterator[Say]:
 
     With `as_json` file descriptor 1 itself points to stderr meanwhile, because Ray and its workers print to it.
     """
-    if not as_json:
-        yield _say_text
-        return
+    try:
+        with _document_alone() if as_json else contextlib.nullcontext(_say_text) as say:
+            yield say
+    except KeyboardInterrupt:
+        print("interrupted: nothing recorded is lost; the same command goes on from the last epochs", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextlib.contextmanager
+def _document_alone() -> Iterator[Say]:
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)

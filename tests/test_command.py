@@ -101,3 +101,11 @@ def test_a_reader_that_stops_early_is_no_error():
     code = "from kdam_ray.command import output\nwith output(False) as say:\n    say('line\\n' * 100_000, None)"
     done = subprocess.run(f'{sys.executable} -c "{code}" | head -n 1', shell=True, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("line\n", "")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_an_interrupt_is_one_line_and_130(as_json, capfd):
+    with pytest.raises(SystemExit) as stop, output(as_json):
+        raise KeyboardInterrupt
+    out, err = capfd.readouterr()
+    assert (stop.value.code, out, err.count("\n")) == (130, "", 1)

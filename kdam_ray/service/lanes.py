@@ -73,7 +73,9 @@ def _watch(lanes_at_work: list[threading.Thread], actor: Any) -> None:
 
 
 def _tell(method: Any, *what: str) -> Any:
-    """The actor's answer; None once it is gone, as after an interrupt."""
+    """The actor's answer; None once it is gone, as after an interrupt (a call without Ray would start another one)."""
+    if not ray.is_initialized():
+        return None
     try:
         return ray.get(method.remote(*what))
     except ray.exceptions.RayActorError:
