@@ -22,14 +22,19 @@ class CohortQueue:
         self._attempts: dict[str, int] = {}
         self._over: set[str] = set()
         self._closed = False
+        self._given_up: str | None = None
         self.deaths: dict[str, str] = {}
 
     def submit(self, config: Mapping[str, Any]) -> None:
         """A trial brings its cohort; bringing it twice changes nothing."""
         title = config["title"]
-        if title not in self._configs:
-            self._configs[title] = config
+        if title in self._configs:
+            return
+        self._configs[title] = config
+        if self._given_up is None:
             self._waiting.append(title)
+        else:
+            self.over(title, self._given_up)
 
     def state(self, title: str) -> State:
         if title in self._over:
@@ -66,7 +71,8 @@ class CohortQueue:
         return True
 
     def give_up(self, why: str) -> None:
-        """There is no lane any more."""
+        """There is no lane any more, neither for what waits nor for what is still to come."""
+        self._given_up = why
         for title in self._configs.keys() - self._over:
             self.over(title, why)
         self._waiting.clear()

@@ -54,6 +54,9 @@ def test_without_lanes_nothing_waits_for_ever():
     queue.give_up("no lanes")
     assert [queue.state(name) for name in "ab"] == ["over", "over"]
     assert queue.deaths == {"a": "no lanes", "b": "no lanes"}
+    queue.submit({"title": "later"})  # Tune starts its next trial when the first ones are over
+    assert queue.state("later") == "over"
+    assert queue.deaths["later"] == "no lanes"
 
 
 def test_closed_means_that_nothing_will_come():
