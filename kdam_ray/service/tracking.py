@@ -26,6 +26,7 @@ from kdam_ray.tasks import DATASETS
 
 Status = Literal["finished", "pruned", "failed", "unfinished"]
 BEST_FIRST: tuple[Status, ...] = ("finished", "unfinished", "pruned", "failed")
+SQLITE = "sqlite:///"
 ENDED: dict[Status, str] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
 
 
@@ -53,11 +54,14 @@ class Found:
 
 
 def tracking_uri(place: Place) -> str:
-    """Place's own, else MLFLOW_TRACKING_URI, else sqlite beside the local storage."""
-    if place.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
-        return place.tracking_uri or os.environ["MLFLOW_TRACKING_URI"]
+    """Place's own, else MLFLOW_TRACKING_URI, else sqlite beside the local storage.
+
+    The path of a sqlite file is made absolute: `sqlite:///runs/mlflow.db` means this folder's, also to workers that run elsewhere.
+    """
+    if given := place.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"{SQLITE}{Path(given.removeprefix(SQLITE)).absolute()}" if given.startswith(SQLITE) else given
     local = Storage(place.storage).local or Path("runs").absolute()
-    return f"sqlite:///{local / 'mlflow.db'}"
+    return f"{SQLITE}{local / 'mlflow.db'}"
 
 
 class Tracking:
@@ -65,14 +69,14 @@ class Tracking:
 
     def __init__(self, place: Place):
         self.uri = tracking_uri(place)
-        self._artifacts = Path(self.uri.removeprefix("sqlite:///")).parent / "mlruns" if self.uri.startswith("sqlite:///") else None
+        self._artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns" if self.uri.startswith(SQLITE) else None
         self._connected: Any = None
         self._experiments: dict[str, str] = {}
 
     @property
     def empty(self) -> bool:
         """Nothing recorded yet, known without creating the database (which takes seconds)."""
-        return self.uri.startswith("sqlite:///") and not Path(self.uri.removeprefix("sqlite:///")).exists()
+        return self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists()
 
     @property
     def client(self) -> Any:
@@ -191,8 +195,9 @@ class Tracking:
         return record.mlflow_run
 
     def link_member(self, record: Found, *, sweep: Sweep, parent: str, title: str | None = None) -> str:
-        """Show a member that another sweep trained under this sweep's parent; its own record is not touched."""
-        if record.tags.get("mlflow.parentRunId") == parent:
+        """Show a member that another sweep trained, or began, under this sweep's parent; its own record is not touched."""
+        here = f"kdam/{sweep.base.dataset}/{sweep.name}"  # one begun elsewhere has this parent, but MLflow nests within an experiment only
+        if record.tags.get("mlflow.parentRunId") == parent and record.experiment == here:
             return record.mlflow_run
         experiment = self.experiment(sweep.base.dataset, sweep.name)
         wanted = f"tags.`kdam.link` = '{record.mlflow_run}' and tags.`mlflow.parentRunId` = '{parent}'"

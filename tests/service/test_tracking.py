@@ -94,6 +94,17 @@ def test_a_member_of_another_sweep_is_linked_not_copied(tracking):
     assert tracking.link_member(record, sweep=one, parent=record.tags["mlflow.parentRunId"]) == child
 
 
+def test_a_member_that_another_sweep_began_is_shown_where_it_ended(tracking):
+    one, two = sweep("began", seed=107), sweep("ended", seed=107)
+    child = tracking.open_member(one.base, sweep="began", parent=tracking.open_parent(one))
+    parent = tracking.open_parent(two)
+    assert tracking.open_member(two.base, sweep="ended", parent=parent) == child  # one record, in the first experiment
+    tracking.end_member(child, "finished")
+    tracking.link_member(tracking.find_finished(two.base.run_id), sweep=two, parent=parent)
+    (shown,) = tracking.rows("rooms", "ended")
+    assert (shown.run, shown.status, shown.tags["mlflow.parentRunId"]) == (two.base, "finished", parent)
+
+
 def test_the_same_sweep_has_one_parent(tracking):
     of = sweep("parents", seed=104)
     parent = tracking.open_parent(of)
@@ -133,6 +144,9 @@ def test_where_runs_are_recorded(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     assert tracking_uri(place) == "http://server:5000"
     assert tracking_uri(place.model_copy(update={"tracking_uri": "sqlite:////x.db"})) == "sqlite:////x.db"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///here/mlflow.db")  # relative; workers run in other folders
+    assert tracking_uri(place) == f"sqlite:///{tmp_path}/here/mlflow.db"
 
 
 def test_looking_creates_no_database(tmp_path, monkeypatch):
