@@ -33,7 +33,8 @@ def table_5(
     """Table 5 from finished runs of one sweep.
 
     Args:
-        runs: its students, references and searched runs among them, in any order.
+        runs: its students, references and searched runs among them, in any order; one that stands there twice (KDAM at beta
+            1 is a reference, and a cell where KDAM is swept) counts once.
         teacher: the teacher's run.
         method: distillation of the cells; None: the one that most runs use.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
@@ -43,6 +44,7 @@ def table_5(
     """
     if not runs:
         raise ValueError("no finished run to make Table 5 from")
+    runs = list({scored.run.run_id: scored for scored in runs}.values())
     method = method or Counter(scored.run.distill.method for scored in runs if scored.run.distill.method != "none").most_common(1)[0][0]
     no_kd = tuple(scored for scored in runs if scored.run.distill.method == "none")
     run = runs[0].run

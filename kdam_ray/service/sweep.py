@@ -174,7 +174,7 @@ class _Work:
         return SweepResult(
             self.sweep, rows, teachers, best, (searched_params(self.sweep, best.run) or {}) if best else {}, single_task,
             f"kdam/{self.sweep.base.dataset}/{self.sweep.name}", parent, self.tracking.uri, self.storage.root, study,
-            sum(not row.reused for row in rows), self.seconds,
+            len({row.run.run_id for row in rows if not row.reused}), self.seconds,
         )  # fmt: skip
 
 

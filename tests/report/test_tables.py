@@ -166,6 +166,12 @@ def test_the_cells_are_of_the_method_that_most_runs_use(method):
     assert next(line for line in results.lines if line.label == "KDAM beta 1").runs == (reference,)
 
 
+def test_a_run_that_is_cell_and_reference_is_one_seed():
+    kdam = scored(student(method="kdam", beta=1.0, temperature=1.0), PLAIN)
+    results = table_5([kdam, *no_kd(), kdam], teacher=None, method="kdam")
+    assert [line.runs for line in results.lines if line.label in ("T 1", "KDAM beta 1")] == [(kdam,), (kdam,)]
+
+
 def test_fits_a_terminal_and_stays_aligned():
     text = as_text(table_5(sweep(), teacher=teacher()))
     body = text.splitlines()
