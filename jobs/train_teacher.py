@@ -51,6 +51,7 @@ def main() -> int:
 
         found = find_or_train(run, asked.place)
         if found.failed:
+            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", {"run_id": run.run_id, "failed": found.failed})
             print(f"failed: {run.run_id}: {found.failed}", file=sys.stderr)
             return 1
         state = "found, not trained again" if found.reused else "trained"

@@ -18,7 +18,10 @@ class Costs:
 
     def __init__(self, storage: Storage):
         self._path = storage.cache() / "costs.json"
-        self._known: dict[str, int] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        try:
+            self._known: dict[str, int] = json.loads(self._path.read_text())
+        except (OSError, ValueError):  # not there yet, or half of it: it can be counted again
+            self._known = {}
 
     def forward(self, run: Run, backbone: str) -> int:
         """Multiply-accumulates of one image through a network of the run's decoder, tasks and size."""

@@ -128,6 +128,8 @@ class Study:
     def observe(self, number: int, epoch: int, value: float) -> bool:
         """Record the objective after an epoch. Returns whether an Optuna pruner calls the trial hopeless."""
         frozen = self._study.get_trials(deepcopy=False)[number]
+        if frozen.state.is_finished():  # trained again, because its record in MLflow is gone; a closed trial takes no more
+            return False
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         if epoch not in frozen.intermediate_values:  # a resumed member may say an epoch twice
             trial.report(value, epoch)

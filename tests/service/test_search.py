@@ -109,6 +109,14 @@ def test_a_trial_that_never_ends_well_is_told_so(storage):
     assert [trial.outcome for trial in study.trials()] == ["failed", "pruned", "failed"]
 
 
+def test_a_closed_trial_that_is_trained_again_is_left_alone(storage):
+    study = Study(storage, sweep())
+    number = study.take(betas(1)[0])
+    study.tell(number, "finished", 1.0)
+    assert not study.observe(number, 1, -9.0)
+    assert study.trials()[number].value == 1.0
+
+
 def test_only_the_worst_quarter_is_hopeless(storage):
     study = Study(storage, sweep())
     for run in betas(8):
