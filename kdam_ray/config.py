@@ -179,6 +179,8 @@ class Run(Frozen):
             raise ValueError(f"tasks {list(self.tasks)} must be some of {known}, each once, in that order")
         if self.train_images < self.batch:
             raise ValueError(f"train_images is {self.train_images}, less than one batch of {self.batch}")
+        if self.pretrained == "imagenet" and BACKBONES[self.student].options:
+            raise ValueError(f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file")
         if self.distill.method != "none" and self.teacher is None:
             raise ValueError(f"distill.method is {self.distill.method!r} but teacher is missing")
         if self.distill.method == "none" and (self.teacher or self.teacher_run):

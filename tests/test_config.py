@@ -71,6 +71,7 @@ def test_beta_and_temperature_must_be_positive_numbers(field, value):
         ({"distill": {"method": "kdam", "inter": False, "intra": False}}, ["inter", "intra"]),
         ({"distill": {"method": "kdam", "reading": {"colours": "channels"}}}, ["colours", "depth"]),
         ({"pretrained": "yes"}, ["pretrained"]),
+        ({"pretrained": "imagenet"}, ["pretrained", "swin_w12", "weight file"]),
     ],
 )
 def test_errors_name_the_field_and_what_is_allowed(changes, words):

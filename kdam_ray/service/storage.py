@@ -19,6 +19,9 @@ MANIFEST = "manifest.json"
 KEPT = 2  # checkpoints of a run: the newest, and the one before in case the newest is damaged
 
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")  # what `models.weights` reads
+
+
 class Storage:
     """A tree of folders and small files, by names such as `checkpoints/<run_id>/epoch_0003`.
 
@@ -231,6 +234,8 @@ def store_weights(place: Place, path: Path) -> str:
     """
     if not path.is_file():
         raise ValueError(f"weights: {path} is not a file")
+    if path.suffix not in WEIGHT_FILES:
+        raise ValueError(f"weights: {path} is none of {', '.join(WEIGHT_FILES)}")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     storage = Storage(place.storage)

@@ -63,7 +63,7 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     sources = _open_in_turn(waiting[0], place)
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=_teacher(storage, config["teacher"]),
-        resume={name: Path(path) for name, path in resume.items() if path not in (None, "ended")},
+        resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
         weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
     for row in follow(reports, recorder):
@@ -98,11 +98,14 @@ class Recorder:
         self.members, self.storage, self.tracking, self.actor = members, storage, tracking, actor
 
     def resume(self) -> dict[str, str | None]:
-        """Per run_id: its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train."""
+        """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train.
+
+        A name in the storage, not a path: the other ranks may be on other nodes.
+        """
         found: dict[str, str | None] = {}
         for name, member in self.members.items():
             folder = latest_checkpoint(self.storage, name)
-            found[name] = str(folder) if folder else None
+            found[name] = f"checkpoints/{name}/{folder.name}" if folder else None
             status, metrics = self.tracking.outcome(member.mlflow_run)
             if status != "unfinished":
                 self._tell(member, status, metrics.get(OBJECTIVE))

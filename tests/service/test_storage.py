@@ -116,6 +116,8 @@ def test_weight_files_are_found_by_their_hash(tmp_path):
         weights_of(Storage(str(tmp_path / "elsewhere")), run)
     with pytest.raises(ValueError, match="not a file"):
         store_weights(place, tmp_path / "missing")
+    with pytest.raises(ValueError, match="safetensors"):
+        store_weights(place, Path(__file__))
 
 
 def test_what_a_killed_process_left_is_tidied_away_later(tmp_path):
