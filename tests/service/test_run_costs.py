@@ -1,6 +1,6 @@
 """What runs cost is counted once and kept; what is kept may be lost.
 
-python -m pytest tests/service/test_cost.py
+python -m pytest tests/service/test_run_costs.py
 """
 
 from fakes import make_run
