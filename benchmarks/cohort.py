@@ -7,7 +7,6 @@ the same students one after the other, interleaved in one process, as a ratio.
 """
 
 import argparse
-import itertools
 import platform
 import statistics
 import time
@@ -78,7 +77,8 @@ def timed(batches: Iterator, clock: Clock) -> Iterator:
         yield batch
 
 
-def by_phase(count: int, teacher: Teacher, source) -> tuple[dict[str, float], int]:
+def by_phase(count: int, teacher: Teacher, source) -> dict[str, float]:
+    """Milliseconds per step of each phase."""
     members = [Member(run, device="cpu") for run in students(count)]
     clock = Clock()
     for epoch in (0, 1):  # the first warms up
@@ -87,7 +87,7 @@ def by_phase(count: int, teacher: Teacher, source) -> tuple[dict[str, float], in
             source, tasks=members[0].run.tasks, image_size=(48, 64), batch=8, augment="paper", data_seed=0, epoch=epoch
         )  # fmt: skip
         done = steps(members, teacher, batches, clock)
-    return {phase: 1000 * value / done for phase, value in clock.seconds.items() if phase != "rest"}, done
+    return {phase: 1000 * value / done for phase, value in clock.seconds.items() if phase != "rest"}
 
 
 def one_epoch(runs: list[Run], teacher: Teacher, source) -> float:
@@ -114,20 +114,19 @@ def main() -> None:
         for split, images in (("train", IMAGES), ("val", 200))
     )
     print(f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64")
-    tables = {count: by_phase(count, teacher, source)[0] for count in (options.members, 1)}
+    tables = {count: by_phase(count, teacher, source) for count in (options.members, 1)}
     for phase in tables[1]:
         print(f"{phase:18s}" + "".join(f"{table[phase]:10.1f}" for table in tables.values()))
     print(f"{'sum':18s}" + "".join(f"{sum(table.values()):10.1f}" for table in tables.values()) + f"   ({options.members} members, 1)")
-    start = time.perf_counter()
     member = Member(students(1)[0], device="cpu")
-    for _ in range(2):
+    for _ in range(2):  # the first loads what is compiled
         start = time.perf_counter()
         evaluate({"one": member.network}, val, DATASET, {"one": member.run.tasks}, image_size=(48, 64))
     print(f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {1000 * (time.perf_counter() - start):.0f} ms")
     ratios = []
     for _ in range(5):
         together = one_epoch(students(options.members), teacher, source)
-        alone = [one_epoch([run], teacher, source) for run in itertools.islice(students(options.members), 3)]
+        alone = [one_epoch([run], teacher, source) for run in students(min(3, options.members))]
         ratios.append(options.members * statistics.median(alone) / together)
     print(f"{options.members} students one by one / as a cohort: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
 
