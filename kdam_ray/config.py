@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from kdam_ray.contexts import Contexts, check_contexts, published_contexts
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES, DECODERS
 
@@ -99,6 +100,7 @@ class Optim(Frozen):
         warmup: share of all steps.
         power: of the polynomial.
         clip_norm: gradient norm is clipped to this; None: never.
+        mixing_lr: factor on the learning rate of the units that mix tasks (Cross-Stitch, NDDR-CNN; published with 100).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -108,6 +110,7 @@ class Optim(Frozen):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     power: NotNegative = 0.9
     clip_norm: Positive | None = None
+    mixing_lr: NotNegative = 1.0
 
 
 class Run(Frozen):
@@ -122,9 +125,11 @@ class Run(Frozen):
         resize: resize every sample to image_size when it is read, instead of cropping from its own size.
         tasks: the tasks learnt, in the dataset's order; one task makes a single-task baseline.
         student: backbone that learns (a teacher's own run has it here too).
-        decoder: multi-task head.
+        decoder: multi-task head, row of `zoo.DECODERS`.
+        contexts: of the decoder atrc: which context each task takes from each other; None becomes the published one.
         pretrained: "none", "imagenet" (timm's), or "sha256:<hash>" of a local weight file.
         teacher: backbone of the teacher, or None.
+        teacher_decoder: its multi-task head.
         teacher_run: run_id of the teacher, or None.
         distill: the distillation loss.
         optim: optimiser and schedule.
@@ -148,8 +153,10 @@ class Run(Frozen):
     tasks: tuple[str, ...]
     student: str
     decoder: str = "mt_baseline"
+    contexts: Contexts | None = None
     pretrained: Annotated[str, Field(pattern=r"^(none|imagenet|sha256:[0-9a-f]{64})$")] = "none"
     teacher: str | None = None
+    teacher_decoder: str = "mt_baseline"
     teacher_run: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")] | None = None
     distill: Distill = Distill()
     optim: Optim = Optim()
@@ -164,12 +171,19 @@ class Run(Frozen):
 
     _dataset = field_validator("dataset")(one_of(DATASETS))
     _student = field_validator("student")(one_of(BACKBONES))
-    _decoder = field_validator("decoder")(one_of(DECODERS))
+    _decoder = field_validator("decoder", "teacher_decoder")(one_of(DECODERS))
 
     @field_validator("teacher")
     @classmethod
     def _known_teacher(cls, teacher: str | None) -> str | None:
         return teacher if teacher is None else one_of(BACKBONES)(teacher)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_contexts(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("decoder") == "atrc" and not values.get("contexts") and values.get("tasks"):
+            return values | {"contexts": published_contexts(values["tasks"])}
+        return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
@@ -179,6 +193,10 @@ class Run(Frozen):
             raise ValueError(f"tasks {list(self.tasks)} must be some of {known}, each once, in that order")
         if self.train_images < self.batch:
             raise ValueError(f"train_images is {self.train_images}, less than one batch of {self.batch}")
+        if self.contexts is not None and self.decoder != "atrc":
+            raise ValueError(f"contexts: only the decoder atrc takes them, not {self.decoder}")
+        if self.contexts is not None:
+            check_contexts(self.contexts, self.tasks)
         if self.pretrained == "imagenet" and BACKBONES[self.student].options:
             raise ValueError(f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file")
         if self.distill.method != "none" and self.teacher is None:
@@ -259,9 +277,19 @@ class Sweep(Frozen):
     trials: Annotated[int, Field(ge=0)] = 0
 
 
+# fields younger than the first recorded runs: left out of the canonical JSON at the value that those had
+YOUNGER: dict[str, Any] = {"contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0}
+
+
 def canonical_json(run: Run) -> str:
-    """One spelling per Run: keys sorted, no spaces, floats as Python's shortest repr."""
-    return json.dumps(run.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """One spelling per Run: keys sorted, no spaces, floats as Python's shortest repr, no younger field at its old value."""
+    values = run.model_dump(mode="json")
+    for path, default in YOUNGER.items():
+        *parents, leaf = path.split(".")
+        inner = values[parents[0]] if parents else values
+        if inner[leaf] == default:
+            del inner[leaf]
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def flatten(run: Run) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from typing import Literal
 Kind = Literal["classes", "saliency", "depth", "normals", "edge"]
 
 IGNORE = 255  # class maps and edge maps: pixels that count in no loss, no KD term and no metric
+DEPTH_BINS = 40  # classes of a depth map cut into classes: logarithmic in metres
+DEPTH_RANGE = (0.7, 10.0)  # metres; nearer and farther fall into the first and last class
+NORMAL_DIRECTIONS = 40  # classes of a normal map cut into classes: nearest of so many directions
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,12 @@ class Task:
     def metric_key(self) -> str:
         """`semseg/mIoU`: the metric's name in reports, MLflow (behind `val/`) and JSON."""
         return f"{self.name}/{self.metric}"
+
+    @property
+    def label_classes(self) -> int:
+        """Classes of the label once `losses.auxiliary` has cut it into classes, as ATRC needs it."""
+        cut = {"depth": DEPTH_BINS, "normals": NORMAL_DIRECTIONS, "edge": 2}
+        return cut.get(self.kind, self.channels)
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,16 @@ class Backbone:
     Attributes:
         family: how the four feature maps are taken out of timm's network.
         timm: name in timm.
-        hidden: channels of each task's 3x3 convolution in the multi-task baseline head.
+        hidden: channels of each task's 3x3 convolution in the multi-task baseline head, and of what is built on it.
         options: timm constructor arguments that make the network small; empty for the published sizes.
+        dim: channels of a token in the decoders that attend (DeMT, MQTransformer, MTFormer; InvPT takes twice as many).
     """
 
     family: Literal["swin", "hrnet", "resnet"]
     timm: str
     hidden: int
     options: dict[str, Any] = field(default_factory=dict)
+    dim: int = 256
 
 
 def _swin(width: int, depths: tuple[int, ...]) -> dict[str, Any]:
@@ -42,11 +44,14 @@ BACKBONES: dict[str, Backbone] = {
     "swin_b": Backbone("swin", "swin_base_patch4_window7_224", hidden=128),
     "swin_l": Backbone("swin", "swin_large_patch4_window7_224", hidden=192),
     # small members of the same families, for CPUs: w = channels of the first stage
-    "swin_w12": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=12, options=_swin(12, (1, 1, 1, 1))),
-    "swin_w32": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=32, options=_swin(32, (2, 2, 2, 2))),
-    "resnet_w8": Backbone("resnet", "resnet18", hidden=8, options=_resnet(8, (1, 1, 1, 1))),
-    "resnet_w16": Backbone("resnet", "resnet18", hidden=32, options=_resnet(16, (1, 1, 1, 1))),
-    "resnet_w32": Backbone("resnet", "resnet18", hidden=32, options=_resnet(32, (2, 2, 2, 2))),
+    "swin_w12": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=12, options=_swin(12, (1, 1, 1, 1)), dim=16),
+    "swin_w32": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=32, options=_swin(32, (2, 2, 2, 2)), dim=32),
+    "resnet_w8": Backbone("resnet", "resnet18", hidden=8, options=_resnet(8, (1, 1, 1, 1)), dim=16),
+    "resnet_w16": Backbone("resnet", "resnet18", hidden=32, options=_resnet(16, (1, 1, 1, 1)), dim=32),
+    "resnet_w32": Backbone("resnet", "resnet18", hidden=32, options=_resnet(32, (2, 2, 2, 2)), dim=32),
 }
 
-DECODERS: tuple[str, ...] = ("mt_baseline",)
+DECODERS: tuple[str, ...] = (
+    "mt_baseline", "cross_stitch", "nddr_cnn", "pad_net", "pap", "psd", "mti_net", "atrc", "context_search", "mtformer",
+    "mqtransformer", "demt", "invpt",
+)  # fmt: skip

@@ -18,8 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdam_ray.config import Run
-from kdam_ray.models import build_network
-from kdam_ray.tasks import DATASETS
+from kdam_ray.models import network_of
 
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "manifest.json"
 
@@ -89,9 +88,7 @@ def load_network(folder: Path) -> nn.Module:
         ValueError: as `verify`.
     """
     manifest = verify(folder)
-    run = Run.model_validate(manifest["run"])
-    dataset = DATASETS[run.dataset]
-    network = build_network(run.student, run.decoder, [dataset.task(name) for name in run.tasks], image_size=run.image_size)
+    network = network_of(Run.model_validate(manifest["run"]))
     network.load_state_dict(load_file(folder / WEIGHTS))
     return network
 

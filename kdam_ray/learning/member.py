@@ -14,10 +14,9 @@ from kdam_ray.config import Run
 from kdam_ray.learning import checkpoint
 from kdam_ray.learning.evaluate import autocast
 from kdam_ray.learning.objective import Shared, objective
-from kdam_ray.learning.optimiser import build_optimiser, learning_rate
-from kdam_ray.models import build_network
+from kdam_ray.learning.optimiser import build_optimisers, learning_rate
+from kdam_ray.models import network_of
 from kdam_ray.ranks import rank, world_size
-from kdam_ray.tasks import DATASETS
 
 
 class Member:
@@ -42,22 +41,19 @@ class Member:
         self.epoch = 0
         self.active = True
         self.failure: str | None = None
-        dataset = DATASETS[run.dataset]
         if checkpoint is None and run.pretrained.startswith("sha256:") and weights is None:
             raise ValueError(f"weights: the file of {run.pretrained} is not given")
         pretrained = "none" if checkpoint else str(weights or run.pretrained)
         self._random_state = _states_from(_derived_seed(run.seed, 0, 0), self.device)
         with self._own_randomness():
-            network = build_network(
-                run.student, run.decoder, [dataset.task(name) for name in run.tasks], image_size=run.image_size, pretrained=pretrained
-            )
+            network = network_of(run, pretrained=pretrained)
         if world_size() > 1 and self.device.type == "cuda":
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network.to(self.device).train()
         self.log_variances = (
             {name: nn.Parameter(torch.zeros((), device=self.device)) for name in run.tasks} if run.task_weights == "uncertainty" else None
         )
-        self.optimiser = build_optimiser(run.optim, self._parameters())
+        self.optimisers = build_optimisers(run.optim, self._named_parameters())
         if checkpoint is not None:
             self._resume(checkpoint)
         self._forward: nn.Module = self.network if world_size() == 1 else _distributed(self.network, self.device)
@@ -79,18 +75,20 @@ class Member:
     def step(self, shared: Shared) -> None:
         """One optimiser step on one batch."""
         done = self.epoch * self.run.steps_per_epoch + self._steps
-        rate = learning_rate(self.run.optim, done, self.run.epochs * self.run.steps_per_epoch)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        steps = self.run.epochs * self.run.steps_per_epoch
+        self.network.at(done / steps)
+        for group in self.optimisers["optimiser"].param_groups:
+            group["lr"] = learning_rate(self.run.optim, done, steps) * group.get("factor", 1.0)
         with self._own_randomness():
             with autocast(self.device, self.run.precision):
                 logits = self._forward(shared.image)
             loss, terms = objective(self.run, logits, shared, self.log_variances)
             loss.backward()
         if self.run.optim.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters(), self.run.optim.clip_norm)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+            nn.utils.clip_grad_norm_((parameter for _, parameter in self._named_parameters()), self.run.optim.clip_norm)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
         for name, value in terms.items():
             self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) + value
         self._steps += 1
@@ -119,7 +117,7 @@ class Member:
 
     def save(self, folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write a checkpoint of the member as it stands; one rank does it."""
-        state: dict = {"optimiser": self.optimiser.state_dict()}
+        state: dict = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
         if self.log_variances is not None:
             state["log_variances"] = {name: value.detach().cpu() for name, value in self.log_variances.items()}
         manifest = {"run": self.run.model_dump(mode="json"), "run_id": self.run.run_id, "epoch": epoch, "metrics": dict(metrics)}
@@ -130,15 +128,16 @@ class Member:
         if manifest["run_id"] != self.run.run_id:
             raise ValueError(f"{folder}: is a checkpoint of run {manifest['run_id']}, not of {self.run.run_id}")
         self.network.load_state_dict(weights)
-        self.optimiser.load_state_dict(state["optimiser"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state[name])
         if self.log_variances is not None:
             with torch.no_grad():
                 for name, value in self.log_variances.items():
                     value.copy_(state["log_variances"][name])
         self.epoch = manifest["epoch"]
 
-    def _parameters(self) -> list[nn.Parameter]:
-        return [*self.network.parameters(), *(self.log_variances or {}).values()]
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [*self.network.named_parameters(), *(self.log_variances or {}).items()]
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

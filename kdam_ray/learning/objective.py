@@ -1,6 +1,6 @@
 """The training objective: Eq. 8 (supervised), Eq. 9 (plus distillation), for one member and one batch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,9 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdam_ray.config import Distill, Run
-from kdam_ray.losses import dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
+from kdam_ray.losses import classified_loss, dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
 from kdam_ray.models.heads import resize
 from kdam_ray.tasks import DATASETS, Dataset, Task
+
+# what a decoder may give while it trains, beside its predictions: first part of the key -> loss (see `models.decoders`)
+AUXILIARY: dict[str, Callable[..., Tensor]] = {"aux": supervised_loss, "classified": classified_loss}
+PENALTY = "penalty"
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def objective(
 
     Args:
         run: which tasks, which distillation.
-        student: per task name [B, C, h, w] logits at the head's resolution.
+        student: per task name [B, C, h, w] logits at the head's resolution; and a decoder's auxiliary outputs.
         shared: labels, masks and teacher of the batch.
         log_variances: per task name [], with `task_weights="uncertainty"`; replaces lambda_n of Eq. 8.
 
@@ -58,17 +62,33 @@ def objective(
     terms: dict[str, Tensor] = {}
     for name in run.tasks:
         task = dataset.task(name)
-        loss = supervised_loss(
-            task, resize(student[name].float(), size), shared.labels[name], edge_positive_weight=dataset.edge_positive_weight
-        )
-        weighted = task.weight * loss if log_variances is None else uncertainty_weighted(task, loss, log_variances[name])
-        total = total + run.distill.alpha * weighted
-        terms[f"{name}/loss"] = loss.detach()
+        for role, loss in _supervised(task, student, shared, size, dataset.edge_positive_weight):
+            weighted = task.weight * loss if log_variances is None else uncertainty_weighted(task, loss, log_variances[name])
+            total = total + run.distill.alpha * weighted
+            terms[f"{name}/{role}"] = terms.get(f"{name}/{role}", 0) + loss.detach()
         for term, value in distillation(run.distill, task, student[name], shared).items():
             total = total + run.distill.beta * value
             terms[f"{name}/{term}"] = value.detach()
+    for key, value in student.items():
+        if key.startswith(f"{PENALTY}/"):
+            total = total + value
+            terms[key] = value.detach()
     terms["loss"] = total.detach()
     return total, terms
+
+
+def _supervised(
+    task: Task, student: Mapping[str, Tensor], shared: Shared, size: tuple[int, int], edge_positive_weight: float
+) -> Iterator[tuple[str, Tensor]]:
+    """("loss", L_n), and ("aux", its loss) for each auxiliary prediction of the task: all weigh lambda_n, as in the decoders' papers."""
+    for key, logits in student.items():
+        first, last = key.split("/")[0], key.split("/")[-1]
+        if last == task.name and first != PENALTY:
+            loss = AUXILIARY.get(first, supervised_loss)
+            yield (
+                "loss" if key == task.name else "aux",
+                loss(task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight),
+            )
 
 
 def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) -> dict[str, Tensor]:

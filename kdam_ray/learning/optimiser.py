@@ -7,13 +7,34 @@ from torch import nn
 
 from kdam_ray.config import Optim
 
+ARCHITECTURE_LR = 5e-4  # ATRC's
 
-def build_optimiser(optim: Optim, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD with momentum or AdamW over all parameters, fused where torch has it."""
-    parameters = list(parameters)
+
+def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
+    """Who moves which parameters.
+
+    Args:
+        optim: of the weights.
+        parameters: by name; a module named `mix` or `architecture` in it decides (see `models.decoders`).
+
+    Returns:
+        "optimiser": of the weights, SGD with momentum or AdamW, fused where torch has it; each group's "factor" multiplies the learning rate.
+        "architecture", where there are such parameters: Adam at a constant rate, as ATRC's search has it.
+    """
+    kinds: dict[str, list[nn.Parameter]] = {"weights": [], "mix": [], "architecture": []}
+    for name, parameter in parameters:
+        kinds[next((kind for kind in ("mix", "architecture") if kind in name.split(".")), "weights")].append(parameter)
+    groups = [{"params": kinds["weights"], "factor": 1.0}]
+    if kinds["mix"]:
+        groups.append({"params": kinds["mix"], "factor": optim.mixing_lr})
+    optimisers: dict[str, torch.optim.Optimizer] = {}
     if optim.name == "sgd":
-        return torch.optim.SGD(parameters, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True)
-    return torch.optim.AdamW(parameters, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+        optimisers["optimiser"] = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True)
+    else:
+        optimisers["optimiser"] = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
+    if kinds["architecture"]:
+        optimisers["architecture"] = torch.optim.Adam(kinds["architecture"], lr=ARCHITECTURE_LR)
+    return optimisers
 
 
 def learning_rate(optim: Optim, step: int, steps: int) -> float:

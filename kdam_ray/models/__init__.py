@@ -4,6 +4,6 @@ Importing this package imports torch but not timm, which costs seconds and is on
 """
 
 from kdam_ray.models.cost import Cost, network_cost
-from kdam_ray.models.network import Network, Teacher, build_network
+from kdam_ray.models.network import Network, Teacher, build_network, network_of
 
-__all__ = ["Cost", "Network", "Teacher", "build_network", "network_cost"]
+__all__ = ["Cost", "Network", "Teacher", "build_network", "network_cost", "network_of"]

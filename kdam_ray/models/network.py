@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from kdam_ray.config import Run
+from kdam_ray.contexts import Contexts
 from kdam_ray.models.backbones import build_backbone
-from kdam_ray.models.decoders import DECODERS
-from kdam_ray.tasks import Task
+from kdam_ray.models.decoders import DECODERS, ContextSearch
+from kdam_ray.tasks import DATASETS, Task
 from kdam_ray.zoo import BACKBONES
 
 
@@ -31,9 +33,19 @@ class Network(nn.Module):
             image: [B, 3, H, W], any H and W, normalised by ImageNet's mean and deviation.
 
         Returns:
-            {Task.name: [B, task's channels, ceil(H/4), ceil(W/4)]}, fp32 outside autocast.
+            {Task.name: [B, task's channels, ceil(H/4), ceil(W/4)]}, fp32 outside autocast; while training also the
+            decoder's auxiliary outputs, under keys with a slash (`models.decoders`).
         """
         return self.decoder(self.backbone(image.contiguous(memory_format=torch.channels_last)))
+
+    def at(self, progress: float) -> None:
+        """Tell a decoder that anneals how far training is.
+
+        Args:
+            progress: share of the steps done, in [0, 1).
+        """
+        if isinstance(self.decoder, ContextSearch):
+            self.decoder.at(progress)
 
 
 class Teacher(nn.Module):
@@ -60,7 +72,15 @@ class Teacher(nn.Module):
         return self.network(image)
 
 
-def build_network(backbone: str, decoder: str, tasks: Sequence[Task], *, image_size: tuple[int, int], pretrained: str = "none") -> Network:
+def build_network(
+    backbone: str,
+    decoder: str,
+    tasks: Sequence[Task],
+    *,
+    image_size: tuple[int, int],
+    pretrained: str = "none",
+    contexts: Contexts | None = None,
+) -> Network:
     """The network of those names.
 
     Initialisation draws from torch's global random state: equal seeds give equal weights, bit for bit.
@@ -71,14 +91,24 @@ def build_network(backbone: str, decoder: str, tasks: Sequence[Task], *, image_s
         tasks: outputs, in order; at least one.
         image_size: (height, width) that it will mostly see, pixels; today's backbones and decoders take any.
         pretrained: of the backbone: "none", "imagenet" or a local weight file.
+        contexts: of the decoder "atrc": which context each task takes from each other; None: as published.
 
     Raises:
-        ValueError: an unknown name, no task, or weights that cannot be had or match nothing.
+        ValueError: an unknown name, no task, contexts that do not fit decoder or tasks, or weights that cannot be had or match nothing.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder {decoder!r} is not one of {', '.join(DECODERS)}")
     if not tasks:
         raise ValueError("tasks is empty: a network needs at least one output")
+    if contexts is not None and decoder != "atrc":
+        raise ValueError(f"contexts: only the decoder 'atrc' takes them, not {decoder!r}")
     features = build_backbone(backbone, pretrained=pretrained)
-    head = DECODERS[decoder](features.channels, tasks, hidden=BACKBONES[backbone].hidden)
-    return Network(features, head)
+    options = {} if contexts is None else {"contexts": contexts}
+    return Network(features, DECODERS[decoder](features.channels, tasks, BACKBONES[backbone], **options))
+
+
+def network_of(run: Run, *, pretrained: str = "none") -> Network:
+    """The network that a run trains; `pretrained` as in `build_network`, for the run may name a file by its hash."""
+    dataset = DATASETS[run.dataset]
+    tasks = [dataset.task(name) for name in run.tasks]
+    return build_network(run.student, run.decoder, tasks, image_size=run.image_size, pretrained=pretrained, contexts=run.contexts)

@@ -23,21 +23,21 @@ class Costs:
         except (OSError, ValueError):  # not there yet, or half of it: it can be counted again
             self._known = {}
 
-    def forward(self, run: Run, backbone: str) -> int:
-        """Multiply-accumulates of one image through a network of the run's decoder, tasks and size."""
-        key = json.dumps([backbone, BACKBONES[backbone].hidden, run.decoder, run.tasks, run.image_size])
+    def forward(self, run: Run, backbone: str, decoder: str) -> int:
+        """Multiply-accumulates of one image through a network for the run's tasks and size."""
+        key = json.dumps([backbone, BACKBONES[backbone].hidden, decoder, run.tasks, run.image_size])
         if key not in self._known:
             from kdam_ray.models import network_cost
 
             tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
-            self._known[key] = network_cost(backbone, run.decoder, tasks, image_size=run.image_size).all_macs
+            self._known[key] = network_cost(backbone, decoder, tasks, image_size=run.image_size).all_macs
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(self._known))
         return self._known[key]
 
     def member(self, run: Run, epochs: int) -> float:
         """Operations of `epochs` epochs of a run, its share of the teacher apart: two a multiply-accumulate, backward twice forward."""
-        forward = self.forward(run, run.student)
+        forward = self.forward(run, run.student, run.decoder)
         return 2.0 * forward * epochs * (3 * run.steps_per_epoch * run.batch + run.val_images)
 
     def cohort(self, runs: Sequence[Run], epochs: Sequence[int]) -> float:
@@ -48,4 +48,11 @@ class Costs:
             return total
         run = taught[0][0]
         assert run.teacher is not None
-        return total + 2.0 * self.forward(run, run.teacher) * max(count for _, count in taught) * run.steps_per_epoch * run.batch
+        return (
+            total
+            + 2.0
+            * self.forward(run, run.teacher, run.teacher_decoder)
+            * max(count for _, count in taught)
+            * run.steps_per_epoch
+            * run.batch
+        )

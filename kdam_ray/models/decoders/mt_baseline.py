@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdam_ray.models.heads import TaskFeatures, TaskLogits, join_levels
 from kdam_ray.tasks import Task
+from kdam_ray.zoo import Backbone
 
 
 class MTBaseline(nn.Module):
@@ -18,13 +19,13 @@ class MTBaseline(nn.Module):
     Args:
         channels: of the four levels.
         tasks: outputs, in order.
-        hidden: channels between a task's two convolutions.
+        row: `hidden` is the channels between a task's two convolutions.
     """
 
-    def __init__(self, channels: Sequence[int], tasks: Sequence[Task], *, hidden: int) -> None:
+    def __init__(self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone) -> None:
         super().__init__()
-        self.features = TaskFeatures(sum(channels), len(tasks), hidden)
-        self.logits = TaskLogits(hidden, tasks)
+        self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)
+        self.logits = TaskLogits(row.hidden, tasks)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}."""

@@ -1,0 +1,7 @@
+"""Not written yet."""
+
+from kdam_ray.models.decoders.mt_baseline import MTBaseline
+
+
+class DeMT(MTBaseline):
+    """Placeholder."""
