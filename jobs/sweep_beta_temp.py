@@ -18,7 +18,7 @@ from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Distill, Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import Pair, Recipe
+from kdam_ray.recipes import Pair, Recipe, taught_by
 
 NO_KD_SEEDS = 3  # at least: their spread says what one seed can resolve
 SPACE = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}
@@ -28,6 +28,7 @@ class Flags(Frozen):
     """What is swept.
 
     Attributes:
+        decoder: multi-task head of the students.
         method: plain_kd (what Table 5 shows), kdam or dist.
         betas: Table 5a's, at T = 3.
         temperatures: Table 5b's, at beta = 1.
@@ -38,6 +39,7 @@ class Flags(Frozen):
     """
 
     pair: Pair = Pair()
+    decoder: str = "mt_baseline"
     method: str = "plain_kd"
     betas: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 3.0, 4.0, 8.0, 16.0)
@@ -55,7 +57,7 @@ def sweep_of(asked: Flags, recipe: Recipe, base: Run) -> Sweep:
         {"distill.beta": beta, "distill.temperature": temperature, "seed": seed}
         for seed in range(asked.seeds) for beta, temperature in points
     ]  # fmt: skip
-    alone = {"distill": Distill().model_dump(), "teacher": None, "teacher_run": None}
+    alone = {"distill": Distill().model_dump(), "teacher": None, "teacher_decoder": "mt_baseline", "teacher_run": None}
     references: list[dict[str, Any]] = [alone | {"seed": seed} for seed in range(max(NO_KD_SEEDS, asked.seeds))]
     references += [{"distill": Distill(method="kdam").model_dump(), "seed": seed} for seed in range(asked.seeds)]
     for changes in cells + references:
@@ -71,7 +73,7 @@ def main() -> int:
     with output(asked.as_json) as say:
         with bad_input_exits():
             recipe = asked.pair.recipe()
-            distilled = change(recipe.student, {"teacher": recipe.teacher.student, "distill": {"method": asked.method}})
+            distilled = change(recipe.student, {"decoder": asked.decoder, "distill": {"method": asked.method}} | taught_by(recipe.teacher))
             sweep_of(asked, recipe, distilled)  # a bad beta or T is refused here, before torch is imported
 
             from kdam_ray.service.sweep import plan, resolve, run_sweep

@@ -1,7 +1,8 @@
-"""One student at one or more seeds: alone, distilled, or on a single task (the reference of Delta_mt).
+"""One student at one or more seeds: alone, distilled, with any decoder, or on a single task (the reference of Delta_mt).
 
     python jobs/train_student.py                                           # multi-task baseline, no distillation
     python jobs/train_student.py --method kdam --beta 1                    # distilled; the teacher is trained if missing
+    python jobs/train_student.py --method kdam --decoder pad_net atrc demt # systems of the paper, side by side, one teacher
     for t in semseg depth normals edge; do python jobs/train_student.py --tasks $t; done      # single-task references
 
 The single-task runs take the place of the no-KD mean as the reference of every table's Delta once all tasks have one.
@@ -9,6 +10,7 @@ Lands in MLflow experiment kdam/<dataset>/student.
 """
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
@@ -16,13 +18,17 @@ from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import Pair, Recipe
+from kdam_ray.contexts import read_contexts
+from kdam_ray.recipes import Pair, Recipe, taught_by
 
 
 class Flags(Frozen):
     """Which student.
 
     Attributes:
+        decoder: multi-task heads, one student each: the paper's systems, rows of the README's table.
+        contexts: JSON file of the contexts of the decoder atrc, as jobs/search_contexts.py writes it; left out: the published ones.
+        mixing_lr: factor on the learning rate of the units of cross_stitch and nddr_cnn (published with 100).
         method: none, plain_kd, kdam or dist.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3; left out: 3 for plain_kd, else 1.
@@ -34,6 +40,9 @@ class Flags(Frozen):
     """
 
     pair: Pair = Pair()
+    decoder: Annotated[tuple[str, ...], Field(min_length=1)] = ("mt_baseline",)
+    contexts: str | None = None
+    mixing_lr: float | None = None
     method: str = "none"
     beta: float | None = None
     temperature: float | None = None
@@ -51,9 +60,36 @@ def student_of(asked: Flags, recipe: Recipe, teacher: Run | None) -> Run:
     changes: dict[str, Any] = {"distill": {name: value for name, value in given.items() if value is not None}}
     if asked.tasks:
         changes["tasks"] = asked.tasks
+    if asked.mixing_lr is not None:
+        changes["optim.mixing_lr"] = asked.mixing_lr
     if asked.method != "none":
-        changes |= {"teacher": recipe.teacher.student, "teacher_run": teacher and teacher.run_id}
+        changes |= taught_by(recipe.teacher) | {"teacher_run": teacher and teacher.run_id}
     return change(recipe.student, changes)
+
+
+def sweep_of(asked: Flags, base: Run) -> Sweep:
+    """One cell per decoder and seed."""
+    contexts = read_contexts(asked.contexts) if asked.contexts else None
+    if contexts and "atrc" not in asked.decoder:
+        raise ValueError(f"contexts: only the decoder atrc takes them, not {', '.join(asked.decoder)}")
+    cells = tuple(
+        {"decoder": decoder, "contexts": contexts if decoder == "atrc" else None, "seed": seed}
+        for decoder in dict.fromkeys(asked.decoder) for seed in range(asked.seeds)
+    )  # fmt: skip
+    for changes in cells:
+        change(base, changes)
+    return Sweep(name="student_smoke" if asked.pair.smoke else "student", base=base, cells=cells)
+
+
+def report(result: Any, metric_lines: Callable) -> tuple[str, dict[str, Any]]:
+    """What is printed, and what --json prints."""
+    text, rows = [], []
+    for row in result.rows:
+        run = row.run
+        text += [f"{run.student} + {run.decoder}, seed {run.seed}, run {run.run_id}: {row.status}", *metric_lines(run, row.metrics)]
+        rows.append({"run_id": run.run_id, "decoder": run.decoder, "seed": run.seed, "status": row.status, "metrics": row.metrics})
+    text.append(f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}")
+    return "\n".join(text), {"rows": rows, "experiment": result.experiment, "tracking_uri": result.tracking_uri}
 
 
 def main() -> int:
@@ -61,7 +97,7 @@ def main() -> int:
     with output(asked.as_json) as say:
         with bad_input_exits():
             recipe = asked.pair.recipe()
-            student_of(asked, recipe, None)  # a bad value is refused here, before torch is imported
+            sweep_of(asked, student_of(asked, recipe, None))  # a bad value is refused here, before torch is imported
 
             from kdam_ray.service.sweep import plan, resolve, run_sweep
 
@@ -70,8 +106,7 @@ def main() -> int:
                 teacher = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
             base = resolve(student_of(asked, recipe, teacher), asked.place, weights=asked.pair.weights)
             teachers = [teacher] if teacher else []
-            name = "student_smoke" if asked.pair.smoke else "student"
-            sweep = Sweep(name=name, base=base, cells=tuple({"seed": seed} for seed in range(asked.seeds)))
+            sweep = sweep_of(asked, base)
             planned = plan(sweep, asked.place, teachers=teachers)
             if asked.plan:
                 say(planned.text(), planned.as_json())
@@ -80,12 +115,7 @@ def main() -> int:
         from kdam_ray.report.tables import metric_lines
 
         result = run_sweep(sweep, asked.place, teachers=teachers)
-        text, rows = [], []
-        for row in result.rows:
-            text += [f"{row.run.student}, seed {row.run.seed}, run {row.run.run_id}: {row.status}", *metric_lines(row.run, row.metrics)]
-            rows.append({"run_id": row.run.run_id, "seed": row.run.seed, "status": row.status, "metrics": row.metrics})
-        text.append(f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}")
-        say("\n".join(text), {"rows": rows, "experiment": result.experiment, "tracking_uri": result.tracking_uri})
+        say(*report(result, metric_lines))
         for row in result.failed:
             print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
         return 1 if result.failed else 0

@@ -5,8 +5,12 @@ and source; `jobs/search_contexts.py` repeats that search on any dataset. A `Run
 combination, so that a changed default can never change a recorded run.
 """
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
 
 ContextType = Literal["none", "global", "local", "target", "source"]
 CONTEXT_TYPES: tuple[ContextType, ...] = get_args(ContextType)
@@ -53,3 +57,19 @@ def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
     for where, names in found.items():
         if names != set(tasks):
             raise ValueError(f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: each target needs a type for each source")
+
+
+def read_contexts(path: str | Path) -> Contexts:
+    """The combination that a JSON file holds: {"semseg": {"semseg": "target", "depth": "none"}, ...}.
+
+    Raises:
+        ValueError: no such file, or something else in it; names the file and the entry.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+        return TypeAdapter(Contexts).validate_python(content.get("contexts", content) if isinstance(content, dict) else content)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"contexts: {path} is not a readable JSON file ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"contexts: {path}, {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})") from error

@@ -94,6 +94,7 @@ class Pair(Frozen):
     Attributes:
         dataset: rooms, rooms_pascal (both procedural) or nyud (needs --root).
         teacher: backbone that teaches.
+        teacher_decoder: multi-task head of the teacher.
         student: backbone that learns.
         teacher_epochs: passes of the teacher over the training images.
         epochs: passes of the student.
@@ -109,6 +110,7 @@ class Pair(Frozen):
 
     dataset: str = "rooms"
     teacher: str | None = None
+    teacher_decoder: str = "mt_baseline"
     student: str | None = None
     teacher_epochs: int | None = None
     epochs: int | None = None
@@ -130,6 +132,7 @@ class Pair(Frozen):
         row = recipe(self.dataset, smoke=self.smoke)
         both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
         teacher = _changed(with_backbone(row.teacher, self.teacher, "teacher"), both | {"epochs": self.teacher_epochs})
+        teacher = change(teacher, {"decoder": self.teacher_decoder})
         student = _changed(with_backbone(row.student, self.student, "student"), both | {"epochs": self.epochs})
         return Recipe(teacher, student, row.smoke, row.trials)
 
@@ -155,3 +158,8 @@ def with_backbone(run: Run, backbone: str | None, role: str) -> Run:
         raise ValueError(f"{role}: {backbone!r} is not one of: {', '.join(BACKBONES)}")
     paper_hrnet = backbone == "hrnet18" and run.optim == PAPER_SGD
     return change(run, {"student": backbone, "optim.lr": PAPER_HRNET_LR if paper_hrnet else run.optim.lr})
+
+
+def taught_by(teacher: Run) -> dict[str, Any]:
+    """What a student's Run says of its teacher, before that one's inputs are known: the changes to make in it."""
+    return {"teacher": teacher.student, "teacher_decoder": teacher.decoder}

@@ -18,8 +18,8 @@ def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]
         parameters: by name; a module named `mix` or `architecture` in it decides (see `models.decoders`).
 
     Returns:
-        "optimiser": of the weights, SGD with momentum or AdamW, fused where torch has it; each group's "factor" multiplies the learning rate.
-        "architecture", where there are such parameters: Adam at a constant rate, as ATRC's search has it.
+        "optimiser", of the weights: SGD with momentum or AdamW, fused where torch has it; a group's "factor" multiplies the
+        learning rate. "architecture", where there are such parameters: Adam at a constant rate, as ATRC's search has it.
     """
     kinds: dict[str, list[nn.Parameter]] = {"weights": [], "mix": [], "architecture": []}
     for name, parameter in parameters:

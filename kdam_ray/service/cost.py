@@ -46,13 +46,6 @@ class Costs:
         total = sum(self.member(run, count) for run, count in zip(runs, epochs, strict=True))
         if not taught:
             return total
-        run = taught[0][0]
+        run, epochs_taught = taught[0][0], max(count for _, count in taught)
         assert run.teacher is not None
-        return (
-            total
-            + 2.0
-            * self.forward(run, run.teacher, run.teacher_decoder)
-            * max(count for _, count in taught)
-            * run.steps_per_epoch
-            * run.batch
-        )
+        return total + 2.0 * self.forward(run, run.teacher, run.teacher_decoder) * epochs_taught * run.steps_per_epoch * run.batch

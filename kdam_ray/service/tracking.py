@@ -124,11 +124,12 @@ class Tracking:
         return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
-        """Metrics of finished runs like `run` that learn one task alone, without a teacher: {"semseg/mIoU": ...}.
+        """Metrics of finished runs like `run` that learn one task alone, without a teacher or a decoder that mixes tasks.
 
-        Means over seeds. None unless every task of `run` has such a run: a Delta over some tasks is another quantity.
+        {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks is another quantity.
         """
-        alone = change(run, {"teacher": None, "teacher_run": None, "distill": {}, "seed": 0})
+        baseline = {"decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0}
+        alone = change(run, baseline | {"teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {}, "seed": 0})
         experiments = self._all_experiments()
         wanted = f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
         records = self._search(experiments, wanted) if experiments else []
