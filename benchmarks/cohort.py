@@ -63,8 +63,9 @@ def steps(members: list[Member], teacher: Teacher, batches: Iterable, clock: Clo
             loss.backward()
             clock.lap("backward")
             torch.nn.utils.clip_grad_norm_(member.network.parameters(), 10.0)
-            member.optimiser.step()
-            member.optimiser.zero_grad(set_to_none=True)
+            for optimiser in member.optimisers.values():
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
             clock.lap("clip and AdamW")
         done += 1
     return done

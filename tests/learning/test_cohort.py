@@ -31,14 +31,14 @@ def same(left, right):
 @pytest.fixture
 def dropping(monkeypatch):
     """Students that draw random numbers in training, so that a shared random state would show."""
-    build = member_module.build_network
+    build = member_module.network_of
 
     def build_with_dropout(*args, **options):
         network = build(*args, **options)
         network.register_forward_pre_hook(lambda _, inputs: (nn.functional.dropout(inputs[0], 0.2, training=network.training),))
         return network
 
-    monkeypatch.setattr(member_module, "build_network", build_with_dropout)
+    monkeypatch.setattr(member_module, "network_of", build_with_dropout)
 
 
 @pytest.mark.usefixtures("dropping")

@@ -11,7 +11,7 @@ from torch import nn
 from kdam_ray.config import Optim
 from kdam_ray.learning import EpochReport, checkpoint, train_cohort
 from kdam_ray.learning import member as member_module
-from kdam_ray.models import Teacher, build_network, heads
+from kdam_ray.models import Teacher, build_network, heads, network_of
 from kdam_ray.tasks import DATASETS
 
 METHODS = ("none", "plain_kd", "dist", "kdam")
@@ -31,7 +31,7 @@ def train(rank, world, port, folder):
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    member_module.build_network = lambda *args, **options: without_batch_norm(build_network(*args, **options))
+    member_module.network_of = lambda *args, **options: without_batch_norm(network_of(*args, **options))
     heads.LOGIT_STD = 0.5  # logits start almost constant otherwise, where Pearson's correlation (dist) magnifies rounding
     torch.manual_seed(5)
     teacher = Teacher(build_network("resnet_w8", "mt_baseline", DATASETS["rooms"].tasks, image_size=(32, 48)))
