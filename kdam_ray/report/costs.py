@@ -1,0 +1,160 @@
+"""What the paper's systems cost: ours beside every parameter count and "GFLOPs" that Table 1 prints.
+
+How the print counts is in `models.cost`: multiply-accumulates at 425x560. The HRNet18 rows contain the products inside
+attention (their source is ATRC's paper: PAP's 35 G over the baseline can be nothing else), the Swin rows do not.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, reduce
+from operator import add
+from typing import Any
+
+from kdam_ray.models import Cost, activation_bytes, network_cost
+from kdam_ray.paper import SINGLE_TASK, TABLES
+from kdam_ray.tasks import DATASETS, Dataset, Task
+
+BATCH = 8  # the paper's
+KDAM = "+KDAM"  # a student's network is its baseline's
+
+
+@dataclass(frozen=True)
+class System:
+    """How a printed model is built.
+
+    Attributes:
+        decoder: row of `zoo.DECODERS`.
+        note: what has to be known to read the difference from the print.
+        backbone: where the table does not name one of ours.
+        tasks: that it learns; empty: all.
+    """
+
+    decoder: str
+    note: str = ""
+    backbone: str | None = None
+    tasks: tuple[str, ...] = ()
+
+
+SYSTEMS: dict[str, System] = {
+    SINGLE_TASK: System("mt_baseline", "one network per task, summed"),
+    "MT": System("mt_baseline"),
+    "Cross-Stitch": System("cross_stitch", "units on the task features of one shared backbone: inferred from the printed cost"),
+    "PAD-Net": System("pad_net", "decomposition inferred from the printed cost"),
+    "PAP": System("pap", "widths and scale inferred from the printed cost"),
+    "PSD": System("psd", "widths and window inferred from the printed cost"),
+    "NDDR-CNN": System("nddr_cnn"),
+    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found"),
+    "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
+    "MTFormer": System("mtformer", "which Swin is not said; learns two tasks", backbone="swin_t", tasks=("semseg", "depth")),
+    "MQTransformer": System("mqtransformer"),
+    "DeMT": System("demt"),
+    "InvPT": System("invpt", "the Swin variant was never released"),
+}
+
+
+@dataclass(frozen=True)
+class Priced:
+    """One row of the table of costs.
+
+    Attributes:
+        table: of the paper; "" for a network that is in none.
+        system: as printed.
+        backbone: row of `zoo.BACKBONES`.
+        dataset: whose tasks it has.
+        cost: ours.
+        gmacs: ours, counted as the paper counts that row.
+        activations: bytes that a training step at batch 8 keeps for its backward, float32.
+        paper_params_m: printed, millions.
+        paper_gmacs: printed.
+        note: for the reader.
+    """
+
+    table: str
+    system: str
+    backbone: str
+    dataset: str
+    cost: Cost
+    gmacs: float
+    activations: int
+    paper_params_m: float | None
+    paper_gmacs: float | None
+    note: str
+
+    @property
+    def params_m(self) -> float:
+        return self.cost.params / 1e6
+
+    def as_json(self) -> dict[str, Any]:
+        """As `jobs/model_cost.py --json` prints it."""
+        return {
+            "table": self.table, "system": self.system, "backbone": self.backbone, "dataset": self.dataset,
+            "params_m": round(self.params_m, 4), "gmacs": round(self.gmacs, 4),
+            "paper_params_m": self.paper_params_m, "paper_gmacs": self.paper_gmacs, "note": self.note,
+        }  # fmt: skip
+
+
+def table_1() -> list[Priced]:
+    """Every row of Table 1, all of which print a cost."""
+    dataset, priced = DATASETS["nyud"], []
+    for row in TABLES["1"].rows:
+        system = SYSTEMS[row.model.removesuffix(KDAM)]
+        backbone = system.backbone or row.group
+        cost, activations = _priced(backbone, system.decoder, _tasks(dataset, system.tasks), dataset.image_size, row.model == SINGLE_TASK)
+        counted = cost.all_macs if backbone == "hrnet18" else cost.macs
+        printed = row.fact("params"), row.fact("gmacs")
+        priced.append(Priced("1", row.model, backbone, "nyud", cost, counted / 1e9, activations, *printed, _note(row.model, system)))
+    return priced
+
+
+def of_networks(backbones: Iterable[str], decoders: Iterable[str], dataset: Dataset, image_size: tuple[int, int]) -> list[Priced]:
+    """Any backbone with any decoder; multiply-accumulates as the Swin rows count them.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    decoders = list(decoders)
+    return [
+        Priced("", decoder, backbone, dataset.name, cost, cost.macs / 1e9, activations, None, None, "")
+        for backbone in backbones for decoder in decoders
+        for cost, activations in [_priced(backbone, decoder, dataset.tasks, image_size, False)]
+    ]  # fmt: skip
+
+
+def _note(model: str, system: System) -> str:
+    return "; ".join(filter(None, [system.note, "a student's network is that of its baseline" if model.endswith(KDAM) else ""]))
+
+
+def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
+    return tuple(task for task in dataset.tasks if not names or task.name in names)
+
+
+@cache
+def _priced(backbone: str, decoder: str, tasks: tuple[Task, ...], size: tuple[int, int], single: bool) -> tuple[Cost, int]:
+    """Cost, and bytes of activations; of one network, or summed over one for each task (trained one after the other)."""
+    groups = [(task,) for task in tasks] if single else [tasks]
+    cost = reduce(add, (network_cost(backbone, decoder, group, image_size=size) for group in groups))
+    return cost, max(activation_bytes(backbone, decoder, group, image_size=size, batch=BATCH) for group in groups)
+
+
+def as_text(rows: Sequence[Priced]) -> str:
+    """For people: ours, the printed number, the difference; then what the print leaves out."""
+    lines = [
+        f"{'system':15}{'backbone':10}{'params M':>10}{'printed':>9}{'diff %':>8}{'GMACs':>10}{'printed':>9}{'diff %':>8}"
+        f"{'+ attention':>13}{'activations':>13}  note"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row.system:15}{row.backbone:10}"
+            f"{row.params_m:10.3f}{_printed(row.params_m, row.paper_params_m)}{row.gmacs:10.2f}{_printed(row.gmacs, row.paper_gmacs)}"
+            f"{row.cost.all_macs / 1e9:13.2f}{row.activations / 2**30:9.1f} GiB  {row.note}".rstrip()
+        )
+    lines += [
+        "",
+        "GMACs: convolutions, linear layers, batch norm and ReLU of one image; the printed HRNet18 rows contain attention products too.",
+        f"+ attention: with those products. activations: what the backward of {BATCH} images needs, float32, without the losses.",
+    ]
+    return "\n".join(lines)
+
+
+def _printed(ours: float, printed: float | None) -> str:
+    return f"{'-':>9}{'':8}" if printed is None else f"{printed:9.2f}{100 * (ours / printed - 1):+8.2f}"
