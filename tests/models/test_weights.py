@@ -1,4 +1,4 @@
-"""Pretrained weights: files of three origins, and errors in one line.
+"""Pretrained weights: files of four origins, and errors in one line.
 
 pytest tests/models/test_weights.py
 """
@@ -52,6 +52,69 @@ def test_the_swin_authors_names_are_understood(donor, tmp_path):
     torch.save({"state_dict": theirs}, tmp_path / "swin.pth")
     backbone = build_backbone("swin_w12", pretrained=str(tmp_path / "swin.pth"))
     assert same(backbone.net.state_dict(), donor.backbone.net.state_dict())
+
+
+def as_openmmlab(state: dict) -> dict:
+    """A UPerNet checkpoint as OpenMMLab writes it, from timm's names: written independently of the importer."""
+    theirs = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[0] == "layers":
+            parts[0] = "stages"
+            if parts[2] == "downsample":
+                parts[1] = str(int(parts[1]) - 1)
+                blocks = value.unflatten(-1, (4, -1))  # (row, column) = 00, 10, 01, 11
+                value = torch.stack([blocks[..., place, :] for place in (0, 2, 1, 3)], -1).flatten(-2)
+        name = ".".join(parts)
+        for timms, their in [
+            (".attn.", ".attn.w_msa."), (".mlp.fc1.", ".ffn.layers.0.0."), (".mlp.fc2.", ".ffn.layers.1."),
+            ("patch_embed.proj", "patch_embed.projection"),
+        ]:  # fmt: skip
+            name = name.replace(timms, their)
+        theirs["backbone." + name] = value
+    return theirs
+
+
+def test_a_whole_upernet_of_openmmlab_is_understood(donor, tmp_path):
+    theirs = as_openmmlab(donor.backbone.net.state_dict())
+    theirs |= {
+        f"backbone.norm{level}.{kind}": value for level in range(4) for kind, value in donor.backbone.norms[level].state_dict().items()
+    }
+    theirs["decode_head.conv_seg.weight"] = torch.ones(150, 8, 1, 1)
+    torch.save({"meta": {"epoch": 1}, "state_dict": theirs}, tmp_path / "upernet.pth")
+    backbone = build_backbone("swin_w12")
+    report = weights.load(backbone, weights.read(tmp_path / "upernet.pth"), source="upernet.pth")
+    assert same(backbone.state_dict(), donor.backbone.state_dict())
+    assert (report.missing, report.reshaped, report.unused) == ((), (), ("decode_head.conv_seg.weight",))
+
+
+def test_openmmlabs_patch_merging_computes_the_same_with_the_imported_order():
+    """Its definition: unfold 2x2 blocks, norm, reduction."""
+    merging = import_timm().models.swin_transformer.PatchMerging(dim=3)
+    torch.nn.init.normal_(merging.norm.weight)
+    norm = torch.nn.LayerNorm(12)
+    reduction = torch.nn.Linear(12, 6, bias=False)
+    norm.weight.data.normal_()
+    theirs = {f"x.downsample.{name}": value for name, value in {"norm.weight": norm.weight, "reduction.weight": reduction.weight}.items()}
+    ours = {name.removeprefix("x.downsample."): weights._regrouped(name, value) for name, value in theirs.items()}
+    merging.load_state_dict({**ours, "norm.bias": torch.zeros(12)})
+    x = torch.randn(2, 6, 8, 3)
+    unfolded = torch.nn.functional.unfold(x.permute(0, 3, 1, 2), 2, stride=2).transpose(1, 2)
+    torch.testing.assert_close(merging(x).flatten(1, 2), reduction(norm(unfolded)))
+
+
+def test_position_tables_of_another_window_are_interpolated(donor):
+    state = dict(donor.backbone.net.state_dict())
+    name = "layers.0.blocks.0.attn.relative_position_bias_table"  # 7x7 positions of a window of 4
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 23), torch.linspace(-1, 1, 23), indexing="ij")  # of a window of 12
+    state[name] = (2 * rows + columns).reshape(-1, 1)
+    backbone = build_backbone("swin_w12")
+    report = weights.load(backbone, state, source="test")
+    assert report.interpolated == (f"net.{name}",)
+    assert "1 position tables interpolated" in str(report)
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 7), torch.linspace(-1, 1, 7), indexing="ij")
+    table = backbone.state_dict()[f"net.{name}"].reshape(7, 7)
+    torch.testing.assert_close(table[2:5, 2:5], (2 * rows + columns)[2:5, 2:5], atol=0.02, rtol=0)  # linear inside; cubic borders
 
 
 def test_what_does_not_fit_keeps_its_initialisation_and_is_reported(donor):
