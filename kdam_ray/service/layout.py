@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdam_ray.config import Place, Run, change
+from kdam_ray.service.progress import say
 from kdam_ray.service.storage import Storage, store_weights
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
@@ -83,8 +84,18 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
     hashes = [source.fingerprint for source in open_sources(run, place)]
     digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
-    start = {"pretrained": store_weights(place, Path(weights))} if weights else {}
+    start = {"pretrained": _stored(run, place, Path(weights))} if weights else {}
     return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks, **start})
+
+
+def _stored(run: Run, place: Place, file: Path) -> str:
+    """Says how the file fits the backbone, puts it into the storage, gives the name by which a run records it."""
+    from kdam_ray.models.backbones import build_backbone
+    from kdam_ray.models.weights import load, read
+
+    report = load(build_backbone(run.student), read(file), source=str(file))
+    say(f"{run.student} starts from {file}: {report}")
+    return store_weights(place, file)
 
 
 def open_sources(run: Run, place: Place) -> Sequence:
