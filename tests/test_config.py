@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kdam_ray.config import Distill, Place, Run, canonical_json, change, explain, flatten
+from kdam_ray.contexts import GENOTYPES, published_contexts, read_contexts
 from kdam_ray.tasks import DATASETS
 
 BASE = Run(
@@ -37,7 +38,8 @@ def test_run_id_does_not_depend_on_how_a_number_was_spelt():
 @pytest.mark.parametrize(
     "changes",
     [{"seed": 1}, {"distill.beta": 2.0}, {"distill.temperature": 1.0}, {"optim.lr": 0.5}, {"epochs": 4}, {"dataset_hash": "ff"},
-     {"batch_norm_ranks": 2}, {"teacher_run": "ba9876543210"}, {"student": "resnet_w8"}],
+     {"batch_norm_ranks": 2}, {"teacher_run": "ba9876543210"}, {"student": "resnet_w8"}, {"decoder": "pad_net"},
+     {"teacher_decoder": "atrc"}, {"optim.mixing_lr": 100.0}],
 )  # fmt: skip
 def test_whatever_can_change_a_number_changes_the_run_id(changes):
     assert change(BASE, changes).run_id != BASE.run_id
@@ -63,6 +65,10 @@ def test_beta_and_temperature_must_be_positive_numbers(field, value):
         ({"dataset": "cityscapes"}, ["dataset", "rooms", "nyud"]),
         ({"student": "swin_xxl"}, ["student", "swin_l"]),
         ({"decoder": "magic"}, ["decoder", "mt_baseline"]),
+        ({"teacher_decoder": "magic"}, ["teacher_decoder", "mt_baseline"]),
+        ({"contexts": published_contexts(BASE.tasks)}, ["contexts", "atrc", "mt_baseline"]),
+        ({"decoder": "atrc", "contexts": {"semseg": {"semseg": "none"}}}, ["contexts", "depth", "each target"]),
+        ({"decoder": "atrc", "contexts": {"semseg": {"semseg": "far"}}}, ["contexts.semseg.semseg", "'global'", "far"]),
         ({"tasks": ("depth", "semseg")}, ["semseg", "order"]),
         ({"tasks": ("sal",)}, ["tasks", "semseg"]),
         ({"train_images": 3}, ["train_images", "batch"]),
@@ -95,6 +101,40 @@ def test_default_temperature_follows_the_method():
 
 def test_a_changed_reading_keeps_the_others():
     assert Distill(method="kdam", reading={"depth": "channels"}).reading["edge"] == "bernoulli"
+
+
+def test_a_run_of_before_the_decoders_keeps_its_id():
+    """Recorded then; fields that came later do not take part while they say what was so before."""
+    assert (
+        change(BASE, {"contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0}).run_id == BASE.run_id == "85911aa30e17"
+    )
+
+
+def test_atrc_carries_the_contexts_it_was_trained_with():
+    run = change(BASE, {"decoder": "atrc"})
+    assert run.contexts == GENOTYPES["nyud"]
+    assert change(BASE, {"decoder": "atrc", "contexts": GENOTYPES["nyud"]}).run_id == run.run_id
+    other = {target: dict.fromkeys(run.tasks, "global") for target in run.tasks}
+    assert change(run, {"contexts": other}).run_id != run.run_id
+    two = change(BASE, {"decoder": "atrc", "tasks": ("semseg", "edge")})
+    assert two.contexts == {"semseg": {"semseg": "target", "edge": "source"}, "edge": {"semseg": "target", "edge": "target"}}
+    assert json.loads(canonical_json(two))["contexts"] == two.contexts
+    assert Run.model_validate(json.loads(canonical_json(two))) == two
+
+
+def test_contexts_are_read_from_a_file_or_refused(tmp_path):
+    path = tmp_path / "contexts.json"
+    path.write_text(json.dumps(GENOTYPES["pascal"]))
+    assert read_contexts(path) == GENOTYPES["pascal"]
+    path.write_text(json.dumps({"contexts": GENOTYPES["nyud"], "run_id": "x"}))
+    assert read_contexts(path) == GENOTYPES["nyud"]
+    for content, words in [("{", "not a readable"), ('{"semseg": {"depth": "near"}}', "semseg.depth"), ("[]", "dictionary")]:
+        path.write_text(content)
+        with pytest.raises(ValueError, match=words) as caught:
+            read_contexts(path)
+        assert "contexts.json" in str(caught.value)
+    with pytest.raises(ValueError, match=r"absent\.json"):
+        read_contexts(tmp_path / "absent.json")
 
 
 def test_flatten_uses_dotted_names():
