@@ -91,3 +91,9 @@ class TaskLogits(nn.ModuleDict):
     def forward(self, features: Sequence[Tensor]) -> dict[str, Tensor]:
         """T maps [B, hidden, h, w] -> {task: [B, task's channels, h, w]}."""
         return {name: conv(x) for (name, conv), x in zip(self.items(), features, strict=True)}
+
+
+def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = True) -> nn.Sequential:
+    """1x1 convolution without bias, batch norm (`affine`: with a gain and a bias to learn), ReLU if `relu`."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs, affine=affine)]
+    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))

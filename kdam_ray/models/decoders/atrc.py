@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdam_ray.contexts import Contexts, ContextType, check_contexts, published_contexts
-from kdam_ray.models.heads import TaskFeatures, TaskLogits, join_levels
+from kdam_ray.models.heads import TaskFeatures, TaskLogits, conv_norm, join_levels
 from kdam_ray.models.local import local_attention
 from kdam_ray.tasks import Task
 from kdam_ray.zoo import Backbone
@@ -157,12 +157,6 @@ def gather_contexts(inputs: int, hidden: int) -> nn.Sequential:
 def refine_features(inputs: int, hidden: int) -> nn.Sequential:
     """Features and contexts side by side to refined features."""
     return nn.Sequential(conv_norm(inputs, hidden), nn.Dropout2d(DROPOUT))
-
-
-def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = True) -> nn.Sequential:
-    """1x1 convolution without bias, batch norm, ReLU."""
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs, affine=affine)]
-    return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
 class Projections(nn.Module):
