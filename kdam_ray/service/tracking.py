@@ -227,6 +227,10 @@ class Tracking:
             if path.name in ("weights.safetensors", "manifest.json"):
                 self.client.log_artifact(mlflow_run, str(path), "checkpoint")
 
+    def log_document(self, mlflow_run: str, name: str, document: Any) -> None:
+        """A JSON artifact of that name."""
+        self.client.log_text(mlflow_run, json.dumps(document, indent=1), name)
+
     def end_member(self, mlflow_run: str, status: Status, *, reason: str | None = None) -> None:
         """FINISHED, KILLED (pruned) or FAILED.
 
@@ -251,7 +255,7 @@ class Tracking:
         tags = {**tags, "kdam.run_id": run.run_id, "kdam.run": canonical_json(run)}
         child = self.client.create_run(experiment, run_name=title or run.run_id, tags=tags).info.run_id
         self.client.log_batch(child, params=[Param(name, str(value)) for name, value in flatten(run).items()])
-        self.client.log_text(child, json.dumps(run.model_dump(mode="json"), indent=1), "run.json")
+        self.log_document(child, "run.json", run.model_dump(mode="json"))
         return child
 
     def reopen(self, mlflow_run: str, tags: Mapping[str, str]) -> None:

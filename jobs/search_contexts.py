@@ -1,0 +1,85 @@
+"""ATRC's search: which context each task takes from each other (the ATRC rows of Tables 1 and 3 come from such a search).
+
+    python jobs/search_contexts.py --out contexts.json                  # procedural rooms, this machine
+    python jobs/train_student.py --decoder atrc --contexts contexts.json
+    ray job submit --working-dir . -- python jobs/search_contexts.py --dataset nyud --root /data/NYUDv2 --student hrnet18
+
+Trains one network that holds every type of context for every pair of tasks and learns which to keep; then prints the
+choice. On the rooms a few hundred steps move the choice little: `--epochs` decides how much the printed probabilities say.
+Lands in MLflow experiment kdam/<dataset>/contexts, the choice as artifact contexts.json.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place, Sweep, change
+from kdam_ray.recipes import Pair
+
+CLIP = 10.0  # ATRC's search clips gradients at this norm
+
+
+class Flags(Frozen):
+    """What is searched.
+
+    Attributes:
+        seed: initialisation and sampled types.
+        out: file for the choice, as --contexts of jobs/train_student.py takes it.
+        plan: print the run and its estimated cost; start nothing.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    pair: Pair = Pair()
+    seed: int = 0
+    out: str | None = None
+    place: Place = Place()
+    plan: bool = False
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+def as_text(document: dict[str, Any]) -> str:
+    """One line a target: the type taken from each source, and the probability that the search gives it."""
+    lines = ["target        takes from each source (probability)"]
+    for target, row in document["contexts"].items():
+        taken = (f"{source}: {kind} ({document['probabilities'][target][source][kind]:.2f})" for source, kind in row.items())
+        lines.append(f"{target:14}{'  '.join(taken)}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    asked = flags(Flags, __doc__)
+    with output(asked.as_json) as say:
+        with bad_input_exits():
+            if asked.out and not Path(asked.out).absolute().parent.is_dir():
+                raise ValueError(f"out: {Path(asked.out).absolute().parent} is no folder")
+            run = change(asked.pair.recipe().student, {"decoder": "context_search", "seed": asked.seed, "optim.clip_norm": CLIP})
+
+            from kdam_ray.service.sweep import plan, resolve, run_sweep
+
+            run = resolve(run, asked.place, weights=asked.pair.weights)
+            sweep = Sweep(name="contexts_smoke" if asked.pair.smoke else "contexts", base=run, cells=({},))
+            planned = plan(sweep, asked.place)
+            if asked.plan:
+                say(planned.text(), planned.as_json())
+                return 0
+
+        from kdam_ray.service.searched import searched_contexts
+
+        result = run_sweep(sweep, asked.place)
+        if result.failed:
+            say("The search failed, so there is no choice.", {"failed": result.failed[0].reason})
+            print(f"failed: {run.run_id}: {result.failed[0].reason}", file=sys.stderr)
+            return 1
+        document = searched_contexts(run, asked.place)
+        if asked.out:
+            Path(asked.out).write_text(json.dumps(document, indent=1) + "\n")
+        say("\n".join([as_text(document), f"MLflow: {result.tracking_uri}, experiment {result.experiment}"]), document)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
