@@ -101,6 +101,7 @@ class Optim(Frozen):
         power: of the polynomial.
         clip_norm: gradient norm is clipped to this; None: never.
         mixing_lr: factor on the learning rate of the units that mix tasks (Cross-Stitch, NDDR-CNN; published with 100).
+        architecture_lr: constant learning rate (Adam) of what chooses contexts (decoder context_search; published for 40,000 steps).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -111,6 +112,7 @@ class Optim(Frozen):
     power: NotNegative = 0.9
     clip_norm: Positive | None = None
     mixing_lr: NotNegative = 1.0
+    architecture_lr: Positive = 5e-4
 
 
 class Run(Frozen):
@@ -278,7 +280,7 @@ class Sweep(Frozen):
 
 
 # fields younger than the first recorded runs: left out of the canonical JSON at the value that those had
-YOUNGER: dict[str, Any] = {"contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0}
+YOUNGER: dict[str, Any] = {"contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0, "optim.architecture_lr": 5e-4}
 
 
 def canonical_json(run: Run) -> str:

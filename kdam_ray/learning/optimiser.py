@@ -7,8 +7,6 @@ from torch import nn
 
 from kdam_ray.config import Optim
 
-ARCHITECTURE_LR = 5e-4  # ATRC's
-
 
 def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, torch.optim.Optimizer]:
     """Who moves which parameters.
@@ -33,7 +31,7 @@ def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]
     else:
         optimisers["optimiser"] = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
     if kinds["architecture"]:
-        optimisers["architecture"] = torch.optim.Adam(kinds["architecture"], lr=ARCHITECTURE_LR)
+        optimisers["architecture"] = torch.optim.Adam(kinds["architecture"], lr=optim.architecture_lr)
     return optimisers
 
 

@@ -10,7 +10,7 @@ import torch
 
 from kdam_ray.config import Optim
 from kdam_ray.contexts import CONTEXT_TYPES
-from kdam_ray.learning.optimiser import ARCHITECTURE_LR, build_optimisers
+from kdam_ray.learning.optimiser import build_optimisers
 from kdam_ray.models import build_network
 from kdam_ray.models.decoders.context_search import entropy, one_hot, sampled
 from kdam_ray.tasks import DATASETS
@@ -100,10 +100,10 @@ def test_probabilities_sum_to_one_and_name_every_type():
 
 def test_the_choice_has_an_optimiser_of_its_own():
     network = build("context_search")
-    optimisers = build_optimisers(Optim(name="sgd"), network.named_parameters())
+    optimisers = build_optimisers(Optim(name="sgd", architecture_lr=0.02), network.named_parameters())
     (group,) = optimisers["architecture"].param_groups
     assert group["params"] == [network.decoder.architecture]
-    assert group["lr"] == ARCHITECTURE_LR
+    assert group["lr"] == 0.02
     weights = optimisers["optimiser"].param_groups[0]["params"]
     assert len(weights) == len(list(network.parameters())) - 1
     assert "architecture" not in build_optimisers(Optim(), build("atrc").named_parameters())

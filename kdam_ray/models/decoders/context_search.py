@@ -11,7 +11,7 @@ The values of all types are normalised without learnt gain, so that w alone says
 
 Differs from the published search: all types are computed at every step, sampled or not, so that the graph is the same at
 every step and on every rank (DDP without unused parameters, synchronised batch norm); it costs about twice the work.
-Mean over pairs rather than sum is our reading of the entropy. The logits learn with Adam at 5e-4 (`learning.optimiser`).
+Mean over pairs rather than sum is our reading of the entropy. The logits learn with Adam at `Optim.architecture_lr`.
 """
 
 from collections.abc import Mapping, Sequence
