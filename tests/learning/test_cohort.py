@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdam_ray import zoo
 from kdam_ray.config import Optim
 from kdam_ray.learning import EpochReport, train_cohort
 from kdam_ray.learning import checkpoint as checkpoints
@@ -52,9 +53,24 @@ def test_a_member_is_its_solo_run_bit_for_bit(method, make_run, sources, teacher
     assert alone_metrics[run.run_id] == beside_metrics[run.run_id]
 
 
+def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run, sources, teacher, tmp_path):
+    """Law 1 for networks that have nothing in common but the batch and the teacher's logits."""
+    runs = [make_run("kdam", decoder=decoder, epochs=1) for decoder in zoo.DECODERS]
+    together, metrics = finish(runs, sources, teacher, tmp_path / "together")
+    assert len(together) == len(zoo.DECODERS)
+    for run in runs:
+        alone, alone_metrics = finish([run], sources, teacher, tmp_path / "alone")
+        assert same(alone[run.run_id], together[run.run_id]), run.decoder
+        assert alone_metrics[run.run_id] == metrics[run.run_id]
+
+
+@pytest.mark.parametrize("decoders", [("mt_baseline", "mt_baseline"), ("context_search", "nddr_cnn")])
 @pytest.mark.usefixtures("dropping")
-def test_interrupted_and_resumed_equals_uninterrupted(make_run, sources, teacher, tmp_path):
-    runs = [make_run("kdam", epochs=3), make_run("none", epochs=3, optim=Optim(lr=0.01), task_weights="uncertainty")]
+def test_interrupted_and_resumed_equals_uninterrupted(decoders, make_run, sources, teacher, tmp_path):
+    runs = [
+        make_run("kdam", epochs=3, decoder=decoders[0]),
+        make_run("none", epochs=3, decoder=decoders[1], optim=Optim(lr=0.01, mixing_lr=3.0), task_weights="uncertainty"),
+    ]
     whole, _ = finish(runs, sources, teacher, tmp_path / "whole")
     stop = train_cohort(runs, **sources, teacher=teacher)
     for report in stop:
