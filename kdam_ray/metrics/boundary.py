@@ -11,7 +11,6 @@ points (of 100) higher, and the same every time.
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -35,6 +34,7 @@ def boundary_counts(
     max_dist: float,
     thresholds: Iterable[float] = HED_THRESHOLDS,
     valid: np.ndarray | None = None,
+    suppress: bool = True,
 ) -> Counts:
     """Matched and present boundary pixels of one image at each threshold.
 
@@ -46,6 +46,7 @@ def boundary_counts(
         thresholds: T of them, ascending; a pixel counts where its suppressed strength is strictly above (in float32).
         valid: bool [H, W]; pixels that are not neither are predicted nor true. They are left out after suppression, and
             the diagonal is the whole map's: crop padding away first, as `BoundaryF` does.
+        suppress: suppress non-maxima before thresholding (all evaluators do but MTI-Net's).
 
     Returns:
         (cnt_r, sum_r, cnt_p, sum_p), int64 [T] each: matched true, all true, matched predicted, all predicted pixels.
@@ -64,7 +65,7 @@ def boundary_counts(
         raise ValueError(f"probability {grey.shape} and edges {edges.shape} must be [H, W] of one size, max_dist ({max_dist}) >= 0")
     if not grey.size:
         return tuple(np.zeros((4, len(limits)), np.int64))  # type: ignore[return-value]
-    strength = ridges.suppressed(grey)
+    strength = ridges.suppressed(grey) if suppress else grey / np.float32(255)
     if valid is not None:
         strength[~valid] = 0
         edges &= valid
@@ -79,27 +80,27 @@ def boundary_counts(
 
 
 def true_boundaries(mask: np.ndarray, rule: Literal["mask", "seg2bmap"]) -> np.ndarray:
-    """The true boundary as it is matched, from an edge mask.
+    """The true boundary as it is matched, from an edge mask or a segmentation.
 
     Args:
-        mask: bool [H, W].
-        rule: "mask" thins the mask. "seg2bmap" takes it for a segmentation and thins its contours, which is what the
-            evaluator of the published NYUD-v2 numbers does: a pixel is on the contour where its east, south or south-east
-            neighbour differs. A line one pixel wide stays one line, shifted by half a pixel; a thick one becomes two.
+        mask: bool [H, W]; with "seg2bmap" also a segmentation, int [H, W].
+        rule: "mask" thins the mask. "seg2bmap" thins the contours of a segmentation: a pixel is on one where its east,
+            south or south-east neighbour differs. The evaluator of the published PASCAL-Context numbers gives it all of
+            the image's labels; that of NYUD-v2 the edge mask, as if it were a segmentation: a line one pixel wide stays one
+            line, shifted by half a pixel; a thick one becomes two.
 
     Returns:
         bool [H, W], lines one pixel wide.
     """
     from kdam_ray.metrics import contours  # compiles
 
-    mask = np.array(mask, np.bool_, order="C")
     if rule == "seg2bmap":
-        contour = np.zeros_like(mask)
+        contour = np.zeros(mask.shape, np.bool_)
         contour[:, :-1] |= mask[:, :-1] != mask[:, 1:]
         contour[:-1] |= mask[:-1] != mask[1:]
         contour[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
         mask = contour
-    return contours.thinned(mask)
+    return contours.thinned(np.array(mask, np.bool_, order="C"))
 
 
 def warm_up() -> None:
@@ -118,44 +119,71 @@ class BoundaryF(Metric):
     Args:
         max_dist: largest distance of a pair as a fraction of the diagonal.
         truth: how the true boundary is read from the label, see `true_boundaries`.
-        thresholds: ascending; other ones than HED's 101 put their number into the names: odsF_25.
+        thresholds: ascending; other ones than `full` put their number into the names: odsF_25.
+        full: the thresholds of the published metric.
+        suppress: see `boundary_counts`.
     """
 
     def __init__(
-        self, *, max_dist: float, truth: Literal["mask", "seg2bmap"] = "mask", thresholds: Iterable[float] = HED_THRESHOLDS
+        self,
+        *,
+        max_dist: float,
+        truth: Literal["mask", "seg2bmap"] = "mask",
+        thresholds: Iterable[float] = HED_THRESHOLDS,
+        full: Iterable[float] = HED_THRESHOLDS,
+        suppress: bool = True,
     ) -> None:
         self.thresholds = tuple(thresholds)
-        self.max_dist, self.truth = max_dist, truth
-        self.suffix = "" if self.thresholds == HED_THRESHOLDS else f"_{len(self.thresholds)}"
+        self.max_dist, self.truth, self.suppress = max_dist, truth, suppress
+        self.suffix = "" if self.thresholds == tuple(full) else f"_{len(self.thresholds)}"
         ascending(self.thresholds)
         super().__init__(counts=torch.zeros(4, len(self.thresholds), dtype=torch.int64), best=torch.zeros(4, dtype=torch.int64))
 
-    def _add(self, logits: Tensor, label: Tensor) -> None:
-        grey = (logits[:, 0].float().sigmoid() * 255).byte().cpu().numpy()  # byte() cuts
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 1, H, W] -> uint8 [B, H, W], floor(255 p)."""
+        return (logits[:, 0].float().sigmoid() * 255).byte()  # byte() cuts
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        grey = prediction.cpu().numpy()
         valid = (label[:, 0] != IGNORE).cpu().numpy()
         edges = (label[:, 0] >= 0.5).cpu().numpy() & valid
-        count = partial(_image_counts, truth=self.truth, max_dist=self.max_dist, thresholds=self.thresholds)
-        for counts in in_threads(count, grey, edges, valid):
-            best = int(f_score(counts).argmax())
-            self._accumulate("counts", torch.from_numpy(counts))
-            self._accumulate("best", torch.from_numpy(counts[:, best]))
+        for counts in in_threads(self._image_counts, grey, edges, valid):
+            self._add_counts(counts)
+
+    def update_boundary(self, prediction: np.ndarray, boundary: np.ndarray) -> None:
+        """Adds one image whose true boundary is at hand.
+
+        Args:
+            prediction: uint8 [H, W], 255 times the probability.
+            boundary: bool [H, W], see `true_boundaries`.
+        """
+        self._add_counts(self._count(prediction, boundary))
+        self.images += 1
+
+    def _add_counts(self, counts: np.ndarray) -> None:
+        best = int(f_score(counts).argmax())
+        self._accumulate("counts", torch.from_numpy(counts))
+        self._accumulate("best", torch.from_numpy(counts[:, best]))
+
+    def _image_counts(self, grey: np.ndarray, edges: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """int64 [4, T] of one image, without its padding."""
+        inner = None
+        if not valid.all():
+            rows, columns = (np.flatnonzero(valid.any(axis)) for axis in (1, 0))
+            box = tuple(slice(where[0], where[-1] + 1) if len(where) else slice(0, 0) for where in (rows, columns))
+            grey, edges, inner = grey[box], edges[box], valid[box]
+        return self._count(grey, true_boundaries(edges, self.truth), inner)
+
+    def _count(self, grey: np.ndarray, boundary: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        counts = boundary_counts(
+            grey, boundary, max_dist=self.max_dist, thresholds=self.thresholds, valid=valid, suppress=self.suppress
+        )  # fmt: skip
+        return np.stack(counts)
 
     def compute(self) -> dict[str, float]:
         counts, best = self.sums["counts"].numpy(), self.sums["best"].numpy()
         values = {"odsF": f_score(counts).max(), "oisF": f_score(best), "AP": average_precision(counts)}
         return {name + self.suffix: 100 * float(value) for name, value in values.items()}
-
-
-def _image_counts(
-    grey: np.ndarray, edges: np.ndarray, valid: np.ndarray, *, truth: Literal["mask", "seg2bmap"], max_dist: float, thresholds: tuple
-) -> np.ndarray:
-    if valid.all():
-        inner = None
-    else:
-        rows, columns = (np.flatnonzero(valid.any(axis)) for axis in (1, 0))
-        box = tuple(slice(where[0], where[-1] + 1) if len(where) else slice(0, 0) for where in (rows, columns))
-        grey, edges, inner = grey[box], edges[box], valid[box]
-    return np.stack(boundary_counts(grey, true_boundaries(edges, truth), max_dist=max_dist, thresholds=thresholds, valid=inner))
 
 
 def in_threads(function, *arguments):

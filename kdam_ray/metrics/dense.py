@@ -1,6 +1,7 @@
-"""Per-pixel metrics as the code of ATRC and DeMT defines them: mIoU, rmse, mErr, maxF.
+"""Per-pixel metrics: mIoU, rmse, mErr, maxF, as ATRC and DeMT define them, and where other codes differ as variants of them.
 
-All are ratios of sums over the whole evaluation set, never averages of per-image values.
+All but the variants that say otherwise are ratios of sums over the whole evaluation set, never averages of per-image
+values. `conventions` says which variant belongs to which code base.
 """
 
 import torch
@@ -11,6 +12,7 @@ from kdam_ray.tasks import IGNORE
 
 F_BETA_SQUARED = 0.3
 SALIENCY_STEPS = 20  # thresholds 1/20 ... 19/20
+MEAN_THRESHOLDS = 15  # of the variant that averages over images: 0.2, 0.25 ... 0.9
 
 
 class MeanIoU(Metric):
@@ -27,31 +29,61 @@ class MeanIoU(Metric):
         super().__init__(confusion=torch.zeros(classes, classes, dtype=torch.int64))
         self.classes = classes
 
-    def _add(self, logits: Tensor, label: Tensor) -> None:
-        # `max` is three times as fast as `argmax` across channels
-        counts = paired_counts(label, logits.max(1).indices, rows=self.classes, columns=self.classes)
-        self._accumulate("confusion", counts)
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, C, H, W] -> int64 [B, H, W]; `max` is three times as fast as `argmax` across channels."""
+        return logits.max(1).indices
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        if prediction.numel() and int(prediction.max()) >= self.classes:
+            raise ValueError(f"predicted class {int(prediction.max())} is none of the {self.classes} (0 .. {self.classes - 1})")
+        self._accumulate("confusion", paired_counts(label, prediction, rows=self.classes, columns=self.classes))
 
     def compute(self) -> dict[str, float]:
+        return {"mIoU": self._iou(self._hits_and_union()).mean().item()}
+
+    def compute_image(self) -> dict[str, float]:
+        """Mean over the classes that occur in the image's label or prediction."""
+        hits, union = self._hits_and_union()
+        return {"mIoU": self._iou((hits[union > 0], union[union > 0])).mean().item()}
+
+    def per_class(self) -> list[float | None]:
+        """IoU of each class in percent; None where a class occurs in no label and no prediction."""
+        hits, union = self._hits_and_union()
+        return [value if present else None for value, present in zip(self._iou((hits, union)).tolist(), union > 0, strict=True)]
+
+    def _hits_and_union(self) -> tuple[Tensor, Tensor]:
         confusion = self.sums["confusion"].cpu()  # [label, prediction]
         hits = confusion.diagonal()
-        union = confusion.sum(0) + confusion.sum(1) - hits
-        return {"mIoU": 100 * (hits.double() / union.clamp_min(1)).mean().item()}
+        return hits, confusion.sum(0) + confusion.sum(1) - hits
+
+    @staticmethod
+    def _iou(counts: tuple[Tensor, Tensor]) -> Tensor:
+        hits, union = counts
+        return 100 * hits.double() / union.clamp_min(1)
 
 
 class MaxF(Metric):
     """maxF in percent: the largest F with beta^2 = 0.3 over 19 thresholds on the probability of channel 1.
 
-    Precision and recall come from sums over the set; a pixel is predicted salient from the threshold on (>=). Code
-    derived from MTI-Net differs: beta = 1 and averages over images; InvPT's squashes the probability twice.
+    Precision and recall come from sums over the set; a pixel is predicted salient from the threshold on (>=).
+
+    Args:
+        squash: apply a sigmoid to the probability first, as InvPT's evaluation does by mistake: every pixel then passes the
+            thresholds up to 0.5 and none those above 0.7.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, squash: bool = False) -> None:
         super().__init__(levels=torch.zeros(2, SALIENCY_STEPS, dtype=torch.int64))
+        self.squash = squash
 
-    def _add(self, logits: Tensor, label: Tensor) -> None:
-        thresholds = torch.arange(1, SALIENCY_STEPS, device=logits.device, dtype=torch.float64) / SALIENCY_STEPS
-        level = torch.bucketize(logits.float().softmax(1)[:, 1].contiguous(), thresholds.float(), right=True)
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 2, H, W] -> float32 [B, H, W], probability of salient."""
+        return logits.float().softmax(1)[:, 1]
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        thresholds = torch.arange(1, SALIENCY_STEPS, device=label.device, dtype=torch.float64) / SALIENCY_STEPS
+        scores = prediction.sigmoid() if self.squash else prediction
+        level = torch.bucketize(scores.contiguous(), thresholds.float(), right=True)
         self._accumulate("levels", paired_counts(label, level, rows=2, columns=SALIENCY_STEPS))
 
     def compute(self) -> dict[str, float]:
@@ -59,9 +91,38 @@ class MaxF(Metric):
         above = levels.flip(1).cumsum(1).flip(1)[:, 1:].double()
         hits, predicted, positives = above[1], above.sum(0), levels[1].sum()
         precision, recall = hits / predicted.clamp_min(1), hits / positives.clamp_min(1)
-        both = F_BETA_SQUARED * precision + recall
-        score = (1 + F_BETA_SQUARED) * precision * recall / torch.where(both > 0, both, 1.0)
-        return {"maxF": 100 * score.max().item()}
+        return {"maxF": 100 * f_measure(precision, recall, F_BETA_SQUARED).max().item()}
+
+
+class MeanImageF(Metric):
+    """maxF in percent as MTI-Net and ASTMT take it: precision and recall averaged over images, F with beta = 1.
+
+    15 thresholds from 0.2 to 0.9, strictly above counts. An image that predicts nothing has precision 0, one without a
+    salient pixel recall 0.
+    """
+
+    def __init__(self) -> None:
+        empty = torch.zeros(MEAN_THRESHOLDS, dtype=torch.float64)
+        super().__init__(precision=empty, recall=empty.clone(), seen=torch.zeros((), dtype=torch.int64))
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 2, H, W] -> float32 [B, H, W], probability of salient."""
+        return logits.float().softmax(1)[:, 1]
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        thresholds = torch.linspace(0.2, 0.9, MEAN_THRESHOLDS, device=label.device, dtype=torch.float64).float()
+        for probability, truth in zip(prediction, label, strict=True):
+            level = torch.bucketize(probability.contiguous(), thresholds, right=False)
+            levels = paired_counts(truth, level, rows=2, columns=MEAN_THRESHOLDS + 1)
+            above = levels.flip(1).cumsum(1).flip(1)[:, 1:].double()
+            self._accumulate("precision", above[1] / above.sum(0).clamp_min(1))
+            self._accumulate("recall", above[1] / levels[1].sum().clamp_min(1))
+        self._accumulate("seen", torch.tensor(len(prediction)))
+
+    def compute(self) -> dict[str, float]:
+        seen = self.sums["seen"].cpu()
+        precision, recall = (self.sums[name].cpu() / seen for name in ("precision", "recall"))
+        return {"maxF": 100 * f_measure(precision, recall, 1.0).max().item()}
 
 
 class RootMeanSquare(Metric):
@@ -74,34 +135,74 @@ class RootMeanSquare(Metric):
     def __init__(self) -> None:
         super().__init__(squares=torch.zeros((), dtype=torch.float64), pixels=torch.zeros((), dtype=torch.int64))
 
-    def _add(self, logits: Tensor, label: Tensor) -> None:
-        valid = label > 0
-        error = logits.double().clamp_min(0) - label
-        self._accumulate("squares", error.square().where(valid, 0.0).sum())
-        self._accumulate("pixels", valid.sum())
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 1, H, W], metres, as it is."""
+        return logits
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        squares, pixels = squared_errors(prediction, label)
+        self._accumulate("squares", squares.sum())
+        self._accumulate("pixels", pixels.sum())
 
     def compute(self) -> dict[str, float]:
         return {"rmse": (self.sums["squares"] / self.sums["pixels"]).sqrt().item()}
 
 
+class MeanImageRMS(Metric):
+    """rmse in metres as ASTMT takes it: the mean over images of each image's own rmse; images without a depth are left out."""
+
+    def __init__(self) -> None:
+        super().__init__(roots=torch.zeros((), dtype=torch.float64), seen=torch.zeros((), dtype=torch.int64))
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 1, H, W], metres, as it is."""
+        return logits
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        squares, pixels = (x.flatten(1).sum(1) for x in squared_errors(prediction, label))
+        self._accumulate("roots", (squares / pixels.clamp_min(1)).sqrt().sum())
+        self._accumulate("seen", (pixels > 0).sum())
+
+    def compute(self) -> dict[str, float]:
+        return {"rmse": (self.sums["roots"] / self.sums["seen"]).item()}
+
+
 class MeanAngle(Metric):
     """mErr in degrees: mean of 2 atan2(|p - g|, |p + g|) over all pixels with a normal, p and g of unit length.
 
-    This form keeps its precision at small angles, where the arc cosine of a dot product loses it.
+    This form keeps its precision at small angles, where the arc cosine of a dot product (MTI-Net) loses it; the two agree to
+    1e-6 otherwise.
     """
 
     def __init__(self) -> None:
         super().__init__(degrees=torch.zeros((), dtype=torch.float64), pixels=torch.zeros((), dtype=torch.int64))
 
-    def _add(self, logits: Tensor, label: Tensor) -> None:
+    def predict(self, logits: Tensor) -> Tensor:
+        """[B, 3, H, W], as it is; lengths do not count."""
+        return logits
+
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
         valid = (label != 0).any(1)
-        predicted, true = (vectors / length(vectors).clamp_min(1e-12) for vectors in (logits.double(), label.double()))
+        predicted, true = (vectors / length(vectors).clamp_min(1e-12) for vectors in (prediction.double(), label.double()))
         angle = 2 * torch.atan2(length(predicted - true), length(predicted + true))
         self._accumulate("degrees", angle[:, 0].rad2deg().where(valid, 0.0).sum())
         self._accumulate("pixels", valid.sum())
 
     def compute(self) -> dict[str, float]:
         return {"mErr": (self.sums["degrees"] / self.sums["pixels"]).item()}
+
+
+def squared_errors(prediction: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """[B, 1, H, W] both, metres -> squared errors float64, 0 where there is no depth; bool, where there is one."""
+    valid = label > 0
+    error = prediction.double().clamp_min(0) - label
+    return error.square().where(valid, 0.0), valid
+
+
+def f_measure(precision: Tensor, recall: Tensor, beta_squared: float) -> Tensor:
+    """F of precision and recall, 0 where both are."""
+    both = beta_squared * precision + recall
+    return (1 + beta_squared) * precision * recall / torch.where(both > 0, both, 1.0)
 
 
 def length(vectors: Tensor) -> Tensor:

@@ -34,11 +34,23 @@ class Metric(ABC):
             ValueError: the sizes differ, a prediction is NaN (names the image, counted from the first one this metric
                 was given), or a label is none of the classes.
         """
-        if logits.shape[0] != label.shape[0] or logits.shape[-2:] != label.shape[-2:]:
-            raise ValueError(f"logits {list(logits.shape)} must have the label's batch and size, {list(label.shape)}")
-        self._refuse_nan(logits)
-        self._add(logits, label)
+        self._refuse(logits, label)
+        self._add(self.predict(logits), label)
         self.images += len(logits)
+
+    def update_with(self, prediction: Tensor, label: Tensor) -> None:
+        """As `update`, with predictions in their final form, which is what `predict` makes of logits.
+
+        Args:
+            prediction: [B, H, W] or [B, ., H, W], see `predict` of the metric.
+            label: as `update`.
+
+        Raises:
+            ValueError: as `update`.
+        """
+        self._refuse(prediction, label)
+        self._add(prediction, label)
+        self.images += len(prediction)
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of the sums, for `merge` on another rank."""
@@ -59,9 +71,17 @@ class Metric(ABC):
     def compute(self) -> dict[str, float]:
         """The values by metric name, in the units the paper prints; NaN where an average has nothing under it."""
 
+    def compute_image(self) -> dict[str, float]:
+        """The values for a metric that has seen one image; only mIoU's differ from `compute`."""
+        return self.compute()
+
     @abstractmethod
-    def _add(self, logits: Tensor, label: Tensor) -> None:
-        """Adds a batch that `update` has checked."""
+    def predict(self, logits: Tensor) -> Tensor:
+        """Logits in the form that is scored, and that a file of predictions holds."""
+
+    @abstractmethod
+    def _add(self, prediction: Tensor, label: Tensor) -> None:
+        """Adds a batch that has been checked."""
 
     def _accumulate(self, name: str, value: Tensor) -> None:
         known = self.sums[name]
@@ -69,7 +89,11 @@ class Metric(ABC):
             known = known.to(value.device)
         self.sums[name] = known + value.to(known.device, known.dtype)
 
-    def _refuse_nan(self, logits: Tensor) -> None:
+    def _refuse(self, logits: Tensor, label: Tensor) -> None:
+        if logits.shape[0] != label.shape[0] or logits.shape[-2:] != label.shape[-2:]:
+            raise ValueError(f"predictions {list(logits.shape)} must have the label's batch and size, {list(label.shape)}")
+        if not logits.is_floating_point():
+            return
         # a sum is one cheap pass; infinities that cancel are told from NaN by the second look
         if torch.isnan(logits.sum(dtype=torch.float32)):
             broken = torch.isnan(logits).flatten(1).any(1).nonzero()
