@@ -149,6 +149,37 @@ def test_losses_of_the_label_maps_do_not_reach_the_backbone():
     assert all(x.grad is not None for x in levels)
 
 
+def test_the_whole_of_it_step_by_step():
+    """Every type somewhere; whose features query, whose are read, whose labels gather."""
+    names = [task.name for task in ROOMS.tasks]
+    rows = [
+        ("target", "source", "none", "local"),
+        ("global", "target", "source", "source"),
+        ("none",) * 4,
+        ("source", "local", "target", "none"),
+    ]
+    contexts = {target: dict(zip(names, row, strict=True)) for target, row in zip(names, rows, strict=True)}
+    decoder = build(contexts=contexts).eval()
+    for layer in decoder.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.weight), nn.init.normal_(layer.bias)
+    for layer in decoder.labels.logits.values():
+        nn.init.normal_(layer.weight)  # regions that differ
+    levels = maps()
+    joined = torch.cat([F.interpolate(x, size=SIZE, mode="bilinear") for x in levels], 1)
+    features = dict(zip(names, decoder.features(joined), strict=True))
+    regions = {name: logits.flatten(2).softmax(2) for name, logits in decoder.labels(joined).items()}
+    outputs = decoder(levels)
+    for target in names:
+        blocks, refined = decoder.contexts[target], features[target]
+        sources = [source for source in names if contexts[target][source] != "none"]
+        if sources:
+            read = [(features[target], features[source], regions.get(target), regions.get(source)) for source in sources]
+            found = [blocks.blocks[source](*arguments) for source, arguments in zip(sources, read, strict=True)]
+            refined = torch.cat([refined, blocks.gather(torch.cat(found, 1))], 1)
+        torch.testing.assert_close(outputs[target], decoder.logits[target](blocks.refine(refined)))
+
+
 def test_order_of_tasks_does_not_matter():
     """The same weights under their names, tasks in another order: the same logits."""
     here, there = build().eval(), build(ROOMS.tasks[::-1], seed=1).eval()
