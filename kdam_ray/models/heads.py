@@ -97,3 +97,24 @@ def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = Tr
     """1x1 convolution without bias, batch norm (`affine`: with a gain and a bias to learn), ReLU if `relu`."""
     layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs, affine=affine)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class OwnFeatures(nn.ModuleList):
+    """Per task: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`, but each task reads a map of its own.
+
+    Args:
+        channels: of each map.
+        tasks: number of tasks.
+        hidden: channels of each task's features.
+    """
+
+    def __init__(self, channels: int, tasks: int, hidden: int) -> None:
+        def features() -> nn.Module:
+            conv = nn.Conv2d(channels, hidden, 3, padding=1, bias=False)
+            return nn.Sequential(conv, nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
+
+        super().__init__(features() for _ in range(tasks))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """T maps [B, channels, h, w] -> T maps [B, hidden, h, w]."""
+        return [features(x) for features, x in zip(self, maps, strict=True)]
