@@ -11,6 +11,7 @@ Lands in MLflow experiment kdam/<dataset>/student.
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -35,6 +36,8 @@ class Flags(Frozen):
         alpha: weight of the supervised loss.
         tasks: the tasks learnt; left out: all of the dataset.
         seeds: how many: 0, 1, ...
+        save_predictions: folder that gets <run_id>/<task>/<id>.png|.npy on the evaluation images, as jobs/score_predictions.py
+            scores them; of runs that finished earlier too.
         plan: print the runs and their estimated cost; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -49,6 +52,7 @@ class Flags(Frozen):
     alpha: float | None = None
     tasks: tuple[str, ...] = ()
     seeds: Annotated[int, Field(ge=1)] = 1
+    save_predictions: str | None = None
     place: Place = Place()
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -113,8 +117,12 @@ def main() -> int:
                 return 0
 
         from kdam_ray.report.tables import metric_lines
+        from kdam_ray.service.predictions import save_predictions
 
         result = run_sweep(sweep, asked.place, teachers=teachers)
+        for row in result.rows if asked.save_predictions else ():
+            if row.status == "finished":
+                save_predictions(row.run, asked.place, Path(asked.save_predictions or ".") / row.run.run_id)
         say(*report(result, metric_lines))
         for row in result.failed:
             print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from kdam_ray.data import Source, val_batches
+from kdam_ray.data.predictions import write_prediction
 from kdam_ray.metrics import Metric, build_metric
 from kdam_ray.models.heads import resize
 from kdam_ray.ranks import rank, world_size
@@ -26,6 +28,7 @@ def evaluate(
     image_size: tuple[int, int],
     device: torch.device | str = "cpu",
     precision: str = "fp32",
+    predictions: Mapping[str, Path] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Metrics of each network on every image of `source`, in eval mode, at the images' own size.
 
@@ -37,6 +40,8 @@ def evaluate(
         image_size: (height, width); smaller images are padded up to it, and the padding counts nowhere.
         device: where the networks are.
         precision: fp32 or bf16 (autocast).
+        predictions: per key of some of the networks, a folder that gets each image's predictions (`data.predictions`), at the
+            image's own size; each rank writes its share.
 
     Returns:
         Per key {"semseg/mIoU": ..., ...}, equal on every rank, in the units the paper prints. A network whose outputs are
@@ -46,6 +51,7 @@ def evaluate(
     modes = {key: network.training for key, network in networks.items()}
     diverged: set[str] = set()
     names = sorted({name for key in networks for name in tasks[key]})
+    index = len(source) * rank() // world_size()  # of the batch's first image
     batch_size = max(1, LARGEST_BATCH_PIXELS // (image_size[0] * image_size[1]))
     try:
         for network in networks.values():
@@ -62,14 +68,28 @@ def evaluate(
                     diverged.add(key)
                     continue
                 size = (image.shape[-2], image.shape[-1])
+                full = {name: resize(logits[name].float(), size) for name in tasks[key]}
                 for name, metric in metrics[key].items():
-                    metric.update(resize(logits[name].float(), size), labels[name])
+                    metric.update(full[name], labels[name])
+                if predictions and key in predictions:
+                    _write(predictions[key], source, index, {name: metrics[key][name].predict(full[name]) for name in full}, dataset)
+            index += len(image)
     finally:
         for key, network in networks.items():
             network.train(modes[key])
     for local in _gather(sorted(diverged)):
         diverged.update(local)
     return {key: _compute(per_task) for key, per_task in metrics.items() if key not in diverged}
+
+
+def _write(folder: Path, source: Source, first: int, predictions: Mapping[str, Tensor], dataset: Dataset) -> None:
+    """Predictions of consecutive images, [B, ..., H, W] each, without the padding of images smaller than the batch."""
+    for name, batch in predictions.items():
+        for offset, prediction in enumerate(batch.cpu().numpy()):
+            size = source[first + offset]["image"].shape[:2]
+            top, left = ((have - want) // 2 for have, want in zip(prediction.shape[-2:], size, strict=True))
+            own = prediction[..., top : top + size[0], left : left + size[1]]
+            write_prediction(folder, dataset.task(name), source.name(first + offset), own)
 
 
 def autocast(device: torch.device | str, precision: str):

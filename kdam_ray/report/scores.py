@@ -1,0 +1,78 @@
+"""Predictions of any code base, scored: opening what has to be compared, and the progress while it is."""
+
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from kdam_ray.data import open_source
+from kdam_ray.data.packaging import read_ids
+from kdam_ray.data.predictions import listed, take_inventory
+from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
+from kdam_ray.metrics import Convention
+from kdam_ray.tasks import DATASETS
+
+PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,498 of the 5,105 images
+
+
+class Asked(Protocol):
+    """As `jobs/score_predictions.py` defines its flags."""
+
+    dataset: str
+    root: str
+    predictions: str
+    split: str
+    convention: Convention
+    edge_ids: str | None
+    edge_truth: str
+    allow_missing: bool
+
+
+def open_request(asked: Asked) -> Request:
+    """The packaging and the inventory of the predictions.
+
+    Raises:
+        ValueError: a folder or list is missing or is not what it should be; predictions are missing or belong to no image.
+    """
+    dataset = DATASETS[asked.dataset]
+    source = open_source(dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=asked.root, cache=None)  # type: ignore[arg-type]
+    inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
+    edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
+    missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]
+    if (missing or inventory.extra) and not asked.allow_missing:
+        said = [f"{len(names)} {what}: {listed(names)}" for what, names in (("missing", missing), ("extra", inventory.extra)) if names]
+        raise ValueError(f"predictions: {asked.predictions}: {'; '.join(said)}; --allow-missing scores what there is")
+    return Request(asked.dataset, source, inventory, asked.convention, edge_ids, asked.edge_truth)  # type: ignore[arg-type]
+
+
+def _edge_ids(asked: Asked) -> frozenset[str] | None:
+    if asked.edge_ids == "all":
+        return None
+    if asked.edge_ids is not None:
+        return frozenset(read_ids(Path(asked.edge_ids)))
+    if (published := PUBLISHED_EDGE_IDS.get((asked.dataset, asked.split))) is None:
+        return None
+    path = Path(asked.root) / published
+    if not path.is_file():
+        raise ValueError(
+            f"edge_ids: {path} is not there; published boundary numbers are of the 2,498 images that the SEISM evaluator lists as "
+            "test_new: put its list there, name a list with --edge-ids FILE, or score every image with --edge-ids all"
+        )
+    return frozenset(read_ids(path))
+
+
+def _exempt(name: str, edge_ids: frozenset[str] | None) -> bool:
+    """An edge prediction that is not asked for."""
+    task, _, file = name.partition("/")
+    return task == "edge" and edge_ids is not None and Path(file).stem not in edge_ids
+
+
+def progress(request: Request, *, processes: int) -> Scores:
+    """Scores everything, with a bar on stderr where that is a terminal."""
+    parts: list[ImageScore] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        for part in bar.track(score_images(request, processes=processes), total=len(request.source.ids), description="images"):
+            parts.append(part)
+    return total(request, parts)
