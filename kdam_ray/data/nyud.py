@@ -1,314 +1,155 @@
-"""NYUD-v2 in the packaging that ATRC, DeMT and InvPT train on (one folder per map, PNG and .npy, id lists in gt_sets).
+"""NYUD-v2, in each of the three packagings in circulation, which hold the same folders and differ in what lies in them.
 
-    images/<id>.png          RGB
-    segmentation/<id>.png    uint8, 0 = void, 1 .. 40
-    depth/<id>.npy           float, metres, 0 = missing
-    normals/<id>.png         uint8, n = 2 v / 255 - 1; (0, 0, 0) = invalid
-    edge/<id>.png            uint8, value / 255
-    gt_sets/train.txt, gt_sets/val.txt    one id a line
+                    ATRC (DeMT, InvPT)      MTI-Net                 ASTMT
+    images/         .png RGB                .jpg                    .jpg
+    segmentation/   .png uint8              .png uint8              .mat `segmentation`     0 = void, 1 .. 40
+    depth/          .npy float              .npy float              .mat `depth`            metres, 0 = missing
+    normals/        .png RGB                .npy float              .jpg RGB                unit vectors, zero = invalid
+    edge/           .png uint8, v / 255     .npy 0 or 1             .png uint8, v / 255
+    gt_sets/        train.txt, val.txt: one id a line
 
-Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file is read.
+In 8 bits a normal is n = 2 v / 255 - 1, and (0, 0, 0) stands for invalid. Sizes differ too: ATRC's images are 425 x 560,
+MTI-Net's 480 x 640; a number measured on one is not one of the other. ASTMT itself learnt void as a 41st class; here it is
+ignored, as everybody else does. The boundary evaluator of the published numbers takes the edge mask.
 """
 
-import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable
-from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from kdam_ray.data.source import Sample, Split
+from kdam_ray.data.file_kinds import Array, Matlab, Picture
+from kdam_ray.data.packaging import File, Layout, Map, Packaged, check_folders, first_ids
+from kdam_ray.data.source import Split
 
 CLASSES = 40
-FILES = {
-    "image": ("images", ".png"),
-    "semseg": ("segmentation", ".png"),
-    "depth": ("depth", ".npy"),
-    "normals": ("normals", ".png"),
-    "edge": ("edge", ".png"),
-}  # fmt: skip
-MODES = {"image": ("RGB",), "semseg": ("L", "P"), "normals": ("RGB",), "edge": ("L", "1")}
-KEPT_BYTES = 2 * 2**30
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what PIL and numpy raise on bad files
 
 
-class Nyud:
-    """One split, decoded on demand and kept in memory as far as `kept_bytes` reaches; the oldest used go first."""
-
-    decodes_files = True
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: Split,
-        *,
-        images: int | None = None,
-        image_size: tuple[int, int] | None = None,
-        cache: Path | None = None,
-        kept_bytes: int = KEPT_BYTES,
-    ):
-        """Opens the split and checks the files of every image that is used.
-
-        Args:
-            root: folder of the packaging.
-            split: "train" or "val".
-            images: how many, the first of the list; None: all.
-            image_size: (height, width) that samples are resized to; None: as they are.
-            cache: folder where hashes of files are remembered; None: nowhere.
-            kept_bytes: decoded samples held in memory, bytes.
-
-        Raises:
-            ValueError: a folder, list or file is missing or is not what it should be; names it.
-        """
-        self.root = Path(root).expanduser()
-        self.image_size, self.cache, self.kept_bytes = image_size, cache, kept_bytes
-        _check_folders(self.root)
-        self.ids = _first(read_ids(self.root / "gt_sets" / f"{split}.txt"), images, split)
-        for identity in self.ids:
-            self._check_files(identity)
-        self._kept: dict[int, Sample] = {}
-        self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def name(self, index: int) -> str:
-        return self.ids[index]
-
-    def __getitem__(self, index: int) -> Sample:
-        """Decodes one sample, or takes it from memory.
-
-        Raises:
-            ValueError: a file that cannot be read, or holds what it must not; names it.
-        """
-        sample = self._kept.pop(index, None)
-        if sample is None:
-            sample = self._decode(self.ids[index])
-            self._bytes += _size_of(sample)
-        self._kept[index] = sample
-        while self._bytes > self.kept_bytes:
-            self._bytes -= _size_of(self._kept.pop(next(iter(self._kept))))
-        return sample
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """SHA-256 over the ids in their order and the contents of their files."""
-        paths = [self._path(field, identity) for identity in self.ids for field in FILES]
-        hashes = remembered_hashes(self.root, paths, self.cache)
-        lines = (f"{path.relative_to(self.root).as_posix()} {digest}\n" for path, digest in zip(paths, hashes, strict=True))
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-    def _path(self, field: str, identity: str) -> Path:
-        folder, suffix = FILES[field]
-        return self.root / folder / f"{identity}{suffix}"
-
-    def _check_files(self, identity: str) -> None:
-        sizes = {field: _size_in_header(field, self._path(field, identity)) for field in FILES}
-        for field, size in sizes.items():
-            if size != sizes["image"]:
-                height, width = sizes["image"]
-                raise ValueError(
-                    f"{self._path(field, identity)}: is {size[0]} x {size[1]} (height x width), but "
-                    f"{self._path('image', identity)} is {height} x {width}; all maps of an image must have its size"
-                )
-
-    def _decode(self, identity: str) -> Sample:
-        sample = {field: read(self._path(field, identity)) for field, read in READERS.items()}
-        size = sample["image"].shape[:2]
-        for field, array in sample.items():
-            if array.shape[:2] != size:
-                raise ValueError(
-                    f"{self._path(field, identity)}: is {array.shape[:2]}, its image {size}; it has changed since it was checked"
-                )
-        return sample if self.image_size is None else resized(sample, self.image_size)
+def classes_of(stored: np.ndarray) -> np.ndarray:
+    """Stored labels, 0 = void, 1 .. 40, to uint8 classes, 255 = void."""
+    if stored.dtype.kind == "f" and not (np.isfinite(stored).all() and (stored == np.floor(stored)).all()):
+        raise ValueError(f"holds labels that are no whole numbers; labels should be 0 (void) to {CLASSES}")
+    if stored.max(initial=0) > CLASSES or stored.min(initial=0) < 0:
+        wrong = stored.max() if stored.max() > CLASSES else stored.min()
+        raise ValueError(f"holds label {wrong:g}; labels should be 0 (void) to {CLASSES}")
+    return stored.astype(np.uint8) - np.uint8(1)  # wraps: void becomes 255, which is IGNORE
 
 
-def read_ids(path: Path) -> list[str]:
-    """The ids of a list, in its order.
-
-    Raises:
-        ValueError: the list is missing, empty, or holds an id twice or one that is no plain file name; names list and line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such list; it should hold one image id a line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file of ids ({error})") from None
-    seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        identity = line.strip()
-        if not identity:
-            continue
-        if identity.startswith(".") or any(character in identity for character in "/\\\0"):
-            raise ValueError(f"{path}, line {number}: {identity!r} is not an id; an id is a file name without folder and ending")
-        if identity in seen:
-            raise ValueError(f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; an id may stand there once")
-        seen[identity] = number
-    if not seen:
-        raise ValueError(f"{path}: holds no ids; it should hold one a line")
-    return list(seen)
-
-
-def _first(ids: list[str], images: int | None, split: str) -> list[str]:
-    if images is not None and not 1 <= images <= len(ids):
-        raise ValueError(f"{split}_images: {images} are asked for, but gt_sets/{split}.txt lists {len(ids)}; use 1 to {len(ids)}")
-    return ids[:images]
-
-
-def _check_folders(root: Path) -> None:
-    if not root.is_dir():
-        raise ValueError(
-            f"root: {root} is no folder; give the folder that holds {', '.join(folder for folder, _ in FILES.values())}, gt_sets"
-        )
-    for folder in (*(folder for folder, _ in FILES.values()), "gt_sets"):
-        if not (root / folder).is_dir():
-            raise ValueError(f"root: {root} has no folder {folder}/, which the NYUD packaging has")
-
-
-def _size_in_header(field: str, path: Path) -> tuple[int, int]:
-    """(height, width) without decoding; the kind of file and its type are checked on the way."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file, but its id is in the list; add the file or take the id out of gt_sets")
-    if field == "depth":
-        return _open_depth(path).shape
-    with _open_png(field, path) as image:
-        return image.height, image.width
-
-
-def _open_png(field: str, path: Path) -> Image.Image:
-    try:
-        image = Image.open(path, formats=("PNG",))
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as a PNG image ({error})") from None
-    if image.mode not in MODES[field]:
-        image.close()
-        raise ValueError(f"{path}: is a PNG of mode {image.mode}; {FILES[field][0]} should be 8 bit {' or '.join(MODES[field])}")
-    return image
-
-
-def _open_depth(path: Path) -> np.ndarray:
-    try:
-        depth = np.load(path, mmap_mode="r", allow_pickle=False)
-    except UNREADABLE as error:
-        raise ValueError(f"{path}: cannot be read as a .npy array ({error})") from None
-    if not isinstance(depth, np.ndarray) or depth.dtype.kind != "f" or depth.ndim != 2:
-        kind = f"{depth.dtype} {depth.shape}" if isinstance(depth, np.ndarray) else "an archive"
-        raise ValueError(f"{path}: is {kind}; depth should be a float array (height, width) in metres")
+def metres(depth: np.ndarray) -> np.ndarray:
+    depth = depth.astype(np.float32)
+    if not np.isfinite(depth).all() or depth.min(initial=0) < 0:
+        raise ValueError("holds values that are negative or not finite; depth should be metres, 0 where it is missing")
     return depth
 
 
-def _pixels(field: str, path: Path) -> np.ndarray:
-    with _open_png(field, path) as image:
-        try:
-            return np.asarray(image)
-        except UNREADABLE as error:
-            raise ValueError(f"{path}: cannot be decoded, the file may be cut off or damaged ({error})") from None
-
-
-def _read_image(path: Path) -> np.ndarray:
-    return _pixels("image", path)
-
-
-def _read_semseg(path: Path) -> np.ndarray:
-    stored = _pixels("semseg", path)
-    if stored.max() > CLASSES:
-        raise ValueError(f"{path}: holds label {stored.max()}; labels should be 0 (void) to {CLASSES}")
-    return stored - np.uint8(1)  # wraps: void becomes 255, which is IGNORE
-
-
-def _read_depth(path: Path) -> np.ndarray:
-    depth = np.array(_open_depth(path), dtype=np.float32)
-    if not np.isfinite(depth).all() or depth.min() < 0:
-        raise ValueError(f"{path}: holds values that are negative or not finite; depth should be metres, 0 where it is missing")
-    return depth
-
-
-def _read_normals(path: Path) -> np.ndarray:
-    stored = _pixels("normals", path)
+def directions_of_codes(stored: np.ndarray) -> np.ndarray:
+    """8 bit codes to float32 unit vectors; (0, 0, 0) becomes zero, which is invalid."""
     normals = stored.astype(np.float32) * np.float32(2 / 255) - 1
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)  # 8 bits leave lengths of 0.99 to 1.01; no code decodes to zero
     normals[~stored.any(-1)] = 0
-    return normals.astype(np.float16)
+    return normals
 
 
-def _read_edge(path: Path) -> np.ndarray:
-    stored = _pixels("edge", path)
+def directions(stored: np.ndarray) -> np.ndarray:
+    """Vectors to float32 unit vectors; zero stays zero."""
+    normals = stored.astype(np.float32)
+    if not np.isfinite(normals).all():
+        raise ValueError("holds values that are not finite; normals should be unit vectors, zero where they are invalid")
+    length = np.linalg.norm(normals, axis=-1, keepdims=True)
+    return normals / np.where(length > 0, length, 1)
+
+
+def edge_of_grey(stored: np.ndarray) -> np.ndarray:
     return (stored >= 128 if stored.dtype == np.uint8 else stored).astype(np.uint8)
 
 
-READERS: dict[str, Callable[[Path], np.ndarray]] = {
-    "image": _read_image,
-    "semseg": _read_semseg,
-    "depth": _read_depth,
-    "normals": _read_normals,
-    "edge": _read_edge,
-}  # fmt: skip
+def edge_of_numbers(stored: np.ndarray) -> np.ndarray:
+    if not ((stored >= 0) & (stored <= 1)).all():
+        raise ValueError("holds values outside 0 .. 1; edges should be 0 or 1")
+    return (stored >= 0.5).astype(np.uint8)
 
 
-def resized(sample: Sample, size: tuple[int, int]) -> Sample:
-    """A sample at another size: the image filtered (bilinear, antialiased), labels by nearest pixel, edges kept connected.
+RGB, JPEG = Picture(("RGB",)), Picture(("RGB", "L"), "JPEG", colour=True)
+GREY_EDGES = File(("edge",), ".png", Picture(("L", "1")), edge_of_grey)
+LABELS = File(("segmentation",), ".png", Picture(("L", "P")), classes_of)
+DEPTHS = File(("depth",), ".npy", Array(types="f"), metres)
 
-    Depth and normals keep their values: the scene stays where it is, only the sampling changes.
+
+def _layout(name: str, image: File, semseg: File, depth: File, normals: File, edge: File) -> Layout:
+    files = {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "edge": edge}
+    regions = Map(("edge",), lambda edge: edge == 1)
+    return Layout(name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=regions)
+
+
+ATRC = _layout(
+    "NYUD of ATRC",
+    image=File(("images",), ".png", RGB),
+    semseg=LABELS,
+    depth=DEPTHS,
+    normals=File(("normals",), ".png", RGB, directions_of_codes),
+    edge=GREY_EDGES,
+)
+MTI = _layout(
+    "NYUD of MTI-Net",
+    image=File(("images",), ".jpg", JPEG),
+    semseg=LABELS,
+    depth=DEPTHS,
+    normals=File(("normals",), ".npy", Array("(height, width, 3)", "f"), directions),
+    edge=File(("edge",), ".npy", Array(), edge_of_numbers),
+)
+ASTMT = _layout(
+    "NYUD of ASTMT",
+    image=File(("images",), ".jpg", JPEG),
+    semseg=File(("segmentation",), ".mat", Matlab("segmentation"), classes_of),
+    depth=File(("depth",), ".mat", Matlab("depth"), metres),
+    normals=File(("normals",), ".jpg", Picture(("RGB",), "JPEG"), directions_of_codes),
+    edge=GREY_EDGES,
+)
+LAYOUTS = (ATRC, MTI, ASTMT)
+
+
+def open_nyud(root: str | Path, split: Split, **options: Any) -> Packaged:
+    """A split of whichever packaging the root holds.
 
     Args:
-        sample: maps [H, W].
-        size: (height, width), pixels.
+        root: folder of the packaging.
+        split: "train" or "val".
+        options: see `Packaged`.
+
+    Raises:
+        ValueError: it is none of the three, or see `Packaged`.
     """
-    height, width = sample["image"].shape[:2]
-    rows, columns = np.arange(size[0]) * height // size[0], np.arange(size[1]) * width // size[1]
-    maps = {name: array.take(rows, 0).take(columns, 1) for name, array in sample.items() if name != "image"}
-    # one pixel wide contours would fall between the pixels taken: a pixel is edge if any of those it stands for is
-    y, x = np.nonzero(sample["edge"] == 1)
-    maps["edge"][y * size[0] // height, x * size[1] // width] = 1
-    image = Image.fromarray(sample["image"]).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    return {"image": np.asarray(image), **maps}
+    return Packaged(recognised(Path(root).expanduser(), split), root, split, **options)
 
 
-def _size_of(sample: Sample) -> int:
-    return sum(array.nbytes for array in sample.values())
+def recognised(root: Path, split: Split) -> Layout:
+    """Which packaging a root holds, by the endings of the files of the split's first id.
 
-
-def remembered_hashes(root: Path, paths: Iterable[Path], cache: Path | None) -> list[str]:
-    """SHA-256 of each file, from memory where size and time of change are those of the last time.
-
-    Args:
-        root: folder that the paths are under.
-        paths: files.
-        cache: folder of the memory, which may be lost or damaged; None: hash everything.
+    Raises:
+        ValueError: the files are of none or of several, or see `check_folders` and `read_ids`.
     """
-    memo = None if cache is None else cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    known = {} if memo is None else _load_memo(memo)
-    found: dict[str, list] = {}
-    for path in paths:
-        key, stat = path.relative_to(root).as_posix(), path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
-        entry = known.get(key)
-        found[key] = entry if entry and entry[:2] == state else [*state, _hash(path)]
-    if memo is not None and any(known.get(key) != entry for key, entry in found.items()):
-        _save_memo(memo, known | found)
-    return [entry[2] for entry in found.values()]
+    check_folders(ATRC, root)  # the same for all three
+    identity = first_ids(ATRC, root, split, None)[0]
+    whole = [layout for layout in LAYOUTS if all(_is_there(root, file, identity) for file in layout.files.values())]
+    if len(whole) == 1:
+        return whole[0]
+    # none is whole: whose files they all are will say which one is missing
+    there = {(key, suffix) for key, suffix in _endings() if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()}
+    possible = [layout for layout in LAYOUTS if there <= {(key, file.suffix) for key, file in layout.files.items()}]
+    if possible and not whole:
+        return possible[0]
+    found = ", ".join(sorted(f"{ATRC.files[key].folders[0]}/*{suffix}" for key, suffix in there))
+    known = "; ".join(f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in LAYOUTS)
+    raise ValueError(f"root: {root} holds {found} for {identity}, which is none of the three packagings, or several ({known})")
 
 
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _endings() -> set[tuple[str, str]]:
+    return {(key, file.suffix) for layout in LAYOUTS for key, file in layout.files.items()}
 
 
-def _load_memo(path: Path) -> dict[str, list]:
-    try:
-        memo = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return {key: entry for key, entry in memo.items() if isinstance(entry, list) and len(entry) == 3} if isinstance(memo, dict) else {}
+def _by_folder(layout: Layout) -> dict[str, File]:
+    return {file.folders[0]: file for file in layout.files.values()}
 
 
-def _save_memo(path: Path, memo: dict[str, list]) -> None:
-    """Written beside and renamed, since several processes may open the same root at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(memo))
-    partial.replace(path)
+def _is_there(root: Path, file: File, identity: str) -> bool:
+    return (root / file.folders[0] / f"{identity}{file.suffix}").is_file()

@@ -78,11 +78,11 @@ def open_source(
 
 
 def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
-    from kdam_ray.data.nyud import Nyud
+    from kdam_ray.data.nyud import open_nyud
 
     if not root:
         raise ValueError("root: nyud is read from files; give the folder that holds images/, segmentation/, depth/, ... and gt_sets/")
-    return Nyud(root, split, images=images, image_size=image_size if resize else None, cache=cache)
+    return open_nyud(root, split, images=images, image_size=image_size if resize else None, cache=cache)
 
 
 def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:

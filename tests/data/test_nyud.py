@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdam_ray.data import nyud, open_source, train_batches, val_batches
-from kdam_ray.data.nyud import Nyud
+from kdam_ray.data import open_source, packaging, train_batches, val_batches
+from kdam_ray.data.nyud import open_nyud
+from kdam_ray.data.packaging import bytes_of
 from kdam_ray.tasks import DATASETS
 
 SIZES = {"0001": (24, 32), "0002": (24, 32), "0007": (30, 40), "0009": (24, 32)}
@@ -108,11 +109,11 @@ def test_training_and_evaluation_read_it(root):
 
 
 def test_memory_is_bounded_and_changes_nothing(root):
-    one = nyud._size_of(Nyud(root, "train")[0])
-    source = Nyud(root, "train", kept_bytes=2 * one)
+    one = bytes_of(open_nyud(root, "train")[0])
+    source = open_nyud(root, "train", kept_bytes=2 * one)
     for index in (0, 2, 1, 0, 0, 2):
         assert np.array_equal(source[index]["image"], make_maps(LISTS["train"][index])["image"])
-        assert sum(nyud._size_of(sample) for sample in source._kept.values()) == source._bytes <= 2 * one
+        assert sum(bytes_of(sample) for sample in source._kept.values()) == source._bytes <= 2 * one
     assert source[2] is source[2]
 
 
@@ -132,7 +133,7 @@ def test_the_fingerprint_is_of_contents(root, tmp_path):
 
 def test_hashes_are_remembered_until_a_file_changes(root, tmp_path, monkeypatch):
     hashed = []
-    monkeypatch.setattr(nyud, "_hash", lambda path, real=nyud._hash: hashed.append(path.name) or real(path))
+    monkeypatch.setattr(packaging, "_hash", lambda path, real=packaging._hash: hashed.append(path.name) or real(path))
     cache = tmp_path / "cache"
     first = opened(root, cache=cache).fingerprint
     assert len(hashed) == 15
