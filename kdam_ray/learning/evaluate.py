@@ -89,7 +89,7 @@ def _write(folder: Path, source: Source, first: int, predictions: Mapping[str, T
             size = source[first + offset]["image"].shape[:2]
             top, left = ((have - want) // 2 for have, want in zip(prediction.shape[-2:], size, strict=True))
             own = prediction[..., top : top + size[0], left : left + size[1]]
-            write_prediction(folder, dataset.task(name), source.name(first + offset), own)
+            write_prediction(folder, dataset.task(name), Path(source.name(first + offset)).name, own)
 
 
 def autocast(device: torch.device | str, precision: str):
