@@ -43,9 +43,15 @@ SYSTEMS: dict[str, System] = {
     "PAP": System("pap", "widths and scale inferred from the printed cost"),
     "PSD": System("psd", "widths and window inferred from the printed cost"),
     "NDDR-CNN": System("nddr_cnn"),
-    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found"),
+    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found (benchmarks/results/mti-net-2026-11-23.md)"),
     "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
-    "MTFormer": System("mtformer", "which Swin is not said; learns two tasks", backbone="swin_t", tasks=("semseg", "depth")),
+    "MTFormer": System(
+        "mtformer",
+        "two tasks; 64.03 M are Swin-S with 3.1 M that the published code never uses; 117.73 G fits 480x640 with attention, not "
+        "425x560 (benchmarks/results/mtformer-2026-11-23.md)",
+        backbone="swin_s",
+        tasks=("semseg", "depth"),
+    ),
     "MQTransformer": System("mqtransformer"),
     "DeMT": System("demt"),
     "InvPT": System("invpt", "the Swin variant was never released"),
