@@ -298,7 +298,9 @@ def flatten(run: Run) -> dict[str, Any]:
     """{"distill.beta": 1.0, "student": "swin_t", ...}: the parameters as MLflow records them."""
     flat: dict[str, Any] = {}
     for key, value in run.model_dump(mode="json").items():
-        if isinstance(value, dict):
+        if key == "contexts":
+            flat[key] = value and json.dumps(value, separators=(",", ":"))
+        elif isinstance(value, dict):
             flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
         else:
             flat[key] = value

@@ -121,6 +121,8 @@ def test_atrc_carries_the_contexts_it_was_trained_with():
     assert two.contexts == {"semseg": {"semseg": "target", "edge": "source"}, "edge": {"semseg": "target", "edge": "target"}}
     assert json.loads(canonical_json(two))["contexts"] == two.contexts
     assert Run.model_validate(json.loads(canonical_json(two))) == two
+    assert flatten(run).keys() == flatten(BASE).keys()
+    assert json.loads(flatten(run)["contexts"]) == run.contexts
 
 
 def test_contexts_are_read_from_a_file_or_refused(tmp_path):

@@ -93,7 +93,8 @@ def titled(run: Run, base: Run | None) -> str:
     if base is None:
         return run.student
     own, shared = flatten(run), flatten(base)
-    skip = {"teacher", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
+    skip = {"teacher", "teacher_decoder", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
+    skip |= {"contexts"} if run.decoder != base.decoder else set()
     if run.distill.method != base.distill.method:
         skip |= {"distill.temperature"} if run.distill.method == "none" else set()
     differs = [name for name in own if own[name] != shared[name] and name not in skip]
