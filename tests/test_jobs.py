@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
+from packaging_files import write_packaging
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -35,23 +35,6 @@ def refused(done: subprocess.CompletedProcess) -> str:
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
     return lines[0]
-
-
-def write_packaging(root: Path, train: int = 8, val: int = 2, size: tuple[int, int] = (32, 48)) -> Path:
-    """A tiny NYUD-v2 packaging with random contents."""
-    draw = np.random.default_rng(0)
-    for folder in ("images", "segmentation", "depth", "normals", "edge", "gt_sets"):
-        (root / folder).mkdir(parents=True)
-    ids = [f"{index:04d}" for index in range(train + val)]
-    for identity in ids:
-        Image.fromarray(draw.integers(0, 255, (*size, 3), np.uint8)).save(root / "images" / f"{identity}.png")
-        Image.fromarray(draw.integers(0, 41, size, np.uint8)).save(root / "segmentation" / f"{identity}.png")
-        np.save(root / "depth" / f"{identity}.npy", draw.uniform(1, 5, size).astype(np.float32))
-        Image.fromarray(draw.integers(0, 255, (*size, 3), np.uint8)).save(root / "normals" / f"{identity}.png")
-        Image.fromarray((draw.random(size) < 0.1).astype(np.uint8) * 255).save(root / "edge" / f"{identity}.png")
-    (root / "gt_sets" / "train.txt").write_text("\n".join(ids[:train]) + "\n")
-    (root / "gt_sets" / "val.txt").write_text("\n".join(ids[train:]) + "\n")
-    return root
 
 
 @pytest.mark.parametrize("name", JOBS)
