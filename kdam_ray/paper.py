@@ -81,7 +81,7 @@ def _cost(params: float, gmacs: float) -> tuple[tuple[str, Any], ...]:
 
 
 NYUD = DATASETS["nyud"].tasks
-PASCAL = DATASETS["rooms_pascal"].tasks  # the tasks of PASCAL-Context; only the number of semseg classes differs
+PASCAL = DATASETS["pascal"].tasks
 
 TABLE_1 = Table("1", "nyud", NYUD, (
     #   model           group     SemSeg Depth Normal Bound     Delta            params  GFLOPs

@@ -63,7 +63,7 @@ class Dataset:
         edge_positive_weight: w of the boundary loss: positives weigh w, negatives 1 - w.
         edge_truth: how odsF reads the ground truth: `mask` thins the edge mask itself; `seg2bmap` treats the mask as a
             segmentation and thins its contours, as the evaluator of the published NYUD-v2 numbers does.
-        classes: names of the semseg classes, in label order; empty where the packaging brings them.
+        classes: names of the semseg classes, in label order.
     """
 
     name: str
@@ -91,6 +91,16 @@ class Dataset:
 ROOM_CLASSES = (
     "wall", "floor", "ceiling", "cabinet", "bed", "chair", "sofa", "table", "door",
     "window", "shelf", "picture", "lamp", "bin", "ball", "person", "rug",
+)  # fmt: skip
+NYUD_CLASSES = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
+    "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat",
+    "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard",
+    "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "other structure", "other furniture", "other prop",
+)  # fmt: skip
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "dining table", "dog", "horse", "motorbike", "person", "potted plant", "sheep", "sofa", "train", "tv monitor",
 )  # fmt: skip
 PARTS = ("background", "head", "torso", "upper arms", "lower arms", "upper legs", "lower legs")
 
@@ -121,7 +131,11 @@ DATASETS: dict[str, Dataset] = {
         edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES,
     ),
     "nyud": Dataset(
-        "nyud", train_images=795, val_images=654, image_size=(425, 560), tasks=_tasks(40, names=NYUD_TASKS),
-        edge_max_dist=0.011, edge_positive_weight=0.8, edge_truth="seg2bmap",
+        "nyud", train_images=795, val_images=654, image_size=(425, 560), tasks=_tasks(len(NYUD_CLASSES), names=NYUD_TASKS),
+        edge_max_dist=0.011, edge_positive_weight=0.8, edge_truth="seg2bmap", classes=NYUD_CLASSES,
+    ),
+    "pascal": Dataset(
+        "pascal", train_images=4998, val_images=5105, image_size=(512, 512), tasks=_tasks(len(VOC_CLASSES), names=PASCAL_TASKS),
+        edge_max_dist=0.0075, edge_positive_weight=0.95, classes=VOC_CLASSES,
     ),
 }  # fmt: skip

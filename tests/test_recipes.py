@@ -32,8 +32,18 @@ def test_nyud_is_trained_as_the_paper_says():
         assert run.image_size == (425, 560)
 
 
+def test_pascal_is_trained_for_as_many_steps():
+    row = recipe("pascal")
+    assert (row.teacher.student, row.student.student) == ("swin_l", "swin_t")
+    for run in (row.teacher, row.student):
+        assert run.optim == PAPER_SGD
+        assert run.steps_per_epoch * run.epochs == 39_936
+        assert run.image_size == (512, 512)
+
+
 def test_hrnet_brings_its_published_learning_rate_where_the_schedule_is_the_papers():
     assert Pair(dataset="nyud", student="hrnet18").recipe().student.optim.lr == 1e-2
+    assert Pair(dataset="pascal", student="hrnet18").recipe().student.optim.lr == 5e-3
     assert Pair(dataset="rooms", student="hrnet18").recipe().student.optim == recipe("rooms").student.optim
 
 
@@ -57,7 +67,7 @@ def test_only_what_is_asked_for_changes():
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"dataset: 'coco' is not one of: rooms, rooms_pascal, nyud"):
+    with pytest.raises(ValueError, match=r"dataset: 'coco' is not one of: rooms, rooms_pascal, nyud, pascal"):
         Pair(dataset="coco").recipe()
     with pytest.raises(ValueError, match=r"teacher: 'vit' is not one of: hrnet18"):
         Pair(teacher="vit").recipe()

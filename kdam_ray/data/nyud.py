@@ -45,8 +45,9 @@ def metres(depth: np.ndarray) -> np.ndarray:
 def directions_of_codes(stored: np.ndarray) -> np.ndarray:
     """8 bit codes to float32 unit vectors; (0, 0, 0) becomes zero, which is invalid."""
     normals = stored.astype(np.float32) * np.float32(2 / 255) - 1
-    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)  # 8 bits leave lengths of 0.99 to 1.01; no code decodes to zero
-    normals[~stored.any(-1)] = 0
+    x, y, z = np.moveaxis(normals, -1, 0)
+    normals /= np.sqrt(x * x + y * y + z * z)[..., None]  # 8 bits leave lengths of 0.99 to 1.01; no code decodes to zero
+    normals[(stored[..., 0] | stored[..., 1] | stored[..., 2]) == 0] = 0
     return normals
 
 
@@ -69,6 +70,10 @@ def edge_of_numbers(stored: np.ndarray) -> np.ndarray:
     return (stored >= 0.5).astype(np.uint8)
 
 
+def mask_of(edge: np.ndarray) -> np.ndarray:
+    return edge == 1
+
+
 RGB, JPEG = Picture(("RGB",)), Picture(("RGB", "L"), "JPEG", colour=True)
 GREY_EDGES = File(("edge",), ".png", Picture(("L", "1")), edge_of_grey)
 LABELS = File(("segmentation",), ".png", Picture(("L", "P")), classes_of)
@@ -77,8 +82,7 @@ DEPTHS = File(("depth",), ".npy", Array(types="f"), metres)
 
 def _layout(name: str, image: File, semseg: File, depth: File, normals: File, edge: File) -> Layout:
     files = {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "edge": edge}
-    regions = Map(("edge",), lambda edge: edge == 1)
-    return Layout(name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=regions)
+    return Layout(name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=Map(("edge",), mask_of))
 
 
 ATRC = _layout(

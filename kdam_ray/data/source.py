@@ -85,6 +85,14 @@ def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, ro
     return open_nyud(root, split, images=images, image_size=image_size if resize else None, cache=cache)
 
 
+def _open_pascal(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
+    from kdam_ray.data.pascal import open_pascal
+
+    if not root:
+        raise ValueError("root: pascal is read from files; give the folder that holds JPEGImages/, semseg/, ... and ImageSets/")
+    return open_pascal(root, split, images=images, image_size=image_size if resize else None, cache=cache)
+
+
 def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
     from kdam_ray.data.rooms import Rooms
 
@@ -93,4 +101,9 @@ def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, r
     return Rooms(split, images=images, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache)
 
 
-OPENERS: dict[str, Callable[..., Any]] = {"rooms": _open_rooms, "rooms_pascal": _open_rooms, "nyud": _open_nyud}
+OPENERS: dict[str, Callable[..., Any]] = {
+    "rooms": _open_rooms,
+    "rooms_pascal": _open_rooms,
+    "nyud": _open_nyud,
+    "pascal": _open_pascal,
+}  # fmt: skip
