@@ -10,7 +10,8 @@
 
 In 8 bits a normal is n = 2 v / 255 - 1, and (0, 0, 0) stands for invalid. Sizes differ too: ATRC's images are 425 x 560,
 MTI-Net's 480 x 640; a number measured on one is not one of the other. ASTMT itself learnt void as a 41st class; here it is
-ignored, as everybody else does. The boundary evaluator of the published numbers takes the edge mask.
+ignored, as everybody else does. Labels of another size than their image, which the loaders of MTI-Net and ASTMT resize, are
+refused. The boundary evaluator of the published numbers takes the edge mask.
 """
 
 from pathlib import Path
@@ -140,7 +141,7 @@ def recognised(root: Path, split: Split) -> Layout:
     # none is whole: whose files they all are will say which one is missing
     there = {(key, suffix) for key, suffix in _endings() if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()}
     possible = [layout for layout in LAYOUTS if there <= {(key, file.suffix) for key, file in layout.files.items()}]
-    if possible and not whole:
+    if possible:
         return possible[0]
     found = ", ".join(sorted(f"{ATRC.files[key].folders[0]}/*{suffix}" for key, suffix in there))
     known = "; ".join(f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in LAYOUTS)

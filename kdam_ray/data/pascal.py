@@ -134,7 +134,7 @@ LAYOUT = Layout(
         "context": File(("pascal-context/trainval",), ".mat", Matlab("LabelMap"), label_map),
         "semseg": File(("semseg/VOC12", "semseg/pascal-context"), ".png", Picture(("L", "P")), classes_of),
         "human_parts": File(("human_parts",), ".mat", Matlab("anno", is_map=False), parts_of),
-        "sal": File(("sal_distill",), ".png", Picture(("L",)), salient),
+        "sal": File(("sal_distill",), ".png", Picture(("L", "P")), salient),
         "normals": File(("normals_distill",), ".png", Picture(("RGB",)), directions_of_codes),
     },
     maps={

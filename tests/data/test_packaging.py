@@ -204,6 +204,7 @@ HOSTILE = {
     "flat normals": (nyud.MTI, "normals/0002.npy", lambda path: np.save(path, np.ones(SIZE)), r"is float64 \(24, 32\); normals should be"),
     "integer normals": (nyud.MTI, "normals/0002.npy", lambda path: np.save(path, np.ones((*SIZE, 3), int)), "is int64"),
     "edge 255": (nyud.MTI, "edge/0002.npy", npy(255), r"holds values outside 0 \.\. 1"),
+    "edge -1": (nyud.MTI, "edge/0002.npy", npy(-1), r"holds values outside 0 \.\. 1"),
     "edge NaN": (nyud.MTI, "edge/0002.npy", npy(np.nan), r"holds values outside 0 \.\. 1"),
     "pickled edge": (nyud.MTI, "edge/0002.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), "cannot be read as a .npy"),
     "cut edge": (nyud.MTI, "edge/0002.npy", cut, "cannot be read as a .npy"),
