@@ -151,6 +151,7 @@ def _report(members: Sequence[Member], epoch: int, val: Source, device, evaluate
     scores = evaluate(
         {member.run.run_id: member.network for member in scored}, val, DATASETS[run.dataset],
         {member.run.run_id: member.run.tasks for member in scored}, image_size=run.image_size, device=device, precision=run.precision,
+        monitored={member.run.run_id for member in scored if epoch < member.run.epochs},
     ) if scored else {}  # fmt: skip
     for member in scored:
         if member.run.run_id not in scores:

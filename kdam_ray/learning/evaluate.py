@@ -1,6 +1,6 @@
 """Evaluation of several networks on one pass over the images, summed over ranks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from kdam_ray.data import Source, val_batches
 from kdam_ray.data.predictions import write_prediction
-from kdam_ray.metrics import Metric, build_metric
+from kdam_ray.metrics import BoundaryF, Metric, build_metric
 from kdam_ray.models.heads import resize
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.tasks import Dataset
 
+MONITOR_IMAGES = 100  # on which boundaries are looked at while training goes on
 LARGEST_BATCH_PIXELS = 2**20  # an evaluation batch holds about as many pixels as four NYUD images
 
 
@@ -28,6 +29,7 @@ def evaluate(
     image_size: tuple[int, int],
     device: torch.device | str = "cpu",
     precision: str = "fp32",
+    monitored: Collection[str] = (),
     predictions: Mapping[str, Path] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Metrics of each network on every image of `source`, in eval mode, at the images' own size.
@@ -40,6 +42,8 @@ def evaluate(
         image_size: (height, width); smaller images are padded up to it, and the padding counts nowhere.
         device: where the networks are.
         precision: fp32 or bf16 (autocast).
+        monitored: keys that only want a look while they train: boundaries at 25 thresholds on at most 100 images, evenly
+            spread, under names of their own (`edge/odsF_25`). Everything else is as for the others.
         predictions: per key of some of the networks, a folder that gets each image's predictions (`data.predictions`), at the
             image's own size; each rank writes its share.
 
@@ -47,7 +51,8 @@ def evaluate(
         Per key {"semseg/mIoU": ..., ...}, equal on every rank, in the units the paper prints. A network whose outputs are
         not finite somewhere is left out.
     """
-    metrics = {key: {name: build_metric(dataset.task(name), dataset) for name in tasks[key]} for key in networks}
+    metrics = {key: {name: build_metric(dataset.task(name), dataset, monitor=key in monitored) for name in tasks[key]} for key in networks}
+    stride = -(-len(source) // MONITOR_IMAGES)
     modes = {key: network.training for key, network in networks.items()}
     diverged: set[str] = set()
     names = sorted({name for key in networks for name in tasks[key]})
@@ -70,7 +75,9 @@ def evaluate(
                 size = (image.shape[-2], image.shape[-1])
                 full = {name: resize(logits[name].float(), size) for name in tasks[key]}
                 for name, metric in metrics[key].items():
-                    metric.update(full[name], labels[name])
+                    few = slice(-index % stride, None, stride) if key in monitored and isinstance(metric, BoundaryF) else slice(None)
+                    if len(full[name][few]):
+                        metric.update(full[name][few], labels[name][few])
                 if predictions and key in predictions:
                     _write(predictions[key], source, index, {name: metrics[key][name].predict(full[name]) for name in full}, dataset)
             index += len(image)

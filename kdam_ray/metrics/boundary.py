@@ -9,8 +9,10 @@ F needs only the number of pairs, and the random graphs miss 0 to 22 of some tho
 points (of 100) higher, and the same every time.
 """
 
+from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -22,6 +24,7 @@ from kdam_ray.tasks import IGNORE
 
 HED_THRESHOLDS = (0.001, *(i / 100 for i in range(1, 100)), 0.999)
 MONITOR_THRESHOLDS = HED_THRESHOLDS[2::4]  # 25 of them, 0.02, 0.06 ... 0.98
+WAITING = 64  # images that may wait to be counted, of one metric
 COUNTS = ("cnt_r", "sum_r", "cnt_p", "sum_p")
 
 Counts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -112,7 +115,8 @@ def warm_up() -> None:
 class BoundaryF(Metric):
     """odsF, oisF and AP in percent, over the thresholds of HED (101).
 
-    Images are counted side by side on `torch.get_num_threads()` threads. Rows and columns without any valid pixel (the
+    Images are counted in the background on `torch.get_num_threads()` threads, while a GPU goes on with the next batch; with
+    one thread and no GPU at once. Rows and columns without any valid pixel (the
     padding of an image smaller than the batch) are cut off first, so that the image's own border and diagonal count; other
     ignored pixels are neither predicted nor true.
 
@@ -136,6 +140,7 @@ class BoundaryF(Metric):
         self.thresholds = tuple(thresholds)
         self.max_dist, self.truth, self.suppress = max_dist, truth, suppress
         self.suffix = "" if self.thresholds == tuple(full) else f"_{len(self.thresholds)}"
+        self._waiting: deque[Future[np.ndarray]] = deque()
         ascending(self.thresholds)
         super().__init__(counts=torch.zeros(4, len(self.thresholds), dtype=torch.int64), best=torch.zeros(4, dtype=torch.int64))
 
@@ -147,8 +152,23 @@ class BoundaryF(Metric):
         grey = prediction.cpu().numpy()
         valid = (label[:, 0] != IGNORE).cpu().numpy()
         edges = (label[:, 0] >= 0.5).cpu().numpy() & valid
-        for counts in in_threads(self._image_counts, grey, edges, valid):
-            self._add_counts(counts)
+        threads = torch.get_num_threads()
+        if threads == 1 and not prediction.is_cuda:
+            for image in zip(grey, edges, valid, strict=True):
+                self._add_counts(self._image_counts(*image))
+            return
+        self._waiting += [counters(threads).submit(self._image_counts, *image) for image in zip(grey, edges, valid, strict=True)]
+        self._collect(leave=WAITING)
+
+    def _collect(self, leave: int = 0) -> None:
+        """Wait for counts until at most `leave` images are still being counted."""
+        while len(self._waiting) > leave:
+            self._add_counts(self._waiting.popleft().result())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """See `Metric.state`; waits for the images that are being counted."""
+        self._collect()
+        return super().state()
 
     def update_boundary(self, prediction: np.ndarray, boundary: np.ndarray) -> None:
         """Adds one image whose true boundary is at hand.
@@ -181,18 +201,16 @@ class BoundaryF(Metric):
         return np.stack(counts)
 
     def compute(self) -> dict[str, float]:
+        self._collect()
         counts, best = self.sums["counts"].numpy(), self.sums["best"].numpy()
         values = {"odsF": f_score(counts).max(), "oisF": f_score(best), "AP": average_precision(counts)}
         return {name + self.suffix: 100 * float(value) for name, value in values.items()}
 
 
-def in_threads(function, *arguments):
-    """`map` over a few threads, results in order."""
-    threads = min(torch.get_num_threads(), len(arguments[0]))
-    if threads <= 1:
-        return list(map(function, *arguments))
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, *arguments))
+@cache
+def counters(threads: int) -> ThreadPoolExecutor:
+    """The threads that count; the compiled functions release the interpreter."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="boundaries")
 
 
 def ascending(thresholds: Iterable[float]) -> np.ndarray:

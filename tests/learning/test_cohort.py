@@ -132,6 +132,17 @@ def test_training_learns_and_reports_every_term(make_run, sources, teacher):
     assert [report.finished for report in reports] == [False] * 5 + [True]
 
 
+def test_boundaries_are_only_looked_at_before_the_last_epoch_and_never_mixed_up(make_run, sources, teacher):
+    """Members of other lengths in one cohort: each has its full metric at its own end."""
+    runs = [make_run("none", epochs=1), make_run("none", epochs=2)]
+    names = {}
+    for report in train_cohort(runs, **sources, teacher=teacher):
+        if isinstance(report, EpochReport):
+            names[report.run.epochs, report.epoch] = {name for name in report.metrics if name.startswith("val/edge/")}
+    full, look = ({f"val/edge/{name}{suffix}" for name in ("odsF", "oisF", "AP")} for suffix in ("", "_25"))
+    assert names == {(1, 1): full, (2, 1): look, (2, 2): full}
+
+
 def test_evaluation_can_be_thinned_but_never_left_out_at_the_end(make_run, sources, teacher):
     run = make_run("none", epochs=3)
     reports = [r for r in train_cohort([run], **sources, teacher=teacher, evaluate_every=2) if isinstance(r, EpochReport)]

@@ -304,6 +304,25 @@ def test_the_truth_is_read_by_the_datasets_rule():
         assert (metric.truth, metric.max_dist) == (DATASETS[name].edge_truth, DATASETS[name].edge_max_dist)
 
 
+def test_a_large_image_needs_no_quadratic_memory():
+    """2000 x 3000 pixels, in a process of its own: a table of all pairs of boundary pixels would take terabytes."""
+    code = """
+import resource, numpy as np
+from kdam_ray.metrics import boundary_counts, true_boundaries, warm_up
+warm_up()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+draw = np.random.default_rng(0)
+regions = np.kron(draw.integers(0, 40, (40, 60)), np.ones((50, 50), int))
+edges = true_boundaries(regions, "seg2bmap")
+grey = np.clip(160 * edges + draw.integers(0, 40, edges.shape), 0, 255).astype(np.uint8)
+pairs, true, _, predicted = boundary_counts(grey, edges, max_dist=0.0075, thresholds=(0.1, 0.5))
+assert pairs[1] > 0.9 * true[1], (pairs, true)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300)
+    assert int(done.stdout) < 1.5 * 2**20  # KiB
+
+
 def test_a_cheap_look_is_never_called_ods():
     dataset = DATASETS["rooms"]
     monitor = build_metric(dataset.task("edge"), dataset, monitor=True)
