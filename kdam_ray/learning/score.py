@@ -179,7 +179,7 @@ def _scored(request: Request, task: Task, index: int, prediction: np.ndarray) ->
         return metric
     label = np.asarray(request.source.labels(index, [task.name])[task.name])
     shaped = LABEL_SHAPES[task.kind](label)
-    metric.update_with(*(torch.from_numpy(np.ascontiguousarray(array)[None]) for array in (prediction, shaped)))
+    metric.update_with(*(torch.from_numpy(np.array(array)[None]) for array in (prediction, shaped)))
     return metric
 
 

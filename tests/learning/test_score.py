@@ -13,6 +13,7 @@ from packaging_files import write_packaging
 from PIL import Image
 
 from kdam_ray.data import open_source
+from kdam_ray.data.export import export_packaging
 from kdam_ray.data.predictions import read_prediction, take_inventory, write_prediction
 from kdam_ray.learning.evaluate import evaluate
 from kdam_ray.learning.score import Request, score_images, total
@@ -55,7 +56,8 @@ def scored(packaging, folder, processes=1, **options):
 
 def job(capfd, *arguments):
     """Exit code, stdout, stderr of the job, run in this process."""
-    sys.argv = [str(JOB), "--dataset", "nyud", *map(str, arguments)]
+    dataset = () if "--dataset" in arguments else ("--dataset", "nyud")
+    sys.argv = [str(JOB), *dataset, *map(str, arguments)]
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(JOB), run_name="__main__")
     said = capfd.readouterr()
@@ -238,3 +240,64 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
     for name, value in ours.items():
         # normals of training labels are kept in 16 bits, those that are scored in 32
         assert theirs[name] == pytest.approx(value, abs=0.02 if name == "normals/mErr" else 1e-6), name
+
+
+# ---- PASCAL-Context, written from procedural rooms
+
+
+@pytest.fixture(scope="module")
+def pascal(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pascal")
+    row = DATASETS["rooms_pascal"]
+    rooms = open_source(row, "val", images=3, image_size=(144, 192), resize=False, root=None, cache=folder / "cache")
+    export_packaging(rooms, row, folder / "PASCALContext", "val")
+    return folder / "PASCALContext"
+
+
+def pascal_job(capfd, root, folder, *arguments):
+    return job(capfd, "--dataset", "pascal", "--root", root, "--predictions", folder, "--processes", 1, "--json", *arguments)
+
+
+@pytest.fixture
+def perfect_pascal(pascal, tmp_path):
+    dataset = DATASETS["pascal"]
+    source = open_source(dataset, "val", images=None, image_size=(48, 64), resize=False, root=str(pascal), cache=None)
+    for index, identity in enumerate(source.ids):
+        maps = source.labels(index, [task.name for task in dataset.tasks])
+        for name in ("semseg", "human_parts"):
+            write_prediction(tmp_path, dataset.task(name), identity, np.where(maps[name] == 255, 0, maps[name]))
+        write_prediction(tmp_path, dataset.task("sal"), identity, (maps["sal"] == 1).astype(np.float32))
+        write_prediction(tmp_path, dataset.task("normals"), identity, np.moveaxis(maps["normals"], -1, 0))
+        write_prediction(tmp_path, dataset.task("edge"), identity, 255 * (maps["edge"] == 1).astype(np.uint8))
+    return tmp_path
+
+
+def test_published_boundaries_of_pascal_are_of_a_list_that_must_be_there(pascal, perfect_pascal, capfd):
+    code, _, err = pascal_job(capfd, pascal, perfect_pascal)
+    assert code == 2
+    assert "2,498" in err
+    assert "test_new.txt" in err
+    listed = pascal / "ImageSets" / "Context" / "test_new.txt"
+    listed.write_text("\n".join((pascal / "ImageSets" / "Context" / "val.txt").read_text().split()[:1]))
+    try:
+        code, out, _ = pascal_job(capfd, pascal, perfect_pascal)
+    finally:
+        listed.unlink()
+    document = json.loads(out)
+    assert code == 0
+    assert sum("edge/odsF" in image for image in document["per_image"].values()) == 1
+
+
+def test_perfect_predictions_on_pascal(pascal, perfect_pascal, capfd):
+    code, out, err = pascal_job(capfd, pascal, perfect_pascal, "--edge-ids", "all")
+    assert code == 0, err
+    document = json.loads(out)
+    for name in ("semseg", "human_parts"):
+        assert {value for value in document["per_class"][name].values() if value is not None} == {100.0}
+    assert document["metrics"]["sal/maxF"] == 100
+    assert document["metrics"]["normals/mErr"] == pytest.approx(0, abs=1e-4)
+    of_regions = document["metrics"]["edge/odsF"]
+    code, out, _ = pascal_job(capfd, pascal, perfect_pascal, "--edge-ids", "all", "--edge-truth", "label")
+    of_labels = json.loads(out)["metrics"]["edge/odsF"]
+    assert of_labels != of_regions  # contours between pixels against a thinned Laplacian: half a pixel apart
+    assert min(of_labels, of_regions) > 80
