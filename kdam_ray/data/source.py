@@ -66,15 +66,20 @@ def open_source(
         images: how many, the first ones of the split; None: all.
         image_size: (height, width) in pixels that procedural images are made at and `resize` resizes to.
         resize: resize every sample to `image_size` when it is read.
-        root: folder of the dataset's packaging; unused by procedural datasets.
-        cache: folder for what is dear to compute and may be lost; None: nothing is kept.
+        root: folder of the dataset's packaging or of its shards; procedural datasets need none.
+        cache: folder for what is dear to compute and may be lost, decoded images above all; None: nothing is kept.
 
     Raises:
         ValueError: the root is missing or does not hold what it should; names the field or the file.
     """
     if split not in ("train", "val"):
         raise ValueError(f"split: {split!r} is not one of: train, val")
-    return OPENERS[dataset.name](dataset, split, images=images, image_size=image_size, resize=resize, root=root, cache=cache)
+    from kdam_ray.data.cache import cached
+    from kdam_ray.data.shards import is_shards, open_shards
+
+    opener = open_shards if root and is_shards(root) else OPENERS[dataset.name]
+    source = opener(dataset, split, images=images, image_size=image_size, resize=resize, root=root, cache=cache)
+    return cached(source, cache, image_size=image_size if resize else None)
 
 
 def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:

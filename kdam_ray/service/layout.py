@@ -10,7 +10,9 @@ from typing import Literal
 
 from kdam_ray.config import Place, Run, change
 from kdam_ray.service.progress import say
-from kdam_ray.service.storage import Storage, store_weights
+from kdam_ray.service.roots import RemoteShards, is_remote
+from kdam_ray.service.storage import Storage, check_reachable, store_weights
+from kdam_ray.tasks import DATASETS
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
 
@@ -82,7 +84,8 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
     world = plan.workers if plan.gpus and plan.split == "ddp" else ranks
     if run.batch % world:
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
-    hashes = [source.fingerprint for source in open_sources(run, place)]
+    check_reachable(place.storage, writes=True)
+    hashes = _fingerprints(run, place)
     digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
     start = {"pretrained": _stored(run, place, Path(weights))} if weights else {}
     return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks, **start})
@@ -98,19 +101,33 @@ def _stored(run: Run, place: Place, file: Path) -> str:
     return store_weights(place, file)
 
 
+def _wanted(run: Run) -> dict[Literal["train", "val"], int]:
+    return {"train": run.train_images, "val": run.val_images}
+
+
+def _fingerprints(run: Run, place: Place) -> list[str]:
+    """Of the train and val images; of remote shards by their manifest, so that nothing large is fetched where nothing is trained."""
+    if not is_remote(place.root):
+        return [source.fingerprint for source in open_sources(run, place)]
+    check_reachable(place.root, writes=False, field="root")
+    remote = RemoteShards(str(place.root))
+    return [remote.fingerprint(DATASETS[run.dataset], split, images, run.image_size) for split, images in _wanted(run).items()]
+
+
 def open_sources(run: Run, place: Place) -> Sequence:
-    """The (train, val) sources of a run, at its size and number of images.
+    """The (train, val) sources of a run, at its size and number of images; remote shards are fetched.
 
     Raises:
-        ValueError: the folder is missing or is not the dataset's packaging.
+        ValueError: the folder is missing or is neither the dataset's packaging nor its shards.
     """
     from kdam_ray.data import open_source
-    from kdam_ray.tasks import DATASETS
 
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
-    splits: tuple[tuple[Literal["train", "val"], int], ...] = (("train", run.train_images), ("val", run.val_images))
+    dataset, root = DATASETS[run.dataset], place.root
+    if is_remote(root):
+        root = str(RemoteShards(str(root)).fetch(dataset, _wanted(run), cache))
     return [
-        open_source(DATASETS[run.dataset], split, images=images, image_size=run.image_size, resize=run.resize, root=place.root, cache=cache)
-        for split, images in splits
+        open_source(dataset, split, images=images, image_size=run.image_size, resize=run.resize, root=root, cache=cache)
+        for split, images in _wanted(run).items()
     ]

@@ -1,24 +1,30 @@
-"""The only place that knows URIs: checkpoints, studies and weight files in a folder or under s3://.
+"""The only place that knows URIs: checkpoints, studies, weight files and shards in a folder or under s3://.
 
 Everything appears under its name only when it is whole. A local folder is written beside, fsynced and renamed; on S3,
 which has no rename, the manifest goes last, and a folder without one does not exist. S3 goes through `pyarrow.fs`, which
-honours AWS_ENDPOINT_URL, so any S3-compatible server works.
+honours AWS_ENDPOINT_URL, so any S3-compatible server works; boto3 looks whether the bucket is there before anything starts.
 """
 
+import atexit
+import contextlib
+import functools
 import hashlib
 import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from kdam_ray.config import Place, Run
+from kdam_ray.service.files import copy_file, file_digest, move_folder, one_maker, removed_on_error
 
 MANIFEST = "manifest.json"
 KEPT = 2  # checkpoints of a run: the newest, and the one before in case the newest is damaged
-
-
+PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied
+LEFT_S = {"local": 3600, "s3": 86400}  # scratch that nobody touched for so long was left by a killed process
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")  # what `models.weights` reads
 
 
@@ -30,16 +36,21 @@ class Storage:
         local: the root as a Path; None on S3.
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, *, field: str = "storage"):
         """
+        Args:
+            root: folder, or s3://bucket/prefix, which may end in ?endpoint_override=host:port&scheme=http.
+            field: what errors call it.
+
         Raises:
             ValueError: a scheme other than s3://, or an S3 URI without a bucket.
         """
         scheme, separator, rest = root.partition("://")
-        if separator and (scheme != "s3" or not rest.strip("/")):
-            raise ValueError(f"storage: {root!r} is neither a folder nor s3://bucket/prefix")
+        path, mark, query = rest.partition("?")
+        if separator and (scheme != "s3" or not path.strip("/")):
+            raise ValueError(f"{field}: {root!r} is neither a folder nor s3://bucket/prefix")
         self.local = None if separator else Path(root).expanduser().absolute()
-        self.root = root.rstrip("/") if separator else str(self.local)
+        self.root = f"{scheme}://{path.rstrip('/')}{mark}{query}" if separator else str(self.local)
         self._s3: Any = None
 
     def __reduce__(self):
@@ -47,7 +58,10 @@ class Storage:
 
     def uri(self, name: str) -> str:
         """Where `name` is, for people and for Ray."""
-        return f"{self.root}/{name}"
+        if self.local is not None:
+            return f"{self.root}/{name}"
+        path, mark, query = self.root.partition("?")
+        return f"{path}/{name}{mark}{query}"
 
     def exists(self, name: str) -> bool:
         """Is there a file of that name, or a whole folder?"""
@@ -69,17 +83,19 @@ class Storage:
     def save(self, folder: Path, name: str) -> None:
         """Move a finished local folder to `name`, replacing what is there."""
         if self.local is not None:
-            return _move_folder(folder, self.local / name)
+            return move_folder(folder, self.local / name)
         filesystem, prefix = self._remote()
         files = sorted((path for path in folder.iterdir()), key=lambda path: path.name == MANIFEST)  # the manifest last
         self.remove(name)
         for path in files:
-            with filesystem.open_output_stream(f"{prefix}/{name}/{path.name}") as stream:
-                stream.write(path.read_bytes())
+            _upload(filesystem, path, f"{prefix}/{name}/{path.name}")
         shutil.rmtree(folder)
 
     def fetch(self, name: str) -> Path:
-        """A local folder or file with the content of `name`: itself in local storage, else a copy under `scratch()`.
+        """A local folder or file with the content of `name`: itself in local storage, else a copy.
+
+        The copy of a folder is kept under the folder's name and used again while it is the same. That of a file is this
+        process's own, which may write to it, and is removed when the process ends.
 
         Raises:
             FileNotFoundError: there is nothing of that name.
@@ -88,33 +104,109 @@ class Storage:
             if not (self.local / name).exists():
                 raise FileNotFoundError(self.uri(name))
             return self.local / name
-        filesystem, prefix = self._remote()
-        target = self.scratch() / Path(name).name
         if self._is_file(name):
-            target.write_bytes(filesystem.open_input_file(f"{prefix}/{name}").read())
-            return target
+            return self._download(name, self.scratch() / Path(name).name)
         if not self._is_file(f"{name}/{MANIFEST}"):
             raise FileNotFoundError(self.uri(name))
-        target.mkdir()
+        target = self.copies() / name
+        with one_maker(target):
+            if not self._same(name, target):
+                self._fetch_folder(name, target)
+        return target
+
+    def fetch_once(self, name: str, is_right: Callable[[Path], bool], *, folder: Path | None = None) -> Path:
+        """As `fetch`, for a file that nobody writes to: one copy for all processes of the node, used again if it `is_right`.
+
+        Args:
+            name: of the file.
+            is_right: is a copy what it should be?
+            folder: of the copy; None: among the others.
+
+        Raises:
+            FileNotFoundError: there is nothing of that name.
+        """
+        if self.local is not None:
+            return self.fetch(name)
+        target = (folder or self.copies()) / name
+        with one_maker(target):
+            if not (target.is_file() and is_right(target)):
+                beside = target.with_name(f".{target.name}.{os.getpid()}")
+                with removed_on_error(beside):
+                    self._download(name, beside).replace(target)
+        return target
+
+    def copies(self) -> Path:
+        """Folder of what was fetched from this S3 storage; safe to delete while nothing runs."""
+        return self.cache() / "fetched" / hashlib.sha256(self.root.encode()).hexdigest()[:16]
+
+    def _same(self, name: str, target: Path) -> bool:
+        """Is the copy of a folder that of the same manifest, its files of the same sizes?"""
         from pyarrow.fs import FileSelector
 
-        for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}")):
-            (target / item.base_name).write_bytes(filesystem.open_input_file(item.path).read())
+        filesystem, prefix = self._remote()
+        stored = {item.base_name: item.size for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}"))}
+        there = {path.name: path.stat().st_size for path in target.glob("*")}
+        return there == stored and (target / MANIFEST).read_bytes() == self.read_bytes(f"{name}/{MANIFEST}")
+
+    def _fetch_folder(self, name: str, target: Path) -> None:
+        from pyarrow.fs import FileSelector
+
+        filesystem, prefix = self._remote()
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        with removed_on_error(beside):
+            beside.mkdir()
+            for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}")):
+                self._download(f"{name}/{item.base_name}", beside / item.base_name)
+            shutil.rmtree(target, ignore_errors=True)
+            beside.rename(target)
+
+    def _download(self, name: str, target: Path) -> Path:
+        try:
+            with self._stream(name) as stream, target.open("wb") as file:
+                shutil.copyfileobj(stream, file, PIECE)
+        except FileNotFoundError:
+            raise FileNotFoundError(self.uri(name)) from None
         return target
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """A small file; None where there is none."""
+        try:
+            with self._stream(name) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file, read in pieces; None where there is none."""
+        found = hashlib.sha256()
+        try:
+            with self._stream(name) as stream:
+                while piece := stream.read(PIECE):
+                    found.update(piece)
+        except FileNotFoundError:
+            return None
+        return found.hexdigest()
+
+    def _stream(self, name: str) -> Any:
+        if self.local is not None:
+            return (self.local / name).open("rb")
+        filesystem, prefix = self._remote()
+        return filesystem.open_input_stream(f"{prefix}/{name}")
+
+    def file_size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        if self.local is not None:
+            return (self.local / name).stat().st_size if (self.local / name).is_file() else None
+        filesystem, prefix = self._remote()
+        info = filesystem.get_file_info(f"{prefix}/{name}")
+        return info.size if info.is_file else None
 
     def save_file(self, path: Path, name: str) -> None:
         """Copy a local file to `name`, replacing what is there."""
         if self.local is None:
             filesystem, prefix = self._remote()
-            with filesystem.open_output_stream(f"{prefix}/{name}") as stream:
-                stream.write(path.read_bytes())
-            return
-        target = self.local / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copyfile(path, beside)
-        _fsync(beside)
-        beside.replace(target)
+            return _upload(filesystem, path, f"{prefix}/{name}")
+        copy_file(path, self.local / name)
 
     def remove(self, name: str) -> None:
         """Delete a folder, if it is there; on S3 its manifest first, so that no half of it looks whole."""
@@ -129,18 +221,33 @@ class Storage:
         if filesystem.get_file_info(f"{prefix}/{name}").type == FileType.Directory:
             filesystem.delete_dir(f"{prefix}/{name}")
 
+    def remove_file(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.local is not None:
+            (self.local / name).unlink(missing_ok=True)
+        elif self._is_file(name):
+            filesystem, prefix = self._remote()
+            filesystem.delete_file(f"{prefix}/{name}")
+
     def scratch(self) -> Path:
-        """A fresh local folder; in local storage on the same disk, so that `save` is a rename."""
+        """A fresh local folder, removed at the end of the process; in local storage on the same disk, so that `save` is a rename."""
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
         if self.local is None:
-            return Path(tempfile.mkdtemp(prefix="kdam-"))
-        (self.local / "scratch").mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(dir=self.local / "scratch"))
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def _scratch(self) -> Path:
+        return (self.local or self.cache()) / "scratch"
 
     def tidy(self) -> None:
-        """Remove what killed processes left in local scratch, more than an hour ago."""
-        for folder in (self.local / "scratch").glob("*") if self.local is not None else ():
-            if time.time() - folder.stat().st_mtime > 3600:
-                shutil.rmtree(folder, ignore_errors=True)
+        """Remove what killed processes left in scratch, untouched for an hour (of local storage) or a day (a journal lies there)."""
+        for folder in self._scratch.glob("*"):
+            with contextlib.suppress(OSError):
+                touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+                if time.time() - touched > LEFT_S["s3" if self.local is None else "local"]:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def cache(self) -> Path:
         """Local folder for what can be computed again (rendered images)."""
@@ -155,36 +262,68 @@ class Storage:
             self._s3 = FileSystem.from_uri(self.root)
         return self._s3
 
+    @property
+    def endpoint(self) -> str | None:
+        """Of an S3-compatible server, as a URL; None: Amazon's."""
+        query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
+        given = query.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
+
     def _is_file(self, name: str) -> bool:
         filesystem, prefix = self._remote()
         return filesystem.get_file_info(f"{prefix}/{name}").is_file
 
 
-def _move_folder(folder: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if folder.stat().st_dev != target.parent.stat().st_dev:
-        beside = target.with_name(f".{target.name}.{os.getpid()}")
-        shutil.copytree(folder, beside)
-        shutil.rmtree(folder)
-        folder = beside
-    for path in (*folder.iterdir(), folder):
-        _fsync(path)
-    if target.exists():
-        replaced = target.with_name(f".{target.name}.{os.getpid()}.replaced")
-        target.rename(replaced)
-        folder.rename(target)
-        shutil.rmtree(replaced)
-    else:
-        folder.rename(target)
-    _fsync(target.parent)
+def check_reachable(root: str | None, *, writes: bool, field: str = "storage") -> None:
+    """Is the bucket of an S3 URI there, and can it be read and, if need be, written? Folders and None pass.
+
+    Asked once a process, before Ray starts: workers would find out minutes later, each for itself.
+
+    Raises:
+        ValueError: no; one line that names bucket and endpoint.
+    """
+    if root is not None and "://" in root:
+        _check_bucket(Storage(root, field=field).root, writes, field)
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@functools.cache
+def _check_bucket(root: str, writes: bool, field: str) -> None:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    storage = Storage(root, field=field)
+    bucket, _, prefix = root.partition("://")[2].partition("?")[0].partition("/")
+    key = f"{prefix}/.writable-{os.getpid()}".lstrip("/")
+    where = f"bucket {bucket} at {storage.endpoint or 'Amazon S3'}"
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        patience = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
+        client = boto3.client("s3", endpoint_url=storage.endpoint, config=patience)
+        client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        if writes:
+            client.put_object(Bucket=bucket, Key=key, Body=b"")
+            client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        raise ValueError(f"{field}: {where} cannot be used: {_reason(error.response.get('Error', {}))}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise ValueError(f"{field}: {where} cannot be used: {error}") from None
+
+
+def _reason(answer: dict[str, str]) -> str:
+    known = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "these credentials may not"}
+    return known.get(answer.get("Code", "")) or f"{answer.get('Code')}: {answer.get('Message')}"
+
+
+def _upload(filesystem: Any, path: Path, key: str) -> None:
+    """A local file to `key`, in pieces.
+
+    Raises:
+        OSError: it did not arrive whole.
+    """
+    with path.open("rb") as file, filesystem.open_output_stream(key) as stream:
+        shutil.copyfileobj(file, stream, PIECE)
+    if (size := filesystem.get_file_info(key).size) != path.stat().st_size:
+        raise OSError(f"{key}: {size} of {path.stat().st_size} bytes arrived")
 
 
 def checkpoint_name(run_id: str, epoch: int) -> str:
@@ -236,8 +375,7 @@ def store_weights(place: Place, path: Path) -> str:
         raise ValueError(f"weights: {path} is not a file")
     if path.suffix not in WEIGHT_FILES:
         raise ValueError(f"weights: {path} is none of {', '.join(WEIGHT_FILES)}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(path)
     storage = Storage(place.storage)
     if not storage.list(f"weights/{digest}"):
         storage.save_file(path, f"weights/{digest}/{path.name}")
@@ -256,4 +394,5 @@ def weights_of(storage: Storage, run: Run) -> Path | None:
     files = storage.list(name)  # one, under its own name: the suffix says how it is read
     if not files:
         raise ValueError(f"pretrained: {storage.uri(name)} is missing; store the file with --weights FILE")
-    return storage.fetch(f"{name}/{files[0]}")
+    digest = run.pretrained.removeprefix("sha256:")
+    return storage.fetch_once(f"{name}/{files[0]}", lambda path: file_digest(path) == digest)
