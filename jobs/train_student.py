@@ -31,6 +31,7 @@ class Flags(Frozen):
         contexts: JSON file of the contexts of the decoder atrc, as jobs/search_contexts.py writes it; left out: the published ones.
         mixing_lr: factor on the learning rate of the units of cross_stitch and nddr_cnn (published with 100).
         method: none, plain_kd, kdam or dist.
+        source: teacher, or labels: a control that distils what the labels say, so that no teacher is needed.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3; left out: 3 for plain_kd, else 1.
         alpha: weight of the supervised loss.
@@ -47,6 +48,7 @@ class Flags(Frozen):
     contexts: str | None = None
     mixing_lr: float | None = None
     method: str = "none"
+    source: str = "teacher"
     beta: float | None = None
     temperature: float | None = None
     alpha: float | None = None
@@ -60,13 +62,13 @@ class Flags(Frozen):
 
 def student_of(asked: Flags, recipe: Recipe, teacher: Run | None) -> Run:
     """The student's run; `teacher` is the resolved one, None where nothing is distilled or before it is known."""
-    given = {name: getattr(asked, name) for name in ("method", "beta", "temperature", "alpha")}
+    given = {name: getattr(asked, name) for name in ("method", "source", "beta", "temperature", "alpha")}
     changes: dict[str, Any] = {"distill": {name: value for name, value in given.items() if value is not None}}
     if asked.tasks:
         changes["tasks"] = asked.tasks
     if asked.mixing_lr is not None:
         changes["optim.mixing_lr"] = asked.mixing_lr
-    if asked.method != "none":
+    if asked.method != "none" and asked.source == "teacher":
         changes |= taught_by(recipe.teacher) | {"teacher_run": teacher and teacher.run_id}
     return change(recipe.student, changes)
 
@@ -106,7 +108,7 @@ def main() -> int:
             from kdam_ray.service.sweep import plan, resolve, run_sweep
 
             teacher = None
-            if asked.method != "none":
+            if asked.method != "none" and asked.source == "teacher":
                 teacher = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
             base = resolve(student_of(asked, recipe, teacher), asked.place, weights=asked.pair.weights)
             teachers = [teacher] if teacher else []

@@ -46,6 +46,7 @@ class Distill(Frozen):
 
     Attributes:
         method: none (L_mt alone), plain_kd (Eq. 2), dist (DIST, the paper's reference [16]) or kdam (Eq. 7).
+        source: whose logits are distilled: the teacher's, or, as a control that knows nothing, ones made of the labels.
         alpha: weight of the supervised loss.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3. Left out: 3 for plain_kd, 1 for kdam and dist (the paper states only the first).
@@ -57,6 +58,7 @@ class Distill(Frozen):
     """
 
     method: Method = "none"
+    source: Literal["teacher", "labels"] = "teacher"
     alpha: NotNegative = 1.0
     beta: Positive = 1.0
     temperature: Positive = 1.0
@@ -87,6 +89,10 @@ class Distill(Frozen):
         if self.method in ("kdam", "dist") and not (self.inter or self.intra):
             raise ValueError("inter and intra are both off: nothing would be distilled; use method='none'")
         return self
+
+    @property
+    def needs_teacher(self) -> bool:
+        return self.method != "none" and self.source == "teacher"
 
 
 class Optim(Frozen):
@@ -139,6 +145,7 @@ class Run(Frozen):
         batch: images per step over all ranks.
         augment: "paper" (scale, crop, flip, photometric) or "none".
         task_weights: "fixed" (Task.weight) or "uncertainty" (learnt, Kendall et al.).
+        task_factors: task -> factor on its fixed weight; a task that is not named has 1.
         seed: initialisation, drop path.
         data_seed: order and augmentation; shared by a cohort.
         precision: fp32, or bf16 autocast.
@@ -166,6 +173,7 @@ class Run(Frozen):
     batch: Annotated[int, Field(ge=1)] = 8
     augment: Literal["paper", "none"] = "paper"
     task_weights: Literal["fixed", "uncertainty"] = "fixed"
+    task_factors: dict[str, Positive] = Field(default_factory=dict)
     seed: int = 0
     data_seed: int = 0
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -201,10 +209,13 @@ class Run(Frozen):
             check_contexts(self.contexts, self.tasks)
         if self.pretrained == "imagenet" and BACKBONES[self.student].options:
             raise ValueError(f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file")
-        if self.distill.method != "none" and self.teacher is None:
+        if unknown := [name for name in self.task_factors if name not in self.tasks]:
+            raise ValueError(f"task_factors: {unknown[0]!r} is not one of the tasks {', '.join(self.tasks)}")
+        if self.distill.needs_teacher and self.teacher is None:
             raise ValueError(f"distill.method is {self.distill.method!r} but teacher is missing")
-        if self.distill.method == "none" and (self.teacher or self.teacher_run):
-            raise ValueError("teacher is set but distill.method is 'none'; use plain_kd, dist or kdam")
+        if not self.distill.needs_teacher and (self.teacher or self.teacher_run):
+            what = "distill.source is 'labels'" if self.distill.method != "none" else "distill.method is 'none'; use plain_kd, dist or kdam"
+            raise ValueError(f"teacher is set but {what}")
         return self
 
     @property
@@ -280,7 +291,10 @@ class Sweep(Frozen):
 
 
 # fields younger than the first recorded runs: left out of the canonical JSON at the value that those had
-YOUNGER: dict[str, Any] = {"contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0, "optim.architecture_lr": 5e-4}
+YOUNGER: dict[str, Any] = {
+    "contexts": None, "teacher_decoder": "mt_baseline", "optim.mixing_lr": 1.0, "optim.architecture_lr": 5e-4,
+    "distill.source": "teacher", "task_factors": {},
+}  # fmt: skip
 
 
 def canonical_json(run: Run) -> str:
@@ -298,8 +312,8 @@ def flatten(run: Run) -> dict[str, Any]:
     """{"distill.beta": 1.0, "student": "swin_t", ...}: the parameters as MLflow records them."""
     flat: dict[str, Any] = {}
     for key, value in run.model_dump(mode="json").items():
-        if key == "contexts":
-            flat[key] = value and json.dumps(value, separators=(",", ":"))
+        if key in ("contexts", "task_factors"):
+            flat[key] = json.dumps(value, separators=(",", ":")) if value else None
         elif isinstance(value, dict):
             flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
         else:

@@ -39,7 +39,7 @@ def test_run_id_does_not_depend_on_how_a_number_was_spelt():
     "changes",
     [{"seed": 1}, {"distill.beta": 2.0}, {"distill.temperature": 1.0}, {"optim.lr": 0.5}, {"epochs": 4}, {"dataset_hash": "ff"},
      {"batch_norm_ranks": 2}, {"teacher_run": "ba9876543210"}, {"student": "resnet_w8"}, {"decoder": "pad_net"},
-     {"teacher_decoder": "atrc"}, {"optim.mixing_lr": 100.0}, {"optim.architecture_lr": 0.1}],
+     {"teacher_decoder": "atrc"}, {"optim.mixing_lr": 100.0}, {"optim.architecture_lr": 0.1}, {"task_factors": {"edge": 2.0}}],
 )  # fmt: skip
 def test_whatever_can_change_a_number_changes_the_run_id(changes):
     assert change(BASE, changes).run_id != BASE.run_id

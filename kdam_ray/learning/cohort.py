@@ -126,7 +126,7 @@ def _shared_batches(members: Sequence[Member], epoch: int, source: Source, teach
     run = members[0].run
     dataset = DATASETS[run.dataset]
     names = [task.name for task in dataset.tasks if any(task.name in member.run.tasks for member in members)]
-    taught = any(member.run.distill.method != "none" for member in members)
+    taught = any(member.run.distill.needs_teacher for member in members)
     batches = train_batches(
         source, tasks=names, image_size=run.image_size, batch=run.batch, augment=run.augment, data_seed=run.data_seed,
         epoch=epoch, rank=rank(), world=world_size(),
@@ -171,9 +171,9 @@ def _check_cohort(runs: Sequence[Run], teacher: Teacher | None, train: Source) -
         raise ValueError("runs: two members are the same run; train it once")
     if len({run.upstream for run in runs}) > 1:
         raise ValueError("runs: members disagree upstream of the student (dataset, sizes, batch, data seed, augmentation or precision)")
-    if len({run.teacher_run for run in runs if run.distill.method != "none"}) > 1:
+    if len({run.teacher_run for run in runs if run.distill.needs_teacher}) > 1:
         raise ValueError("runs: members have different teachers; make one cohort for each")
-    if teacher is None and any(run.distill.method != "none" for run in runs):
+    if teacher is None and any(run.distill.needs_teacher for run in runs):
         raise ValueError("teacher: missing, but at least one member distils")
     if len(train) < runs[0].train_images:
         raise ValueError(f"train_images is {runs[0].train_images}, but the source holds only {len(train)}")

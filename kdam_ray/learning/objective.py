@@ -15,6 +15,7 @@ from kdam_ray.tasks import DATASETS, Dataset, Task
 # what a decoder may give while it trains, beside its predictions: first part of the key -> loss (see `models.decoders`)
 AUXILIARY: dict[str, Callable[..., Tensor]] = {"aux": supervised_loss, "classified": classified_loss}
 PENALTY = "penalty"
+LABEL_LOGIT = 10.0  # of what a label says, where labels take the teacher's place
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,11 @@ def objective(
     for name in run.tasks:
         task = dataset.task(name)
         for role, loss in _supervised(task, student, shared, size, dataset.edge_positive_weight):
-            weighted = task.weight * loss if log_variances is None else uncertainty_weighted(task, loss, log_variances[name])
+            weighted = (
+                task.weight * run.task_factors.get(name, 1.0) * loss
+                if log_variances is None
+                else uncertainty_weighted(task, loss, log_variances[name])
+            )
             total = total + run.distill.alpha * weighted
             terms[f"{name}/{role}"] = terms.get(f"{name}/{role}", 0) + loss.detach()
         for term, value in distillation(run.distill, task, student[name], shared).items():
@@ -91,6 +96,34 @@ def _supervised(
             )
 
 
+def _logits_to_distil(distill: Distill, task: Task, shared: Shared, size: tuple[int, int]) -> Tensor:
+    """[B, C, h, w] of the teacher, or, at the same size, of the labels."""
+    if distill.source == "labels":
+        return label_logits(task, shared.labels[task.name], size)
+    assert shared.teacher is not None, "a Run that distils names its teacher; the cohort brings it"
+    return shared.teacher[task.name]
+
+
+def label_logits(task: Task, label: Tensor, size: tuple[int, int]) -> Tensor:
+    """What a teacher without any knowledge of its own would say: the label, surely.
+
+    Args:
+        task: whose label.
+        label: see `losses.valid_mask`; what is not valid gives any logits, which the masks leave out.
+        size: (height, width) of the student's logits; labels are picked there, not averaged.
+
+    Returns:
+        [B, C, *size]: classes and saliency 10 for the class and 0 for the others, edges 10 and -10; depth in metres and
+        normals as they are.
+    """
+    if task.kind in ("depth", "normals"):
+        return F.interpolate(label, size=size, mode="nearest-exact")
+    picked = F.interpolate((label if task.kind == "edge" else label.unsqueeze(1)).float(), size=size, mode="nearest-exact")
+    if task.kind == "edge":
+        return torch.where(picked == 1, LABEL_LOGIT, -LABEL_LOGIT)
+    return LABEL_LOGIT * (picked == torch.arange(task.channels, device=label.device).reshape(-1, 1, 1))
+
+
 def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) -> dict[str, Tensor]:
     """The terms of L_KD for one task (Eq. 2, or Eq. 5 and 6), {} where nothing is distilled.
 
@@ -106,10 +139,9 @@ def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) 
     reading = distill.reading[task.kind]
     if distill.method == "none" or reading == "skip":
         return {}
-    assert shared.teacher is not None, "a Run that distils names its teacher; the cohort brings it"
     mask = shared.masks[task.name]
     size = (mask.shape[-2], mask.shape[-1]) if distill.kd_resolution == "image" else (student.shape[-2], student.shape[-1])
-    teacher = shared.teacher[task.name]
+    teacher = _logits_to_distil(distill, task, shared, (student.shape[-2], student.shape[-1]))
     if distill.kd_resolution == "image":
         student, teacher = resize(student, size), resize(teacher, size)
     if mask.shape[-2:] != size:

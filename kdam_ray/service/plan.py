@@ -231,7 +231,7 @@ class _Planner:
 
 def _plan_teachers(sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, runs: Sequence[Run], planned: _Planner) -> list[Planned]:
     given = {run.run_id: run for run in teachers}
-    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.method != "none") | dict.fromkeys(given)
+    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.needs_teacher) | dict.fromkeys(given)
     if None in needed:
         raise ValueError(f"teacher_run: sweep {sweep.name} has a run that distils but does not say from which run")
     planned.records |= tracking.find([run_id for run_id in needed if run_id])
