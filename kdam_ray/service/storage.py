@@ -355,6 +355,8 @@ def latest_checkpoint(storage: Storage, run_id: str, *, epoch: int | None = None
             folder = storage.fetch(f"checkpoints/{run_id}/{name}")
             checkpoint.verify(folder)
         except (ValueError, FileNotFoundError):
+            if storage.local is None:  # it may be the copy that is damaged
+                shutil.rmtree(storage.copies() / "checkpoints" / run_id / name, ignore_errors=True)
             continue
         return folder
     return None

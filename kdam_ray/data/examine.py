@@ -1,0 +1,182 @@
+"""Everything that is wrong with a dataset, by file: where training stops at the first bad file, this goes on."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdam_ray.data.checks import sample_problems
+from kdam_ray.data.file_kinds import Array, Picture
+from kdam_ray.data.nyud import LAYOUTS, recognised
+from kdam_ray.data.packaging import STORED, Layout, Packaged, Size, check_folders, find_file, first_ids
+from kdam_ray.data.pascal import LAYOUT as PASCAL
+from kdam_ray.data.source import Sample, Source, Split, open_source
+from kdam_ray.tasks import Dataset
+
+LENGTH_TOLERANCE, ODD_SHARE = 0.1, 0.05  # more vectors than that share, farther than that from length 1, are said
+
+
+class Examination:
+    """One split, looked at image by image.
+
+    Attributes:
+        listed: images that there should be.
+        problems: per id whose image cannot be used, a line for each reason, which names the file.
+        notes: what is odd, but can be used.
+    """
+
+    def __init__(self, dataset: Dataset, split: Split, *, root: str | None, images: int | None, image_size: Size, cache: Path | None):
+        """Opens the split.
+
+        Args:
+            dataset: its row.
+            split: "train" or "val".
+            root: folder of a packaging or of shards; None for data that is made here.
+            images: at most how many, the first ones; None: all.
+            image_size: (height, width) at which data is made that is made here.
+            cache: folder for what may be lost.
+
+        Raises:
+            ValueError: there is nothing that could be looked at, image by image.
+        """
+        self.dataset, self.split = dataset, split
+        self.problems: dict[str, list[str]] = {}
+        self.notes: list[str] = []
+        self._all = _opened(dataset, split, root, images, image_size, cache)
+        self.listed = len(self._all)
+        self._names = [self._all.name(index) for index in range(self.listed)]
+        self._sizes: Counter[Size] = Counter()
+
+    def name(self, index: int) -> str:
+        """Of an image that is listed."""
+        return self._names[index]
+
+    def __iter__(self) -> Iterator[tuple[int, Sample | None]]:
+        """Looks at every image. Yields its index and its sample, None if it cannot be used."""
+        for index in range(self.listed):
+            sample, problems = self._look(index)
+            if problems or sample is None:
+                self.problems[self.name(index)] = problems
+                yield index, None
+                continue
+            height, width = sample["image"].shape[:2]
+            self._sizes[height, width] += 1
+            yield index, sample
+        self._conclude()
+
+    def usable(self) -> Source:
+        """The images without a problem, in their order; after all were looked at.
+
+        Raises:
+            ValueError: there are none, or they cannot be told from the others.
+        """
+        if len(self.problems) == self.listed:
+            raise ValueError(f"root: of {self.listed} images of {self.split} none can be used")
+        if self.problems:
+            if not isinstance(self._all, Lenient):
+                raise ValueError(f"root: images cannot be left out of {self.dataset.name}; write the shards again from the packaging")
+            self._all.ids = [identity for identity in self._all.ids if identity not in self.problems]
+        return self._all
+
+    def _look(self, index: int) -> tuple[Sample | None, list[str]]:
+        if isinstance(self._all, Lenient):
+            sample, problems = self._all.look(index)
+            self.notes += self._all.oddities(index) if sample is not None else []
+        else:
+            try:
+                sample, problems = self._all[index], []
+            except ValueError as error:
+                return None, [str(error)]
+        if sample is not None:
+            problems = problems + [f"{self.name(index)}: {problem}" for problem in sample_problems(sample, self.dataset)]
+        return sample, problems
+
+    def _conclude(self) -> None:
+        official = self.dataset.train_images if self.split == "train" else self.dataset.val_images
+        if self.listed != official:
+            self.notes.insert(0, f"{self.split}: {self.listed} images; the official split has {official}")
+        if len(self._sizes) > 1:
+            sizes = ", ".join(f"{height} x {width} ({count})" for (height, width), count in self._sizes.most_common())
+            self.notes.insert(0, f"{self.split}: images differ in size: {sizes}")
+
+
+def _opened(dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None) -> Source:
+    if root is not None and (layout := LAYOUT_OF.get(dataset.name)) and not (Path(root) / "dataset.json").exists():
+        folder = Path(root).expanduser()
+        kind = layout(folder, split)
+        check_folders(kind, folder)
+        there = len(first_ids(kind, folder, split, None))
+        return Lenient(kind, folder, split, images=None if images is None else min(images, there), cache=cache)
+    return open_source(dataset, split, images=images, image_size=image_size, resize=False, root=root, cache=None)
+
+
+def _nyud_layout(root: Path, split: Split) -> Layout:
+    """By the first id whose files are all there."""
+    check_folders(LAYOUTS[0], root)
+    for identity in first_ids(LAYOUTS[0], root, split, None):
+        whole = [
+            layout for layout in LAYOUTS
+            if all((root / file.folders[0] / f"{identity}{file.suffix}").is_file() for file in layout.files.values())
+        ]  # fmt: skip
+        if len(whole) == 1:
+            return whole[0]
+    return recognised(root, split)
+
+
+LAYOUT_OF: dict[str, Callable[[Path, Split], Layout]] = {
+    "nyud": _nyud_layout,
+    "pascal": lambda root, split: PASCAL,
+}  # fmt: skip
+
+
+class Lenient(Packaged):
+    """A packaging that opens whatever its files are."""
+
+    def _check_files(self, identity: str) -> None:
+        """Not when it is opened; see `look`."""
+
+    def look(self, index: int) -> tuple[Sample | None, list[str]]:
+        """The sample, or every reason why there is none."""
+        identity, arrays, problems = self.ids[index], {}, []
+        try:
+            size = self._image_size(identity)
+        except ValueError as error:
+            size, problems = None, [str(error)]
+        for key, file in self.layout.files.items():
+            if size is None and key == "image":
+                continue
+            try:
+                if size is not None:
+                    arrays[key] = self._array(key, identity, size)
+                else:
+                    file.decode(file.kind.read(self._path(key, identity)))
+            except ValueError as error:
+                problems.append(self._named(key, identity, str(error)))
+        if problems:
+            return None, problems
+        made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.layout.maps.items()}
+        return {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}, []
+
+    def _named(self, key: str, identity: str, problem: str) -> str:
+        """A problem with its file, which some leave to their caller."""
+        return problem if str(self.root) in problem else f"{find_file(self.layout, self.root, key, identity)}: {problem}"
+
+    def oddities(self, index: int) -> list[str]:
+        """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""
+        file, path = self.layout.files["normals"], self._path("normals", self.ids[index])
+        if not isinstance(file.kind, Array | Picture):
+            return []
+        stored = file.kind.read(path)
+        lengths = _lengths(stored[stored.any(-1)])
+        off = np.abs(lengths - 1) > LENGTH_TOLERANCE
+        if off.mean() <= ODD_SHARE if off.size else True:
+            return []
+        return [f"{path}: {off.mean():.0%} of the normals are not of length 1, such as {lengths[off][0]:.2f}"]
+
+
+def _lengths(stored: np.ndarray) -> Any:
+    """[N, 3] codes or vectors to their lengths [N]."""
+    vectors = stored.astype(np.float32)
+    return np.linalg.norm(vectors * np.float32(2 / 255) - 1 if stored.dtype == np.uint8 else vectors, axis=-1)

@@ -1,0 +1,154 @@
+"""What a dataset holds, in numbers and on one page: classes, depths, a contact sheet of samples with all their maps."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from kdam_ray.data.source import Sample
+from kdam_ray.tasks import IGNORE, PARTS, Dataset, Task
+
+DEPTH_EDGES = (0.0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, np.inf)  # metres
+NAMES = {"human_parts": PARTS, "sal": ("background", "salient"), "edge": ("no edge", "edge")}
+BAR = 30  # characters
+HEIGHT, MARGIN = 170, 4  # of a picture on the sheet, pixels
+NEAR_TO_FAR = np.array([(0.0, 250, 240, 120), (0.15, 250, 160, 60), (0.4, 200, 60, 90), (0.7, 90, 30, 120), (1.0, 15, 10, 45)])
+
+
+class Datasheet:
+    """Sums over the samples of a split."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset, self.images, self.pixels = dataset, 0, 0
+        self._labels = {task.name: np.zeros(256, np.int64) for task in dataset.tasks if task.kind not in ("depth", "normals")}
+        self._depth = np.zeros(len(DEPTH_EDGES) - 1, np.int64)
+        self._valid = {task.name: 0 for task in dataset.tasks if task.kind in ("depth", "normals")}
+        self._nearest, self._farthest = np.inf, 0.0
+
+    def add(self, sample: Sample) -> None:
+        self.images += 1
+        self.pixels += sample["image"].shape[0] * sample["image"].shape[1]
+        for name, counts in self._labels.items():
+            counts += np.bincount(sample[name].ravel(), minlength=256)
+        if "normals" in self._valid:
+            self._valid["normals"] += int(sample["normals"].any(-1).sum())
+        if "depth" in self._valid and (known := sample["depth"][sample["depth"] > 0]).size:
+            self._valid["depth"] += known.size
+            self._depth += np.histogram(known, DEPTH_EDGES)[0]
+            self._nearest, self._farthest = min(self._nearest, float(known.min())), max(self._farthest, float(known.max()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Per task: share of pixels that count, shares of its classes among those or its depth histogram."""
+        document: dict[str, Any] = {"images": self.images, "pixels": self.pixels}
+        for task in self.dataset.tasks:
+            document[task.name] = {"valid": self._share_valid(task)}
+            if task.name in self._labels:
+                counts = self._labels[task.name][: len(self._names(task))]
+                document[task.name]["classes"] = dict(zip(self._names(task), (counts / max(1, counts.sum())).tolist(), strict=True))
+            elif task.kind == "depth":
+                shares = (self._depth / max(1, self._depth.sum())).tolist()
+                document["depth"] |= {"metres": list(DEPTH_EDGES[:-1]), "shares": shares, "range": [self._nearest, self._farthest]}
+        return document
+
+    def as_text(self) -> str:
+        document = self.as_json()
+        lines = [f"{self.images} images, {self.pixels / 1e6:.1f} million pixels"]
+        for task in self.dataset.tasks:
+            row = document[task.name]
+            lines.append(f"{task.name}: {row['valid']:.1%} of the pixels count")
+            if task.kind == "classes":
+                absent = [name for name, share in row["classes"].items() if share == 0]
+                ordered = sorted(row["classes"].items(), key=lambda item: -item[1])
+                lines += [_bar(name, share) for name, share in ordered if share]
+                lines += [f"  nowhere: {', '.join(absent)}"] if absent else []
+            elif "classes" in row:
+                lines[-1] += "; " + ", ".join(f"{name} {share:.2%}" for name, share in row["classes"].items())
+            elif task.kind == "depth":
+                lines[-1] += f"; {row['range'][0]:.2f} to {row['range'][1]:.2f} m"
+                pairs = itertools.pairwise(DEPTH_EDGES)
+                lines += [_bar(f"{low:g} to {high:g} m", share) for (low, high), share in zip(pairs, row["shares"], strict=True) if share]
+        return "\n".join(lines)
+
+    def _share_valid(self, task: Task) -> float:
+        if task.name in self._labels:
+            return 1 - float(self._labels[task.name][IGNORE]) / max(1, self.pixels)
+        return self._valid[task.name] / max(1, self.pixels)
+
+    def _names(self, task: Task) -> Sequence[str]:
+        found = self.dataset.classes if task.name == "semseg" else NAMES[task.name]
+        return found or [str(number) for number in range(task.channels)]
+
+
+def _bar(name: str, share: float) -> str:
+    return f"  {name:20}{share:7.2%} {'#' * round(BAR * share)}".rstrip()
+
+
+def contact_sheet(samples: Mapping[str, Sample], dataset: Dataset) -> Image.Image:
+    """A row per sample: the image and every map, under a line with its name.
+
+    Args:
+        samples: by name.
+        dataset: whose tasks are shown.
+    """
+    rows = [_row(name, sample, dataset) for name, sample in samples.items()]
+    sheet = Image.new("RGB", (max(row.width for row in rows), sum(row.height for row in rows)), "white")
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def _row(name: str, sample: Sample, dataset: Dataset) -> Image.Image:
+    pictures = {name: sample["image"]} | {task.name: coloured(sample[task.name], task) for task in dataset.tasks}
+    width = round(HEIGHT * sample["image"].shape[1] / sample["image"].shape[0])
+    row = Image.new("RGB", (len(pictures) * (width + MARGIN), HEIGHT + 16 + MARGIN), "white")
+    draw = ImageDraw.Draw(row)
+    for number, (title, pixels) in enumerate(pictures.items()):
+        left = number * (width + MARGIN)
+        draw.text((left + 2, 2), title, fill="black")
+        how = Image.Resampling.BOX if title == "edge" else Image.Resampling.BILINEAR if number == 0 else Image.Resampling.NEAREST
+        row.paste(Image.fromarray(pixels).resize((width, HEIGHT), how), (left, 16))
+    return row
+
+
+def coloured(array: np.ndarray, task: Task) -> np.ndarray:
+    """A map as people read it, [H, W, 3] uint8; grey is what does not count.
+
+    Classes in the colours of PASCAL VOC; depth from yellow (nearest of this image) to dark (farthest); normals as (n + 1) / 2;
+    edges white.
+    """
+    if task.kind == "depth":
+        return _depth_colours(array)
+    if task.kind == "normals":
+        colours = np.rint((array.astype(np.float32) + 1) * 127.5).astype(np.uint8)
+        colours[~array.any(-1)] = 128
+        return colours
+    if task.kind in ("edge", "saliency"):
+        colours = np.where(array[..., None] == 1, 255, 0).astype(np.uint8).repeat(3, -1)
+        colours[array == IGNORE] = 128
+        return colours
+    return _class_colours()[array]
+
+
+def _depth_colours(depth: np.ndarray) -> np.ndarray:
+    known = depth > 0
+    low, high = (depth[known].min(), depth[known].max()) if known.any() else (0, 1)
+    place = (depth - low) / max(high - low, 1e-6)
+    colours = np.stack([np.interp(place, NEAR_TO_FAR[:, 0], NEAR_TO_FAR[:, channel]) for channel in (1, 2, 3)], -1)
+    colours[~known] = 128
+    return colours.astype(np.uint8)
+
+
+def _class_colours() -> np.ndarray:
+    """[256, 3]: bits 0, 1, 2 of the label become the highest bits of red, green, blue, bits 3, 4, 5 the next; moved on by one,
+    so that label 0 is not black; 255 is grey."""
+    labels = np.arange(1, 257)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    colours[IGNORE] = 128
+    return colours
