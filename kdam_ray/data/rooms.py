@@ -23,7 +23,8 @@ from kdam_ray.data.source import Sample, Split
 
 __all__ = ["VERSION", "Rooms", "render"]
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
+TEST_STREAMS = 2**40  # seeds of test splits lie above, those of the others below
 KEPT_BYTES = 2**30  # a split that is not cached stays in memory if it is no larger
 
 
@@ -46,7 +47,7 @@ class Rooms:
         """Checks the arguments; renders nothing yet.
 
         Args:
-            split: "train" or "val"; no image is in both, nor in splits of another seed.
+            split: "train", "val" or "test"; no image is in two of them, nor in splits of another seed.
             images: how many; the first n of a larger split are the split of n.
             image_size: (height, width), pixels.
             tasks: names of the maps that samples hold beside the image.
@@ -77,8 +78,8 @@ class Rooms:
 
     @property
     def stream(self) -> int:
-        """The seed that `render` gets: even for training, odd for evaluation."""
-        return 2 * self.seed + SPLITS.index(self.split)
+        """The seed that `render` gets: even for training, odd for evaluation, and a range of its own for the test split."""
+        return TEST_STREAMS + self.seed if self.split == "test" else 2 * self.seed + SPLITS.index(self.split)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdam_ray.tasks import Dataset
 
-Split = Literal["train", "val"]
+Split = Literal["train", "val", "test"]
 
 Sample = dict[str, np.ndarray]
 """One image and its labels; only the dataset's tasks are present.
@@ -62,7 +62,7 @@ def open_source(
 
     Args:
         dataset: the dataset's row.
-        split: "train" or "val".
+        split: "train", "val", or "test" where the dataset has one.
         images: how many, the first ones of the split; None: all.
         image_size: (height, width) in pixels that procedural images are made at and `resize` resizes to.
         resize: resize every sample to `image_size` when it is read.
@@ -72,8 +72,9 @@ def open_source(
     Raises:
         ValueError: the root is missing or does not hold what it should; names the field or the file.
     """
-    if split not in ("train", "val"):
-        raise ValueError(f"split: {split!r} is not one of: train, val")
+    splits = ("train", "val", "test") if dataset.test_images else ("train", "val")
+    if split not in splits:
+        raise ValueError(f"split: {split!r} is not one of: {', '.join(splits)}")
     from kdam_ray.data.cache import cached
     from kdam_ray.data.shards import is_shards, open_shards
 
@@ -102,7 +103,7 @@ def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, r
     from kdam_ray.data.rooms import Rooms
 
     if images is None:
-        images = dataset.train_images if split == "train" else dataset.val_images
+        images = {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]
     return Rooms(split, images=images, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache)
 
 

@@ -101,7 +101,7 @@ def _stored(run: Run, place: Place, file: Path) -> str:
     return store_weights(place, file)
 
 
-def _wanted(run: Run) -> dict[Literal["train", "val"], int]:
+def _wanted(run: Run) -> dict[Literal["train", "val", "test"], int]:
     return {"train": run.train_images, "val": run.val_images}
 
 

@@ -161,7 +161,7 @@ def test_a_damaged_cache_is_named(tmp_path):
     ("changes", "said"),
     [
         ({"tasks": ("semseg", "flow")}, "'flow' is not one of rooms: semseg, human_parts"),
-        ({"split": "test"}, "split: 'test'"),
+        ({"split": "dev"}, "split: 'dev'"),
         ({"images": 0}, r"images \(0\)"),
         ({"image_size": (0, 5)}, r"image_size \(0, 5\)"),
         ({"seed": -1}, r"seed \(-1\)"),
@@ -176,3 +176,14 @@ def test_a_source_ends():
     with pytest.raises(IndexError, match="rooms/train/6"):
         make()[6]
     assert len(list(make())) == 6
+
+
+def test_the_test_split_has_images_of_its_own():
+    splits = {split: make(split=split) for split in ("train", "val", "test")}
+    assert len({source.fingerprint for source in splits.values()}) == 3
+    images = [source[0]["image"].tobytes() for source in splits.values()]
+    assert len(set(images)) == 3
+    assert splits["test"].name(0) == "rooms/test/0"
+    assert {make(split="test", seed=seed).stream for seed in range(50)}.isdisjoint(
+        {make(split=split, seed=seed).stream for split in ("train", "val") for seed in range(50)}
+    )
