@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from kdam_ray.config import Place, Run
-from kdam_ray.service.files import copy_file, file_digest, move_folder, one_maker, removed_on_error
+from kdam_ray.service.files import copy_file, move_folder, one_maker, removed_on_error
 
 MANIFEST = "manifest.json"
 KEPT = 2  # checkpoints of a run: the newest, and the one before in case the newest is damaged
 PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied
 LEFT_S = {"local": 3600, "s3": 86400}  # scratch that nobody touched for so long was left by a killed process
-WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")  # what `models.weights` reads
 
 
 class Storage:
@@ -298,7 +296,7 @@ def _check_bucket(root: str, writes: bool, field: str) -> None:
     where = f"bucket {bucket} at {storage.endpoint or 'Amazon S3'}"
     try:
         patience = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
-        client = boto3.client("s3", endpoint_url=storage.endpoint, config=patience)
+        client = boto3.Session().client("s3", endpoint_url=storage.endpoint, config=patience)
         client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
         if writes:
             client.put_object(Bucket=bucket, Key=key, Body=b"")
@@ -347,54 +345,29 @@ def latest_checkpoint(storage: Storage, run_id: str, *, epoch: int | None = None
         run_id: whose.
         epoch: take only the one of this epoch.
     """
+    names = [f"epoch_{epoch:04d}"] if epoch else list(reversed(storage.list(f"checkpoints/{run_id}")))
+    found = (_whole(storage, f"checkpoints/{run_id}/{name}") for name in names)
+    return next((folder for folder in found if folder is not None), None)
+
+
+def _whole(storage: Storage, name: str) -> Path | None:
+    """A checkpoint whose hashes are right. If not, it may be the copy that is damaged: that is fetched once more."""
     from kdam_ray.learning import checkpoint
 
-    names = [f"epoch_{epoch:04d}"] if epoch else list(reversed(storage.list(f"checkpoints/{run_id}")))
-    for name in names:
+    for _ in range(2):
         try:
-            folder = storage.fetch(f"checkpoints/{run_id}/{name}")
+            folder = storage.fetch(name)
             checkpoint.verify(folder)
-        except (ValueError, FileNotFoundError):
-            if storage.local is None:  # it may be the copy that is damaged
-                shutil.rmtree(storage.copies() / "checkpoints" / run_id / name, ignore_errors=True)
-            continue
-        return folder
+            return folder
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            if storage.local is not None:
+                return None
+            shutil.rmtree(folder, ignore_errors=True)
     return None
 
 
 def epochs_done(storage: Storage, run_id: str) -> int:
     """Epochs that the newest checkpoint of a run has behind it (its hashes are not checked); 0 without one."""
     return max((int(name.removeprefix("epoch_")) for name in storage.list(f"checkpoints/{run_id}")), default=0)
-
-
-def store_weights(place: Place, path: Path) -> str:
-    """Put a local weight file into the storage under its hash; returns what `Run.pretrained` says for it.
-
-    Raises:
-        ValueError: there is no such file.
-    """
-    if not path.is_file():
-        raise ValueError(f"weights: {path} is not a file")
-    if path.suffix not in WEIGHT_FILES:
-        raise ValueError(f"weights: {path} is none of {', '.join(WEIGHT_FILES)}")
-    digest = file_digest(path)
-    storage = Storage(place.storage)
-    if not storage.list(f"weights/{digest}"):
-        storage.save_file(path, f"weights/{digest}/{path.name}")
-    return f"sha256:{digest}"
-
-
-def weights_of(storage: Storage, run: Run) -> Path | None:
-    """The local weight file behind `run.pretrained`, or None if it names none.
-
-    Raises:
-        ValueError: the file is not in the storage.
-    """
-    if not run.pretrained.startswith("sha256:"):
-        return None
-    name = f"weights/{run.pretrained.removeprefix('sha256:')}"
-    files = storage.list(name)  # one, under its own name: the suffix says how it is read
-    if not files:
-        raise ValueError(f"pretrained: {storage.uri(name)} is missing; store the file with --weights FILE")
-    digest = run.pretrained.removeprefix("sha256:")
-    return storage.fetch_once(f"{name}/{files[0]}", lambda path: file_digest(path) == digest)

@@ -21,9 +21,10 @@ from kdam_ray.learning.checkpoint import verify
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.service.compare import OBJECTIVE, with_deltas
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.storage import Storage, latest_checkpoint, save_checkpoint, weights_of
+from kdam_ray.service.storage import Storage, latest_checkpoint, save_checkpoint
 from kdam_ray.service.study import Outcome
 from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.weight_files import weights_of
 
 Train = Callable[..., Iterator[StepReport | EpochReport]]
 

@@ -13,7 +13,8 @@ from pyarrow import fs
 
 from kdam_ray.config import Place
 from kdam_ray.learning import checkpoint
-from kdam_ray.service.storage import Storage, epochs_done, latest_checkpoint, save_checkpoint, store_weights, weights_of
+from kdam_ray.service.storage import Storage, epochs_done, latest_checkpoint, save_checkpoint
+from kdam_ray.service.weight_files import store_weights, weights_of
 
 
 class Bucket(Storage):
