@@ -28,6 +28,9 @@ class Bucket(Storage):
     def _remote(self):
         return self, str(self.folder)
 
+    def cache(self):
+        return self.folder.with_name("cache")
+
     def open_output_stream(self, path):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         self.written.append(Path(path).name)
