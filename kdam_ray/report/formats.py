@@ -1,0 +1,151 @@
+"""One table, many formats: text for terminals, Markdown, TeX (booktabs), CSV, HTML.
+
+A grid holds what is shown; how it is escaped and emphasised is the format's business. Bold is the best of its column, a
+dagger marks what a note explains.
+"""
+
+import csv
+import html
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+DAGGER = "†"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, and what to say about it without words."""
+
+    text: str
+    is_best: bool = False
+    is_flagged: bool = False
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table.
+
+    Attributes:
+        title: above it.
+        header: a name for each column; the first columns, which hold names, are left-aligned.
+        names: how many columns hold names.
+        rows: cells, as many as the header has names.
+        notes: sentences below it.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    names: int
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if wrong := [row for row in self.rows if len(row) != len(self.header)]:
+            raise ValueError(f"{self.title}: a row has {len(wrong[0])} cells, the header {len(self.header)} names")
+
+
+def as_text(grid: Grid) -> str:
+    """Columns as wide as their content; best in asterisks, as a terminal may have no bold."""
+    table = [grid.header, *([_marked(cell, "*", "*") for cell in row] for row in grid.rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(grid.header))]
+    sides = [str.ljust if column < grid.names else str.rjust for column in range(len(grid.header))]
+    lines = ["  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([grid.title, *lines, *grid.notes])
+
+
+def as_markdown(grid: Grid) -> str:
+    """A pipe table with its alignment row."""
+
+    def line(row: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in row) + " |"
+
+    rule = ["---" if i < grid.names else "---:" for i in range(len(grid.header))]
+    rows = [line([_marked(cell, "**", "**") for cell in row]) for row in grid.rows]
+    return "\n".join([f"**{grid.title}**", "", line(grid.header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)])
+
+
+def as_tex(grid: Grid) -> str:
+    r"""A `table` for LaTeX; needs `\usepackage{booktabs}`."""
+    columns = "l" * grid.names + "r" * (len(grid.header) - grid.names)
+    rows = [" & ".join(_marked(cell, "\\textbf{", "}", _tex) for cell in row) + r" \\" for row in grid.rows]
+    notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
+        " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}",
+    ])  # fmt: skip
+
+
+def as_csv(grid: Grid) -> str:
+    """Header and rows without emphasis; a flag is a column of its own, so that numbers stay numbers."""
+    target = io.StringIO()
+    writer = csv.writer(target, lineterminator="\n")
+    writer.writerow([*grid.header, "flagged"])
+    for row in grid.rows:
+        flagged = [name for name, cell in zip(grid.header, row, strict=True) if cell.is_flagged]
+        writer.writerow([*(cell.text for cell in row), "; ".join(flagged)])
+    return target.getvalue().rstrip("\n")
+
+
+def as_html(grid: Grid) -> str:
+    """A `table` element; `page` makes a document of some."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.header)
+    rows = ("".join(f"<td{_number(i, grid)}>{_in_html(cell)}</td>" for i, cell in enumerate(row)) for row in grid.rows)
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
+    top = f"<caption>{html.escape(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>"
+    return f"<table>\n{top}\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}"
+
+
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;color:#1a1a1a}"
+    "table{border-collapse:collapse;margin:1.5em 0 .3em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
+    "th,td{padding:.2em .8em;border-top:1px solid #ddd;text-align:left}thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
+)
+
+
+def page(title: str, tables: Sequence[str]) -> str:
+    """One self-contained HTML document."""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style></head>\n'
+        f"<body>\n" + "\n".join(tables) + "\n</body></html>"
+    )
+
+
+def _in_html(cell: Cell) -> str:
+    return _marked(cell, "<b>", "</b>", html.escape)
+
+
+def _number(column: int, grid: Grid) -> str:
+    return "" if column < grid.names else ' class="n"'
+
+
+def _marked(cell: Cell, before: str, after: str, escape: Callable[[str], str] = str) -> str:
+    text = escape(cell.text + (DAGGER if cell.is_flagged else ""))
+    return f"{before}{text}{after}" if cell.is_best else text
+
+
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$", "Δ": r"$\Delta$", DAGGER: r"$^\dagger$",
+}  # fmt: skip
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(character, character) for character in text)
+
+
+def one(render: Callable[[Grid], str]) -> Callable[[Sequence[Grid]], str]:
+    """Tables one after the other, an empty line between them."""
+    return lambda grids: "\n\n".join(map(render, grids))
+
+
+FORMATS: dict[str, Callable[[Sequence[Grid]], str]] = {
+    "text": one(as_text),
+    "md": one(as_markdown),
+    "tex": one(as_tex),
+    "csv": one(as_csv),
+    "html": lambda grids: page("; ".join(grid.title for grid in grids), [as_html(grid) for grid in grids]),
+}
