@@ -24,7 +24,7 @@ from kdam_ray.command import Say, bad_input_exits, flags, output
 from kdam_ray.config import Frozen, one_of
 from kdam_ray.tasks import DATASETS
 
-SPLITS = ("train", "val")
+SPLITS = ("train", "val", "test")
 PROCEDURAL = ("rooms", "rooms_pascal")
 SHOWN = 6  # samples of a split on its contact sheet
 
@@ -34,9 +34,9 @@ class Flags(Frozen):
 
     Attributes:
         dataset: nyud or pascal (both need --root), rooms or rooms_pascal (procedural).
-        root: folder of the packaging.
+        root: folder of the packaging; or shards, which are checked too.
         to: folder or s3://bucket/prefix that gets the shards; left out: only checked.
-        split: which of train and val.
+        split: which of train, val and, of procedural data, test.
         images: at most so many of each split, the first ones; left out: all.
         image_size: height and width of procedural images; left out: the dataset's.
         stats: print class frequencies and depths, and write contact_sheet_<split>.png to --to (else to this folder).
@@ -49,7 +49,7 @@ class Flags(Frozen):
     dataset: str
     root: str | None = None
     to: str | None = None
-    split: Annotated[tuple[str, ...], Field(min_length=1)] = SPLITS
+    split: Annotated[tuple[str, ...], Field(min_length=1)] = SPLITS[:2]
     images: Annotated[int, Field(ge=1)] | None = None
     image_size: tuple[Annotated[int, Field(ge=8)], Annotated[int, Field(ge=8)]] | None = None
     stats: bool = False
@@ -65,7 +65,8 @@ def check(asked: Flags) -> None:
     Raises:
         ValueError: names the flag.
     """
-    given = [("dataset", asked.dataset, tuple(DATASETS)), *(("split", split, SPLITS) for split in asked.split)]
+    splits = SPLITS if asked.dataset in PROCEDURAL else SPLITS[:2]
+    given = [("dataset", asked.dataset, tuple(DATASETS)), *(("split", split, splits) for split in asked.split)]
     given += [("export", asked.export, ("packaging",))] if asked.export else []
     for name, value, allowed in given:
         try:
@@ -93,13 +94,15 @@ def progress() -> Iterator[Any]:
 
 def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     """Look at every image of a split. Returns (examination, datasheet, contact sheet or None)."""
-    from kdam_ray.data.examine import Examination
+    from kdam_ray.data.examine import Examination, official_images
     from kdam_ray.report.datasheet import Datasheet, contact_sheet
+    from kdam_ray.service.roots import local_root
 
     dataset = DATASETS[asked.dataset]
-    official = dataset.train_images if split == "train" else dataset.val_images
+    official = official_images(dataset, split)
     images = min(asked.images or official, official) if asked.dataset in PROCEDURAL else asked.images
-    found = Examination(dataset, split, root=asked.root, images=images, image_size=asked.image_size or dataset.image_size, cache=None)
+    root = local_root(asked.root, dataset, {split: None})
+    found = Examination(dataset, split, root=root, images=images, image_size=asked.image_size or dataset.image_size, cache=None)
     sheet, shown = Datasheet(dataset), {}
     for index, sample in bar.track(found, total=found.listed, description=f"checking {split}"):
         if sample is None:

@@ -203,9 +203,11 @@ def test_rooms_as_a_packaging(prepare, tmp_path, dataset, reader, name):
 
 
 def test_rooms_as_shards(prepare, tmp_path):
-    assert prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 3, "--to", tmp_path)[0] == 0
-    rooms = Rooms("train", images=3, image_size=(24, 32), tasks=[task.name for task in DATASETS["rooms"].tasks])
-    assert Shards(tmp_path, "train", DATASETS["rooms"]).fingerprint == rooms.fingerprint
+    splits = ("train", "val", "test")
+    assert prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 3, "--to", tmp_path, "--split", *splits)[0] == 0
+    for split in splits:
+        rooms = Rooms(split, images=3, image_size=(24, 32), tasks=[task.name for task in DATASETS["rooms"].tasks])
+        assert Shards(tmp_path, split, DATASETS["rooms"]).fingerprint == rooms.fingerprint
 
 
 @pytest.mark.parametrize("dataset", ["rooms", "rooms_pascal"])
@@ -244,6 +246,7 @@ def test_statistics_and_contact_sheet(prepare, tmp_path, dataset):
         (("--dataset", "nyud", "--root", "/nowhere"), ("root", "/nowhere")),
         (("--dataset", "rooms", "--root", "/nowhere"), ("root", "procedural")),
         (("--dataset", "rooms", "--split", "test2"), ("split", "'test2'")),
+        (("--dataset", "nyud", "--root", "/nowhere", "--split", "test"), ("split", "'test'", "train, val")),
         (("--dataset", "rooms", "--export", "zip", "--to", "x"), ("export", "'zip'")),
         (("--dataset", "rooms", "--export", "packaging"), ("to", "folder")),
         (("--dataset", "rooms", "--export", "packaging", "--to", "s3://bucket/x"), ("to", "folder")),

@@ -94,12 +94,17 @@ class Examination:
         return sample, problems
 
     def _conclude(self) -> None:
-        official = self.dataset.train_images if self.split == "train" else self.dataset.val_images
+        official = official_images(self.dataset, self.split)
         if self.listed != official:
             self.notes.insert(0, f"{self.split}: {self.listed} images; the official split has {official}")
         if len(self._sizes) > 1:
             sizes = ", ".join(f"{height} x {width} ({count})" for (height, width), count in self._sizes.most_common())
             self.notes.insert(0, f"{self.split}: images differ in size: {sizes}")
+
+
+def official_images(dataset: Dataset, split: Split) -> int:
+    """Of the published split."""
+    return {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]
 
 
 def _opened(dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None) -> Source:

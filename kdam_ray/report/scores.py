@@ -11,6 +11,7 @@ from kdam_ray.data.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
 from kdam_ray.metrics import Convention
+from kdam_ray.service.roots import local_root
 from kdam_ray.tasks import DATASETS
 
 PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,498 of the 5,105 images
@@ -36,7 +37,8 @@ def open_request(asked: Asked) -> Request:
         ValueError: a folder or list is missing or is not what it should be; predictions are missing or belong to no image.
     """
     dataset = DATASETS[asked.dataset]
-    source = open_source(dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=asked.root, cache=None)  # type: ignore[arg-type]
+    root = local_root(asked.root, dataset, {asked.split: None})  # type: ignore[dict-item]
+    source = open_source(dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None)  # type: ignore[arg-type]
     inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
     edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
     missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]

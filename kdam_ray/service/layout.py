@@ -10,7 +10,7 @@ from typing import Literal
 
 from kdam_ray.config import Place, Run, change
 from kdam_ray.service.progress import say
-from kdam_ray.service.roots import RemoteShards, is_remote
+from kdam_ray.service.roots import RemoteShards, is_remote, local_root
 from kdam_ray.service.storage import Storage, check_reachable
 from kdam_ray.service.weight_files import store_weights
 from kdam_ray.tasks import DATASETS
@@ -125,9 +125,8 @@ def open_sources(run: Run, place: Place) -> Sequence:
 
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
-    dataset, root = DATASETS[run.dataset], place.root
-    if is_remote(root):
-        root = str(RemoteShards(str(root)).fetch(dataset, _wanted(run), cache))
+    dataset = DATASETS[run.dataset]
+    root = local_root(place.root, dataset, _wanted(run), cache=cache)
     return [
         open_source(dataset, split, images=images, image_size=run.image_size, resize=run.resize, root=root, cache=cache)
         for split, images in _wanted(run).items()

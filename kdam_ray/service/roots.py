@@ -7,8 +7,27 @@ from pathlib import Path
 from kdam_ray.data.packaging import remembered_hashes
 from kdam_ray.data.shards import MANIFEST, Shard, parse_manifest
 from kdam_ray.data.source import Split
-from kdam_ray.service.storage import Storage
+from kdam_ray.service.storage import Storage, check_reachable
 from kdam_ray.tasks import Dataset
+
+
+def local_root(root: str | None, dataset: Dataset, wanted: Mapping[Split, int | None], *, cache: Path | None = None) -> str | None:
+    """A root that files can be opened in: itself, or a folder into which what is `wanted` of remote shards was fetched.
+
+    Args:
+        root: folder, S3 URI or None.
+        dataset: that the shards must hold.
+        wanted: per split how many images, the first ones; None: all.
+        cache: folder for what is fetched; None: the node's.
+
+    Raises:
+        ValueError: no such bucket, or see `RemoteShards`.
+    """
+    if not is_remote(root):
+        return root
+    check_reachable(root, writes=False, field="root")
+    remote = RemoteShards(str(root))
+    return str(remote.fetch(dataset, wanted, cache or remote.storage.cache()))
 
 
 def is_remote(root: str | None) -> bool:
@@ -47,7 +66,7 @@ class RemoteShards:
                 raise ValueError(f"{self.storage.uri(shard.name)}: {found}, but {MANIFEST} says {shard.bytes} bytes; write it again")
         return rows.fingerprint_of(images)
 
-    def fetch(self, dataset: Dataset, wanted: Mapping[Split, int], cache: Path) -> Path:
+    def fetch(self, dataset: Dataset, wanted: Mapping[Split, int | None], cache: Path) -> Path:
         """A local folder with the shards that hold the first images of each split; of a node's processes one fetches them.
 
         Raises:
@@ -57,7 +76,8 @@ class RemoteShards:
         hashes = folder / ".hashes"
         self.storage.fetch_once(MANIFEST, lambda path: path.read_bytes() == self._text, folder=folder)
         for split, images in wanted.items():
-            for shard in self.manifest.split(split, dataset, images, self.root).needed(images):
+            rows = self.manifest.split(split, dataset, images, self.root)
+            for shard in rows.needed(len(rows.ids) if images is None else images):
                 self._fetch(shard, folder, hashes)
         return folder
 

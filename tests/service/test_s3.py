@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import boto3
 import numpy as np
@@ -19,6 +20,7 @@ from kdam_ray.data.nyud import open_nyud
 from kdam_ray.data.shard_writer import write_shards
 from kdam_ray.data.shards import MANIFEST, UNFINISHED
 from kdam_ray.learning import checkpoint
+from kdam_ray.report.scores import open_request, progress
 from kdam_ray.service import storage as storage_module
 from kdam_ray.service.files import file_digest
 from kdam_ray.service.layout import open_sources, resolve
@@ -328,6 +330,21 @@ def test_a_damaged_remote_shard_is_refused_when_it_is_fetched(bucket, remote, tm
     bucket.put_object(Bucket="kdam", Key=key, Body=content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match=r"s3://kdam/nyud/val-00000-of-00001\.parquet: is damaged"):
         RemoteShards(remote).fetch(NYUD, {"train": 1, "val": 1}, tmp_path / "cache")
+
+
+def test_predictions_are_scored_against_remote_shards(remote, packaging, tmp_path):
+    for name in ("0010", "0011", "0012"):
+        (tmp_path / "depth").mkdir(exist_ok=True)
+        np.save(tmp_path / "depth" / f"{name}.npy", np.full((32, 48), 2.0, np.float32))
+    asked = SimpleNamespace(
+        dataset="nyud", split="val", predictions=str(tmp_path), convention="atrc", edge_ids=None, edge_truth="regions", allow_missing=False
+    )
+    scores = []
+    for root in (remote, str(packaging)):
+        asked.root = root
+        scores.append(progress(open_request(asked), processes=1).metrics)
+    assert scores[0] == scores[1]
+    assert scores[0].keys() == {"depth/rmse"}
 
 
 def test_other_schemes_are_refused():
