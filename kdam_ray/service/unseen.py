@@ -57,7 +57,7 @@ def _open(run: Run, place: Place) -> Source:
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
     return open_source(
-        DATASETS[run.dataset], "test", images=None, image_size=run.image_size, resize=run.resize, root=place.root, cache=cache
+        DATASETS[run.dataset], "test", images=None, image_size=run.image_size, resize=run.resize, root=None, cache=cache
     )  # fmt: skip
 
 
