@@ -2,17 +2,23 @@
 
 The global stream of training batches depends only on (data seed, epoch, index): every random number comes from a generator
 seeded by these, so that it does not matter how many ranks share a batch, where training was resumed, or what was read ahead.
+
+Batches for the CPU are assembled sample by sample (`transforms`). For another device a thread reads ahead and puts samples side
+by side as they are stored, in page-locked memory; they are copied without waiting, and augmented there (`on_device`).
 """
 
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 
+from kdam_ray.data.on_device import collate, render
 from kdam_ray.data.source import Batch, Sample, Source
-from kdam_ray.data.transforms import assemble, centred, draw_colour, draw_geometry
+from kdam_ray.data.transforms import View, assemble, centred, draw, draw_candidates
 
 # what a generator is for: [seed, epoch] and [seed, epoch, 0] seed numpy's SeedSequence alike, so lengths alone keep nothing apart
 ORDER, AUGMENTATION = 1, 2
@@ -30,6 +36,8 @@ def train_batches(
     epoch: int,
     rank: int = 0,
     world: int = 1,
+    first_step: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """One epoch in random order; the last incomplete batch is dropped.
 
@@ -43,6 +51,8 @@ def train_batches(
         epoch: changes both.
         rank: which contiguous share of each batch is returned, 0 .. world - 1.
         world: ranks that share each batch.
+        first_step: steps of the epoch that are left out, as done before an interruption; nothing is read for them.
+        device: where batches shall be.
 
     Returns:
         Batches of batch / world samples, [batch / world, ., *image_size].
@@ -56,9 +66,12 @@ def train_batches(
         raise ValueError(f"batch: {batch} is more than the {len(source)} training images")
     if augment not in ("paper", "none"):
         raise ValueError(f"augment: {augment!r} is not one of: paper, none")
+    if first_step < 0:
+        raise ValueError(f"first_step: {first_step} is before the first step, 0")
     seeds = (data_seed % 2**64, epoch)
-    batches = _train(source, tasks, image_size, augment == "paper", seeds, _shares(len(source), batch, seeds, rank, world))
-    return _maybe_ahead(source, batches)
+    shares = _shares(len(source), batch, seeds, rank, world)[first_step:]
+    chosen = _train(source, tasks, image_size, seeds if augment == "paper" else None, shares, assembles_here(device))
+    return _deliver(source, chosen, tasks, torch.device(device))
 
 
 def val_batches(
@@ -69,6 +82,7 @@ def val_batches(
     batch: int,
     rank: int = 0,
     world: int = 1,
+    device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """Every sample exactly once over all ranks, in order, at its own size, padded up to `image_size` where it is smaller.
 
@@ -79,9 +93,10 @@ def val_batches(
         batch: most samples of one batch; a batch is shorter where the image size changes.
         rank: which contiguous share of the samples is returned, 0 .. world - 1.
         world: ranks that share the samples; shares differ by at most one sample.
+        device: where batches shall be.
     """
     mine = range(len(source) * rank // world, len(source) * (rank + 1) // world)
-    return _maybe_ahead(source, _val(source, mine, tasks, image_size, batch))
+    return _deliver(source, _val(source, mine, tasks, image_size, batch), tasks, torch.device(device))
 
 
 def _shares(count: int, batch: int, seeds: tuple[int, int], rank: int, world: int) -> list[np.ndarray]:
@@ -91,34 +106,44 @@ def _shares(count: int, batch: int, seeds: tuple[int, int], rank: int, world: in
     return [order[start + rank * share : start + (rank + 1) * share] for start in range(0, count - batch + 1, batch)]
 
 
-def _train(source, tasks, image_size, augmented: bool, seeds: tuple[int, int], shares: list[np.ndarray]) -> Iterator[Batch]:
+@dataclass(frozen=True)
+class _Chosen:
+    """The samples of a batch, of each the view or candidates for it, and (height, width) of the batch."""
+
+    samples: list[Sample]
+    views: list[list[View]]
+    canvas: tuple[int, int]
+
+
+def _train(source, tasks, image_size, seeds: tuple[int, int] | None, shares: list[np.ndarray], here: bool) -> Iterator[_Chosen]:
+    """Augmented by `seeds`, or the centres of the images; crops are judged here, or all candidates are told."""
     for share in shares:
         samples = [_read(source, int(index), tasks) for index in share]
-        if augmented:
-            rngs = [np.random.default_rng([*seeds, AUGMENTATION, int(index)]) for index in share]
-            geometries = [draw_geometry(rng, sample, image_size) for rng, sample in zip(rngs, samples, strict=True)]
-            colours = [draw_colour(rng) for rng in rngs]
+        views: list[list[View]]
+        if seeds is None:
+            views = [[(centred(sample["image"].shape[:2], image_size), None)] for sample in samples]
         else:
-            geometries, colours = [centred(sample["image"].shape[:2], image_size) for sample in samples], None
-        yield assemble(samples, geometries, colours, tasks=tasks, canvas=tuple(image_size))
+            rngs = [np.random.default_rng([*seeds, AUGMENTATION, int(index)]) for index in share]
+            drawn = zip(rngs, samples, strict=True)
+            views = [[draw(*one, image_size)] if here else draw_candidates(*one, image_size) for one in drawn]
+        yield _Chosen(samples, views, tuple(image_size))
 
 
-def _val(source, indices: range, tasks, image_size, batch: int) -> Iterator[Batch]:
+def _val(source, indices: range, tasks, image_size, batch: int) -> Iterator[_Chosen]:
     kept: list[Sample] = []
     for index in indices:
         sample = _read(source, index, tasks)
         if kept and (len(kept) == batch or sample["image"].shape != kept[0]["image"].shape):
-            yield _whole(kept, tasks, image_size)
+            yield _whole(kept, image_size)
             kept = []
         kept.append(sample)
     if kept:
-        yield _whole(kept, tasks, image_size)
+        yield _whole(kept, image_size)
 
 
-def _whole(samples: list[Sample], tasks, image_size) -> Batch:
+def _whole(samples: list[Sample], image_size) -> _Chosen:
     size = samples[0]["image"].shape[:2]
-    canvas = (max(size[0], image_size[0]), max(size[1], image_size[1]))
-    return assemble(samples, [centred(size)] * len(samples), None, tasks=tasks, canvas=canvas)
+    return _Chosen(samples, [[(centred(size), None)]] * len(samples), (max(size[0], image_size[0]), max(size[1], image_size[1])))
 
 
 def _read(source: Source, index: int, tasks: Sequence[str]) -> Sample:
@@ -130,9 +155,19 @@ def _read(source: Source, index: int, tasks: Sequence[str]) -> Sample:
     return sample
 
 
-def _maybe_ahead(source: Source, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Reading ahead pays where files are decoded; for samples in memory the thread would only fight for the interpreter."""
-    return ahead(batches) if getattr(source, "decodes_files", False) else batches
+def assembles_here(device: torch.device | str) -> bool:
+    """Whether batches are assembled on the CPU, sample by sample; else all at once on their device."""
+    return torch.device(device).type == "cpu"
+
+
+def _deliver(source: Source, chosen: Iterator[_Chosen], tasks: Sequence[str], device: torch.device) -> Iterator[Batch]:
+    if assembles_here(device):
+        batches = (assemble(one.samples, [views[0] for views in one.views], tasks=tasks, canvas=one.canvas) for one in chosen)
+        # for samples in memory the thread would only fight for the interpreter
+        return ahead(batches) if getattr(source, "decodes_files", False) else batches
+    pin = device.type == "cuda"
+    raws = (collate(one.samples, one.views, tasks=tasks, canvas=one.canvas, pin=pin) for one in chosen)
+    return (render(raw.to(device)) for raw in ahead(raws))
 
 
 def ahead(items: Iterator, depth: int = READ_AHEAD) -> Iterator:

@@ -2,17 +2,18 @@
 
 Scale, crop, flip and pad are four steps in the original. Each of them only says which source pixel an output pixel takes,
 so here they are composed into one pair of index vectors per sample (rows, columns), and a map is read once. What is drawn
-(`Geometry`, `Colour`) is apart from what is done with it (`assemble`), so that the random numbers come from
-(data seed, epoch, index) alone, whoever carries them out. The conventions are the original's: half-pixel centres without
-antialiasing for the image (`F.interpolate(align_corners=False)`, OpenCV's linear), source pixel floor(x * size / scaled)
-for labels (OpenCV's and `F.interpolate`'s nearest; in integers here, so it is exact).
+(`Geometry`, `Colour`) is apart from what is done with it, so that the random numbers come from (data seed, epoch, index)
+alone, whoever carries them out: `assemble` here, sample by sample for the CPU, or `on_device.render`, all at once elsewhere.
+The conventions are the original's: half-pixel centres without antialiasing for the image
+(`F.interpolate(align_corners=False)`, OpenCV's linear), source pixel floor(x * size / scaled) for labels (OpenCV's and
+`F.interpolate`'s nearest; in integers here, so it is exact).
 
 Two differences, on purpose. Saturation and hue act on exact HSV values and are rounded back to 8 bits, where OpenCV also
 rounds H to 2 degrees and S to 1/255 in between. And invalid normals and depth stay zero, where the original writes 255.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -70,6 +71,16 @@ class Colour:
     saturation: float = 1.0
     hue: int = 0
 
+    @property
+    def steps(self) -> tuple[float, float, float, float, float]:
+        """Brightness, contrast if it comes second, saturation, hue, contrast if it comes last; what does not happen is neutral."""
+        first, last = (self.contrast, 1.0) if self.contrast_first else (1.0, self.contrast)
+        return self.brightness, first, self.saturation, self.hue, last
+
+
+View = tuple[Geometry, Colour | None]
+"""Where a sample is looked at and how its colours change, if they do."""
+
 
 def centred(size: tuple[int, int], limit: tuple[int, int] | None = None) -> Geometry:
     """No scaling and no flip; the centre of the image, at most `limit` (height, width) of it."""
@@ -77,8 +88,8 @@ def centred(size: tuple[int, int], limit: tuple[int, int] | None = None) -> Geom
     return Geometry(1.0, size, ((size[0] - crop[0]) // 2, (size[1] - crop[1]) // 2), crop, flip=False)
 
 
-def draw_geometry(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> Geometry:
-    """Random scale, crop and flip.
+def draw(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> View:
+    """Random scale, crop, flip and colours.
 
     A crop in which one class holds 75 % or more of the labelled pixels is drawn anew, up to 10 times; that looks at semseg
     whichever tasks are learnt, so that runs of different tasks see the same images.
@@ -88,23 +99,52 @@ def draw_geometry(rng: np.random.Generator, sample: Sample, image_size: tuple[in
         sample: one sample, maps [H, W].
         image_size: (height, width) of the output, pixels.
     """
+    for more, crop in _draw_crops(rng, sample, image_size):
+        if not more or is_varied(_look(sample["semseg"], crop)):
+            return _draw_rest(rng, crop)
+    raise AssertionError("the last crop has no more after it")
+
+
+def draw_candidates(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> list[View]:
+    """1 or 11 views: `draw` returns the first whose crop is varied, or else the last. For who judges crops elsewhere.
+
+    Args:
+        rng: as for `draw`; it is left behind the last crop.
+        sample: one sample, of which only the size matters and whether it has semseg.
+        image_size: (height, width) of the output, pixels.
+    """
+    views = []
+    for _, crop in _draw_crops(rng, sample, image_size):
+        state = rng.bit_generator.state
+        views.append(_draw_rest(rng, crop))
+        rng.bit_generator.state = state  # the next crop is drawn as if this one had been refused at once
+    return views
+
+
+def _draw_crops(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> Iterator[tuple[int, Geometry]]:
+    """Crops at one random scale, each drawn when it is asked for, and how many may still follow."""
     size = sample["image"].shape[:2]
     scale = rng.uniform(*SCALES)
     scaled = (max(1, int(size[0] * scale)), max(1, int(size[1] * scale)))
     crop = (min(scaled[0], image_size[0]), min(scaled[1], image_size[1]))
     room = (scaled[0] - crop[0], scaled[1] - crop[1])
-    corner = _draw_corner(rng, room)
-    if "semseg" in sample and room != (0, 0):
-        for _ in range(CROP_RETRIES):
-            rows, columns = (_nearest(size[i], scaled[i], corner[i], crop[i]) for i in (0, 1))
-            if is_varied(sample["semseg"].take(rows, 0).take(columns, 1)):
-                break
-            corner = _draw_corner(rng, room)
-    return Geometry(scale, scaled, corner, crop, flip=bool(rng.random() < 0.5))
+    retries = CROP_RETRIES if "semseg" in sample and room != (0, 0) else 0
+    for more in range(retries, -1, -1):
+        yield more, Geometry(scale, scaled, _draw_corner(rng, room), crop, flip=False)
+
+
+def _draw_rest(rng: np.random.Generator, crop: Geometry) -> View:
+    return replace(crop, flip=bool(rng.random() < 0.5)), draw_colour(rng)
 
 
 def _draw_corner(rng: np.random.Generator, room: tuple[int, int]) -> tuple[int, int]:
     return int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
+
+
+def _look(label: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """A label map's crop, not mirrored."""
+    rows, columns = (_nearest(label.shape[i], geometry.scaled[i], geometry.corner[i], geometry.crop[i]) for i in (0, 1))
+    return label.take(rows, 0).take(columns, 1)
 
 
 def is_varied(semseg: np.ndarray) -> bool:
@@ -114,8 +154,7 @@ def is_varied(semseg: np.ndarray) -> bool:
         semseg: [h, w] uint8, 255 = unlabelled.
     """
     counts = np.bincount(semseg.ravel(), minlength=IGNORE + 1)[:IGNORE]
-    largest, total = counts.max(), counts.sum()
-    return bool(largest < total and largest / total < CROP_MAX_SHARE)
+    return bool(counts.max() < CROP_MAX_SHARE * counts.sum())
 
 
 def draw_colour(rng: np.random.Generator) -> Colour:
@@ -130,29 +169,21 @@ def draw_colour(rng: np.random.Generator) -> Colour:
     )
 
 
-def assemble(
-    samples: Sequence[Sample],
-    geometries: Sequence[Geometry],
-    colours: Sequence[Colour] | None,
-    *,
-    tasks: Sequence[str],
-    canvas: tuple[int, int],
-) -> Batch:
+def assemble(samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequence[str], canvas: tuple[int, int]) -> Batch:
     """Samples, resampled, recoloured, normalised and centred on a padded canvas.
 
     Args:
         samples: B samples of any sizes, which must have all of `tasks`.
-        geometries: one a sample; no crop is larger than the canvas.
-        colours: one a sample; None: colours are left alone.
+        views: one a sample; no crop is larger than the canvas; either all change colours or none does.
         tasks: names of the maps that the batch shall hold.
         canvas: (height, width) of the batch, pixels.
 
     Returns:
-        A batch of B; values that pad a map are ignored or invalid there.
+        A batch of B on the CPU; values that pad a map are ignored or invalid there.
     """
     image = torch.zeros(len(samples), 3, *canvas)
     labels = {name: _empty(name, len(samples), canvas) for name in tasks}
-    for i, (sample, geometry) in enumerate(zip(samples, geometries, strict=True)):
+    for i, (sample, (geometry, _)) in enumerate(zip(samples, views, strict=True)):
         place = (i, ..., *_visible(geometry, canvas))
         size = sample["image"].shape[:2]
         rows = _nearest(size[0], geometry.scaled[0], geometry.corner[0], geometry.crop[0])
@@ -160,11 +191,12 @@ def assemble(
         image[place] = _bilinear(sample["image"], geometry)
         for name, label in labels.items():
             label[place] = _pick(name, sample[name], rows, columns[::-1] if geometry.flip else columns, geometry)
-    if colours is not None:
+    colours = [colour for _, colour in views if colour is not None]
+    if colours:
         recolour(image, colours)
-    _normalise(image, geometries)
+    _normalise(image, [geometry for geometry, _ in views])
     if "human_parts" in labels:
-        _ignore_empty(labels["human_parts"])
+        ignore_empty(labels["human_parts"])
     return {"image": image, **labels}
 
 
@@ -232,8 +264,7 @@ def recolour(image: Tensor, colours: Sequence[Colour]) -> None:
 
 def _recolour(x: Tensor, colours: Sequence[Colour]) -> None:
     x.floor_()
-    column = torch.tensor([(c.brightness, c.contrast if c.contrast_first else 1, 1 if c.contrast_first else c.contrast) for c in colours])
-    brightness, first, last = column.T.reshape(3, -1, 1, 1, 1)
+    brightness, first, _, _, last = torch.tensor([colour.steps for colour in colours]).T.reshape(5, -1, 1, 1, 1)
     if brightness.any():
         x.add_(brightness).clamp_(0, 255).floor_()
     if (first != 1).any():
@@ -300,6 +331,6 @@ def _normalise(image: Tensor, geometries: Sequence[Geometry]) -> None:
             one[:, :, : columns.start], one[:, :, columns.stop :] = 0, 0
 
 
-def _ignore_empty(parts: Tensor) -> None:
+def ignore_empty(parts: Tensor) -> None:
     """Human parts of an image without people teach nothing and count nowhere: [B, H, W] becomes 255 there, in place."""
-    parts[((parts == 0) | (parts == IGNORE)).flatten(1).all(1)] = IGNORE
+    parts.masked_fill_(((parts == 0) | (parts == IGNORE)).flatten(1).all(1)[:, None, None], IGNORE)

@@ -129,10 +129,9 @@ def _shared_batches(members: Sequence[Member], epoch: int, source: Source, teach
     taught = any(member.run.distill.needs_teacher for member in members)
     batches = train_batches(
         source, tasks=names, image_size=run.image_size, batch=run.batch, augment=run.augment, data_seed=run.data_seed,
-        epoch=epoch, rank=rank(), world=world_size(),
+        epoch=epoch, rank=rank(), world=world_size(), device=device,
     )  # fmt: skip
     for batch in batches:
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
         logits = None
         if taught:
             assert teacher is not None

@@ -61,9 +61,10 @@ def evaluate(
     try:
         for network in networks.values():
             network.eval()
-        for batch in val_batches(source, tasks=names, image_size=image_size, batch=min(batch_size, 64), rank=rank(), world=world_size()):
-            image = batch["image"].to(device)
-            labels = {name: batch[name].to(device) for name in names}
+        for batch in val_batches(
+            source, tasks=names, image_size=image_size, batch=min(batch_size, 64), rank=rank(), world=world_size(), device=device
+        ):
+            image = batch["image"]
             for key, network in networks.items():
                 if key in diverged:
                     continue
@@ -77,7 +78,7 @@ def evaluate(
                 for name, metric in metrics[key].items():
                     few = slice(-index % stride, None, stride) if key in monitored and isinstance(metric, BoundaryF) else slice(None)
                     if len(full[name][few]):
-                        metric.update(full[name][few], labels[name][few])
+                        metric.update(full[name][few], batch[name][few])
                 if predictions and key in predictions:
                     _write(predictions[key], source, index, {name: metrics[key][name].predict(full[name]) for name in full}, dataset)
             index += len(image)

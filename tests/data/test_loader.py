@@ -81,6 +81,28 @@ def test_the_stream_is_a_function_of_seed_and_epoch():
     assert not equal(train(source, data_seed=1, epoch=2), train(source, data_seed=2, epoch=1))
 
 
+@settings(max_examples=10, deadline=None)
+@given(first_step=st.integers(0, 7), augment=st.sampled_from(["paper", "none"]))
+def test_an_epoch_goes_on_from_any_step(first_step, augment):
+    source = Numbered([(14, 18)] * 20)
+    whole = train(source, batch=3, augment=augment)
+    assert len(whole) == 6
+    assert equal(whole[first_step:], train(source, batch=3, augment=augment, first_step=first_step))
+
+
+def test_nothing_is_read_for_steps_that_are_done():
+    class Counted(Numbered):
+        read = 0
+
+        def __getitem__(self, index):
+            self.read += 1
+            return super().__getitem__(index)
+
+    source = Counted([(14, 18)] * 12)
+    assert len(train(source, first_step=2)) == 1
+    assert source.read == 4
+
+
 def test_every_sample_epoch_and_seed_is_augmented_anew():
     class Same(Numbered):
         def __getitem__(self, index):
@@ -146,6 +168,7 @@ def test_evaluation_counts_every_image_once(sizes, batch, world):
     [
         ({"batch": 5, "world": 2}, r"batch: 5 images cannot be shared evenly by 2"),
         ({"batch": 20}, r"batch: 20 is more than the 12"),
+        ({"first_step": -1}, r"first_step: -1 is before"),
         ({"augment": "papre"}, r"augment: 'papre' is not one of: paper, none"),
         ({"tasks": ("sal",)}, r"tasks: number \d+ has no sal map; it has semseg, depth"),
     ],

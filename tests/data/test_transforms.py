@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdam_ray.data import transforms
-from kdam_ray.data.transforms import Colour, Geometry, assemble, centred, draw_colour, draw_geometry, is_varied, saturate, shift_hue
+from kdam_ray.data.transforms import Colour, Geometry, assemble, centred, draw, draw_candidates, draw_colour, is_varied, saturate, shift_hue
 
 TASKS = ("semseg", "human_parts", "sal", "depth", "normals", "edge")
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -101,8 +101,8 @@ sizes = st.tuples(st.integers(5, 40), st.integers(5, 40))
 @given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32))
 def test_equals_the_plain_chain_without_colour(size, canvas, seed):
     sample = make_sample(size, seed)
-    geometry = draw_geometry(np.random.default_rng(seed), sample, canvas)
-    ours = assemble([sample], [geometry], None, tasks=TASKS, canvas=canvas)
+    geometry, _ = draw(np.random.default_rng(seed), sample, canvas)
+    ours = assemble([sample], [(geometry, None)], tasks=TASKS, canvas=canvas)
     for name, expected in plain(sample, geometry, None, canvas).items():
         # the image: float32 weights against float64, of values up to 2.7; maps are picked, depth is divided in float32 by both
         tolerance = 2e-4 if name == "image" else 0
@@ -111,9 +111,9 @@ def test_equals_the_plain_chain_without_colour(size, canvas, seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_equals_the_plain_chain_with_colour(seed):
-    sample, canvas, rng = make_sample((30, 26), seed), (24, 32), np.random.default_rng(seed)
-    geometry, colour = draw_geometry(rng, sample, canvas), draw_colour(rng)
-    ours = levels(assemble([sample], [geometry], [colour], tasks=(), canvas=canvas)["image"][0].numpy())
+    sample, canvas = make_sample((30, 26), seed), (24, 32)
+    geometry, colour = draw(np.random.default_rng(seed), sample, canvas)
+    ours = levels(assemble([sample], [(geometry, colour)], tasks=(), canvas=canvas)["image"][0].numpy())
     expected = levels(planes("image", plain(sample, geometry, colour, canvas)["image"]))
     difference = np.abs(ours - expected)
     # values that hit a whole or half level exactly (interpolated at thirds, hue turned by 3/10 of a sixth) may be cut to either
@@ -158,12 +158,12 @@ def test_neutral_colours_change_nothing():
 def test_flipping_twice_is_the_identity(size, seed):
     sample = make_sample(size, seed)
     flipped = dataclasses.replace(centred(size), flip=True)
-    once = assemble([sample], [flipped], None, tasks=TASKS, canvas=size)
+    once = assemble([sample], [(flipped, None)], tasks=TASKS, canvas=size)
     assert torch.equal(once["normals"][0, 0], -torch.from_numpy(sample["normals"][:, ::-1, 0].astype(np.float32)))
     back = {name: sample[name].dtype.type(0) + _as_sample(once[name][0]).astype(sample[name].dtype) for name in TASKS}
     back["image"] = levels(once["image"][0].numpy().astype(np.float64)).round().astype(np.uint8)
-    twice = assemble([back], [flipped], None, tasks=TASKS, canvas=size)
-    straight = assemble([sample], [centred(size)], None, tasks=TASKS, canvas=size)
+    twice = assemble([back], [(flipped, None)], tasks=TASKS, canvas=size)
+    straight = assemble([sample], [(centred(size), None)], tasks=TASKS, canvas=size)
     for name, tensor in straight.items():
         assert torch.equal(twice[name], tensor), name
 
@@ -177,14 +177,40 @@ def _as_sample(tensor):
 @given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32))
 def test_normals_stay_unit_and_depth_times_scale_stays(size, canvas, seed):
     sample = make_sample(size, seed)
-    geometry = draw_geometry(np.random.default_rng(seed), sample, canvas)
-    batch = assemble([sample], [geometry], None, tasks=("depth", "normals"), canvas=canvas)
+    geometry, _ = draw(np.random.default_rng(seed), sample, canvas)
+    batch = assemble([sample], [(geometry, None)], tasks=("depth", "normals"), canvas=canvas)
     length = batch["normals"].norm(dim=1)
     assert ((length == 0) | ((length - 1).abs() < 2e-3)).all()  # float16 components: 5e-4 each
     times_scale = np.unique((batch["depth"] * geometry.scale).numpy())
     distance = np.abs(times_scale[:, None] - np.append(sample["depth"].ravel(), 0)[None]).min(1)
     assert distance.max() < 1e-5
     assert 0.5 <= geometry.scale < 2
+
+
+def blocks(size, seed):
+    """Labels in blocks of 8 pixels, three quarters of them one class: about half of all crops are refused."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 2, 255], [-(-length // 8) for length in size], p=[0.74, 0.1, 0.1, 0.06]).astype(np.uint8)
+    return np.kron(labels, np.ones((8, 8), np.uint8))[: size[0], : size[1]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32), labelled=st.booleans())
+def test_the_first_varied_candidate_is_the_one_drawn(size, canvas, seed, labelled):
+    """With flip and colours: what follows a crop from the same generator is what would have followed it."""
+    sample = make_sample(size, seed) | {"semseg": blocks(size, seed)}
+    if not labelled:
+        del sample["semseg"]
+    views = draw_candidates(np.random.default_rng(seed), sample, canvas)
+    assert len(views) in (1, 11)
+    plain_crops = (plain_crop(sample, geometry) for geometry, _ in views[:-1])
+    first = next((i for i, crop in enumerate(plain_crops) if is_varied(crop)), len(views) - 1)
+    assert views[first] == draw(np.random.default_rng(seed), sample, canvas)
+
+
+def plain_crop(sample, geometry):
+    (top, left), (height, width) = geometry.corner, geometry.crop
+    return plain_scale("semseg", sample["semseg"], geometry)[top : top + height, left : left + width]
 
 
 def test_crops_of_one_class_are_drawn_anew():
@@ -195,8 +221,8 @@ def test_crops_of_one_class_are_drawn_anew():
     refused = {"with": 0, "without": 0}
     for seed in range(200):
         for name, given_sample in (("with", sample), ("without", {"image": sample["image"]})):
-            geometry = draw_geometry(np.random.default_rng(seed), given_sample, (20, 40))
-            crop = assemble([sample], [geometry], None, tasks=("semseg",), canvas=(20, 40))["semseg"]
+            view = draw(np.random.default_rng(seed), given_sample, (20, 40))
+            crop = assemble([sample], [view], tasks=("semseg",), canvas=(20, 40))["semseg"]
             refused[name] += not is_varied(crop.numpy().astype(np.uint8))
     assert refused["without"] > 120  # the rule has work to do
     assert refused["with"] < refused["without"] / 3
@@ -219,7 +245,7 @@ def test_what_a_varied_crop_is(labels, varied):
 
 def test_padding_is_centred_and_counts_nowhere():
     sample = make_sample((4, 5))
-    batch = assemble([sample], [centred((4, 5))], [Colour(brightness=30.0)], tasks=TASKS, canvas=(7, 10))
+    batch = assemble([sample], [(centred((4, 5)), Colour(brightness=30.0))], tasks=TASKS, canvas=(7, 10))
     outside = torch.ones(7, 10, dtype=torch.bool)
     outside[1:5, 2:7] = False
     assert (batch["image"][0, :, outside] == 0).all()
@@ -231,13 +257,13 @@ def test_padding_is_centred_and_counts_nowhere():
 def test_human_parts_of_an_image_without_people_are_ignored():
     samples = [make_sample((4, 5), seed) for seed in (0, 1)]
     samples[0]["human_parts"] = np.where(np.arange(20).reshape(4, 5) % 3, 0, 255).astype(np.uint8)
-    batch = assemble(samples, [centred((4, 5))] * 2, None, tasks=("human_parts",), canvas=(4, 5))
+    batch = assemble(samples, [(centred((4, 5)), None)] * 2, tasks=("human_parts",), canvas=(4, 5))
     assert (batch["human_parts"][0] == 255).all()
     assert np.array_equal(batch["human_parts"][1].numpy(), samples[1]["human_parts"])
 
 
 def test_types_and_shapes_are_those_that_losses_expect():
-    batch = assemble([make_sample((4, 5))] * 2, [centred((4, 5))] * 2, None, tasks=TASKS, canvas=(6, 8))
+    batch = assemble([make_sample((4, 5))] * 2, [(centred((4, 5)), None)] * 2, tasks=TASKS, canvas=(6, 8))
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()}
     maps = dict.fromkeys(("semseg", "human_parts", "sal"), ((2, 6, 8), torch.int64))
     ones = dict.fromkeys(("depth", "edge"), ((2, 1, 6, 8), torch.float32))
