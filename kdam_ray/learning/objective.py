@@ -1,6 +1,6 @@
 """The training objective: Eq. 8 (supervised), Eq. 9 (plus distillation), for one member and one batch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -63,14 +63,12 @@ def objective(
     terms: dict[str, Tensor] = {}
     for name in run.tasks:
         task = dataset.task(name)
-        for role, loss in _supervised(task, student, shared, size, dataset.edge_positive_weight):
-            weighted = (
-                task.weight * run.task_factors.get(name, 1.0) * loss
-                if log_variances is None
-                else uncertainty_weighted(task, loss, log_variances[name])
-            )
-            total = total + run.distill.alpha * weighted
-            terms[f"{name}/{role}"] = terms.get(f"{name}/{role}", 0) + loss.detach()
+        supervised = _supervised(task, student, shared, size, dataset.edge_positive_weight)
+        terms |= {f"{name}/{role}": value.detach() for role, value in supervised.items()}
+        loss = supervised["loss"] + supervised["aux"] if "aux" in supervised else supervised["loss"]
+        weight = task.weight * run.task_factors.get(name, 1.0)
+        weighted = weight * loss if log_variances is None else uncertainty_weighted(task, loss, log_variances[name])
+        total = total + run.distill.alpha * weighted
         for term, value in distillation(run.distill, task, student[name], shared).items():
             total = total + run.distill.beta * value
             terms[f"{name}/{term}"] = value.detach()
@@ -84,16 +82,16 @@ def objective(
 
 def _supervised(
     task: Task, student: Mapping[str, Tensor], shared: Shared, size: tuple[int, int], edge_positive_weight: float
-) -> Iterator[tuple[str, Tensor]]:
-    """("loss", L_n), and ("aux", its loss) for each auxiliary prediction of the task: all weigh lambda_n, as in the decoders' papers."""
+) -> dict[str, Tensor]:
+    """ "loss": L_n; "aux", where there are auxiliary predictions of the task: their sum. Both weigh lambda_n, as in their papers."""
+    losses: dict[str, Tensor] = {}
     for key, logits in student.items():
         first, last = key.split("/")[0], key.split("/")[-1]
         if last == task.name and first != PENALTY:
-            loss = AUXILIARY.get(first, supervised_loss)
-            yield (
-                "loss" if key == task.name else "aux",
-                loss(task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight),
-            )
+            measure, role = AUXILIARY.get(first, supervised_loss), "loss" if key == task.name else "aux"
+            value = measure(task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight)
+            losses[role] = losses[role] + value if role in losses else value
+    return losses
 
 
 def _logits_to_distil(distill: Distill, task: Task, shared: Shared, size: tuple[int, int]) -> Tensor:

@@ -3,7 +3,10 @@
 python -m pytest tests/learning/test_controls.py
 """
 
+import math
+
 import pytest
+import tiny
 import torch
 from pydantic import ValidationError
 
@@ -14,6 +17,7 @@ from kdam_ray.losses import valid_mask
 from kdam_ray.tasks import DATASETS
 
 ROOMS = DATASETS["rooms_pascal"]
+BASE = tiny.make_run("none")
 
 
 def labels_of(task, size=(8, 12)):
@@ -83,3 +87,15 @@ def test_a_factor_makes_one_task_heavier(make_run, sources):
     assert run.run_id != heavy.run_id
     with pytest.raises(ValidationError, match="task_factors: 'sal' is not one of the tasks"):
         change(run, {"task_factors": {"sal": 2.0}})
+
+
+def test_auxiliary_losses_weigh_as_their_task_does_and_learnt_weights_count_once():
+    run = change(BASE, {"tasks": ("semseg",)})
+    task = DATASETS["rooms"].task("semseg")
+    shared = share({"image": torch.zeros(2, 3, 8, 12), "semseg": labels_of(task)}, DATASETS["rooms"], None)
+    final, initial = torch.randn(2, task.channels, 2, 3), torch.randn(2, task.channels, 4, 6)
+    total, terms = objective(run, {"semseg": final, "aux/initial/semseg": initial, "penalty/x": torch.tensor(0.5)}, shared)
+    assert total.item() == pytest.approx(terms["semseg/loss"].item() + terms["semseg/aux"].item() + 0.5)
+    learnt, _ = objective(run, {"semseg": final, "aux/initial/semseg": initial}, shared, {"semseg": torch.tensor(0.4)})
+    expected = (terms["semseg/loss"] + terms["semseg/aux"]).item() * math.exp(-0.4) + 0.2
+    assert learnt.item() == pytest.approx(expected, rel=1e-5)
