@@ -181,10 +181,13 @@ def assemble(samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequenc
     Returns:
         A batch of B on the CPU; values that pad a map are ignored or invalid there.
     """
-    image = torch.zeros(len(samples), 3, *canvas)
+    image = torch.empty(len(samples), 3, *canvas)
     labels = {name: _empty(name, len(samples), canvas) for name in tasks}
     for i, (sample, (geometry, _)) in enumerate(zip(samples, views, strict=True)):
         place = (i, ..., *_visible(geometry, canvas))
+        if geometry.crop != canvas:
+            for name, tensor in (("image", image), *labels.items()):
+                tensor[i].fill_(PADDING.get(name, 0))
         size = sample["image"].shape[:2]
         rows = _nearest(size[0], geometry.scaled[0], geometry.corner[0], geometry.crop[0])
         columns = _nearest(size[1], geometry.scaled[1], geometry.corner[1], geometry.crop[1])
@@ -203,7 +206,7 @@ def assemble(samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequenc
 def _empty(name: str, count: int, canvas: tuple[int, int]) -> Tensor:
     shape = {"normals": (count, 3, *canvas), "depth": (count, 1, *canvas), "edge": (count, 1, *canvas)}.get(name, (count, *canvas))
     dtype = torch.int64 if len(shape) == 3 else torch.float32
-    return torch.full(shape, PADDING[name], dtype=dtype)
+    return torch.empty(shape, dtype=dtype)
 
 
 def _visible(geometry: Geometry, canvas: tuple[int, int]) -> tuple[slice, slice]:
