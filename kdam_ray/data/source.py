@@ -20,7 +20,7 @@ Sample = dict[str, np.ndarray]
 """
 
 Batch = dict[str, Tensor]
-"""Samples of equal size, on the CPU.
+"""Samples of equal size, on the device that was asked for.
 
 "image" float32 [B, 3, H, W], normalised, 0 in the padding; class maps int64 [B, H, W], 255 = ignore; "depth" float32
 [B, 1, H, W], 0 = invalid; "normals" float32 [B, 3, H, W], zero = invalid; "edge" float32 [B, 1, H, W] 0 / 1, 255 = ignore.
