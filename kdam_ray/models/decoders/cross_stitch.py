@@ -9,13 +9,12 @@ from the start. Ours: 4.517 M and 17.59 G; the additions of weighted maps are in
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from kdam_ray.models.heads import TaskFeatures, TaskLogits, join_levels
-from kdam_ray.tasks import Task
-from kdam_ray.zoo import Backbone
+from kdam_ray.models.decoders.mt_baseline import MTBaseline
 
 OWN, OTHERS = 0.9, 0.1  # a_ij at the start, for j = i and for the rest
 
@@ -40,21 +39,5 @@ class CrossStitchUnit(nn.Module):
         return [sum(rest, start=own) for own, *rest in terms]
 
 
-class CrossStitch(nn.Module):
-    """The multi-task baseline with a cross-stitch unit before the logits; one task alone is the baseline itself.
-
-    Args:
-        channels: of the four levels.
-        tasks: outputs, in order.
-        row: `hidden` is the channels of each task's features.
-    """
-
-    def __init__(self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone) -> None:
-        super().__init__()
-        self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)
-        self.mix = CrossStitchUnit(row.hidden, len(tasks)) if len(tasks) > 1 else nn.Identity()
-        self.logits = TaskLogits(row.hidden, tasks)
-
-    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}."""
-        return self.logits(self.mix(self.features(join_levels(maps))))
+# the multi-task baseline with a cross-stitch unit before the logits; one task alone is the baseline itself
+CrossStitch = partial(MTBaseline, unit=CrossStitchUnit)

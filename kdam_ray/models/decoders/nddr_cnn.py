@@ -8,14 +8,13 @@ W_i starts as 0.9 times the task's own features plus 0.1 times each other's, and
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdam_ray.models.heads import TaskFeatures, TaskLogits, join_levels
-from kdam_ray.tasks import Task
-from kdam_ray.zoo import Backbone
+from kdam_ray.models.decoders.mt_baseline import MTBaseline
 
 OWN, OTHERS = 0.9, 0.1  # weight of the same channel at the start, of the task's own features and of each other's
 MOMENTUM = 0.05  # of batch norm's running statistics
@@ -42,21 +41,5 @@ class NDDR(nn.Module):
         return F.relu(self.norm(self.conv(torch.cat(list(features), dim=1))), inplace=True).chunk(len(features), dim=1)
 
 
-class NDDRCNN(nn.Module):
-    """The multi-task baseline with an NDDR layer before the logits; one task alone is the baseline itself.
-
-    Args:
-        channels: of the four levels.
-        tasks: outputs, in order.
-        row: `hidden` is the channels of each task's features.
-    """
-
-    def __init__(self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone) -> None:
-        super().__init__()
-        self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)
-        self.mix = NDDR(row.hidden, len(tasks)) if len(tasks) > 1 else nn.Identity()
-        self.logits = TaskLogits(row.hidden, tasks)
-
-    def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}."""
-        return self.logits(self.mix(self.features(join_levels(maps))))
+# the multi-task baseline with an NDDR layer before the logits; one task alone is the baseline itself
+NDDRCNN = partial(MTBaseline, unit=NDDR)
