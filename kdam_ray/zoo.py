@@ -45,8 +45,10 @@ BACKBONES: dict[str, Backbone] = {
     "swin_l": Backbone("swin", "swin_large_patch4_window7_224", hidden=192),
     # small members of the same families, for CPUs: w = channels of the first stage
     "swin_w12": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=12, options=_swin(12, (1, 1, 1, 1)), dim=16),
+    "swin_w16": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=16, options=_swin(16, (1, 1, 2, 1)), dim=16),
     "swin_w32": Backbone("swin", "swin_tiny_patch4_window7_224", hidden=32, options=_swin(32, (2, 2, 2, 2)), dim=32),
     "resnet_w8": Backbone("resnet", "resnet18", hidden=8, options=_resnet(8, (1, 1, 1, 1)), dim=16),
+    "resnet_w12": Backbone("resnet", "resnet18", hidden=24, options=_resnet(12, (1, 1, 1, 1)), dim=24),
     "resnet_w16": Backbone("resnet", "resnet18", hidden=32, options=_resnet(16, (1, 1, 1, 1)), dim=32),
     "resnet_w32": Backbone("resnet", "resnet18", hidden=32, options=_resnet(32, (2, 2, 2, 2)), dim=32),
 }

@@ -10,52 +10,13 @@ from functools import cache, reduce
 from operator import add
 from typing import Any
 
+from kdam_ray.cells import SYSTEMS, System
 from kdam_ray.models import Cost, activation_bytes, network_cost
 from kdam_ray.paper import SINGLE_TASK, TABLES
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
 BATCH = 8  # the paper's
 KDAM = "+KDAM"  # a student's network is its baseline's
-
-
-@dataclass(frozen=True)
-class System:
-    """How a printed model is built.
-
-    Attributes:
-        decoder: row of `zoo.DECODERS`.
-        note: what has to be known to read the difference from the print.
-        backbone: where the table does not name one of ours.
-        tasks: that it learns; empty: all.
-    """
-
-    decoder: str
-    note: str = ""
-    backbone: str | None = None
-    tasks: tuple[str, ...] = ()
-
-
-SYSTEMS: dict[str, System] = {
-    SINGLE_TASK: System("mt_baseline", "one network per task, summed"),
-    "MT": System("mt_baseline"),
-    "Cross-Stitch": System("cross_stitch", "units on the task features of one shared backbone: inferred from the printed cost"),
-    "PAD-Net": System("pad_net", "decomposition inferred from the printed cost"),
-    "PAP": System("pap", "widths and scale inferred from the printed cost"),
-    "PSD": System("psd", "widths and window inferred from the printed cost"),
-    "NDDR-CNN": System("nddr_cnn"),
-    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found (benchmarks/results/mti-net-2026-11-23.md)"),
-    "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
-    "MTFormer": System(
-        "mtformer",
-        "two tasks; 64.03 M are Swin-S with 3.1 M that the published code never uses; 117.73 G fits 480x640 with attention, not "
-        "425x560 (benchmarks/results/mtformer-2026-11-23.md)",
-        backbone="swin_s",
-        tasks=("semseg", "depth"),
-    ),
-    "MQTransformer": System("mqtransformer"),
-    "DeMT": System("demt"),
-    "InvPT": System("invpt", "the Swin variant was never released"),
-}
 
 
 @dataclass(frozen=True)

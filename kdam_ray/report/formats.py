@@ -32,6 +32,7 @@ class Grid:
         names: how many columns hold names.
         rows: cells, as many as the header has names.
         notes: sentences below it.
+        groups: titles over neighbouring columns and how many each spans, from the first column to the last; empty: none.
     """
 
     title: str
@@ -39,19 +40,40 @@ class Grid:
     names: int
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
+    groups: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
+        if self.groups and sum(span for _, span in self.groups) != len(self.header):
+            raise ValueError(f"{self.title}: the groups span {sum(span for _, span in self.groups)} columns of {len(self.header)}")
         if wrong := [row for row in self.rows if len(row) != len(self.header)]:
             raise ValueError(f"{self.title}: a row has {len(wrong[0])} cells, the header {len(self.header)} names")
+
+    @property
+    def full_header(self) -> tuple[str, ...]:
+        """The names with their groups' titles, for formats whose header is one line."""
+        titles = [title for title, span in self.groups for _ in range(span)] or [""] * len(self.header)
+        return tuple(f"{title} {name}".strip() for title, name in zip(titles, self.header, strict=True))
 
 
 def as_text(grid: Grid) -> str:
     """Columns as wide as their content; best in asterisks, as a terminal may have no bold."""
     table = [grid.header, *([_marked(cell, "*", "*") for cell in row] for row in grid.rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(grid.header))]
+    above = _group_line(grid, widths)
     sides = [str.ljust if column < grid.names else str.rjust for column in range(len(grid.header))]
     lines = ["  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([grid.title, *lines, *grid.notes])
+    return "\n".join([grid.title, *above, *lines, *grid.notes])
+
+
+def _group_line(grid: Grid, widths: list[int]) -> list[str]:
+    """The titles, right-aligned over their columns, which are widened where a title needs more; the widths are changed."""
+    parts, first = [], 0
+    for title, span in grid.groups:
+        lacking = len(title) - (sum(widths[first : first + span]) + 2 * (span - 1))
+        widths[first] += max(0, lacking)
+        parts.append(title.rjust(sum(widths[first : first + span]) + 2 * (span - 1)))
+        first += span
+    return ["  ".join(parts).rstrip()] if parts else []
 
 
 def as_markdown(grid: Grid) -> str:
@@ -62,7 +84,7 @@ def as_markdown(grid: Grid) -> str:
 
     rule = ["---" if i < grid.names else "---:" for i in range(len(grid.header))]
     rows = [line([_marked(cell, "**", "**") for cell in row]) for row in grid.rows]
-    return "\n".join([f"**{grid.title}**", "", line(grid.header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)])
+    return "\n".join([f"**{grid.title}**", "", line(grid.full_header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)])
 
 
 def as_tex(grid: Grid) -> str:
@@ -70,8 +92,9 @@ def as_tex(grid: Grid) -> str:
     columns = "l" * grid.names + "r" * (len(grid.header) - grid.names)
     rows = [" & ".join(_marked(cell, "\\textbf{", "}", _tex) for cell in row) + r" \\" for row in grid.rows]
     notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
+    above = [" & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in grid.groups) + r" \\"] if grid.groups else []
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule",
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
         " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}",
     ])  # fmt: skip
 
@@ -80,20 +103,21 @@ def as_csv(grid: Grid) -> str:
     """Header and rows without emphasis; a flag is a column of its own, so that numbers stay numbers."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([*grid.header, "flagged"])
+    writer.writerow([*grid.full_header, "flagged"])
     for row in grid.rows:
-        flagged = [name for name, cell in zip(grid.header, row, strict=True) if cell.is_flagged]
+        flagged = [name for name, cell in zip(grid.full_header, row, strict=True) if cell.is_flagged]
         writer.writerow([*(cell.text for cell in row), "; ".join(flagged)])
     return target.getvalue().rstrip("\n")
 
 
 def as_html(grid: Grid) -> str:
     """A `table` element; `page` makes a document of some."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in grid.header)
+    above = "".join(f'<th class="g" colspan="{span}">{html.escape(title)}</th>' for title, span in grid.groups)
+    head = "".join(f"<th{_number(i, grid)}>{html.escape(name)}</th>" for i, name in enumerate(grid.header))
     rows = ("".join(f"<td{_number(i, grid)}>{_in_html(cell)}</td>" for i, cell in enumerate(row)) for row in grid.rows)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
-    top = f"<caption>{html.escape(grid.title)}</caption>\n<thead><tr>{head}</tr></thead>"
+    top = f"<caption>{html.escape(grid.title)}</caption>\n<thead>{above and f'<tr>{above}</tr>'}<tr>{head}</tr></thead>"
     return f"<table>\n{top}\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}"
 
 
@@ -101,7 +125,7 @@ STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;color:#1a1a1a}"
     "table{border-collapse:collapse;margin:1.5em 0 .3em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
     "th,td{padding:.2em .8em;border-top:1px solid #ddd;text-align:left}thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
-    "td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
+    "th.g{text-align:center;border-bottom:1px solid #999}th.n{text-align:right}td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
 )
 
 

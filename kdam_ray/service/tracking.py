@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -51,6 +52,16 @@ class Found:
     metrics: dict[str, float]
     reason: str | None
     tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A sweep as MLflow has it: its run's id, tags, last metrics, and when it last ended (ms; 0: it has not)."""
+
+    mlflow_run: str
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    ended: int
 
 
 def tracking_uri(place: Place) -> str:
@@ -160,6 +171,25 @@ class Tracking:
             if not token:
                 return [record for record in records if links or "kdam.link" not in record.tags]
 
+    def parents(self, dataset: str, sweep: str) -> list[Parent]:
+        """The sweeps recorded in `kdam/<dataset>/<sweep>`, newest first."""
+        found = [id_ for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"]
+        runs = self.client.search_runs(found, "tags.`kdam.base` LIKE '%'", max_results=1000) if found else []
+        parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics), run.info.end_time or 0) for run in runs]
+        return sorted(parents, key=lambda parent: parent.ended, reverse=True)
+
+    def document(self, mlflow_run: str, name: str) -> Any:
+        """The JSON artifact of that name, or None."""
+        if not any(item.path == name for item in self.client.list_artifacts(mlflow_run)):
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            return json.loads(Path(self.client.download_artifacts(mlflow_run, name, folder)).read_text())
+
+    def history(self, mlflow_run: str, metric: str) -> dict[int, float]:
+        """epoch -> value of a metric; the last one where an epoch was trained twice."""
+        points = sorted(self.client.get_metric_history(mlflow_run, metric), key=lambda point: point.timestamp)
+        return {point.step: point.value for point in points}
+
     def outcome(self, mlflow_run: str) -> tuple[Status, dict[str, float]]:
         """How a member stands now, and its last metrics."""
         run = self.client.get_run(mlflow_run)
@@ -230,6 +260,10 @@ class Tracking:
     def log_document(self, mlflow_run: str, name: str, document: Any) -> None:
         """A JSON artifact of that name."""
         self.client.log_text(mlflow_run, json.dumps(document, indent=1), name)
+
+    def log_file(self, mlflow_run: str, path: Path, folder: str) -> None:
+        """A file as an artifact in that folder of the run's artifacts; one of the same name is replaced."""
+        self.client.log_artifact(mlflow_run, str(path), folder)
 
     def end_member(self, mlflow_run: str, status: Status, *, reason: str | None = None) -> None:
         """FINISHED, KILLED (pruned) or FAILED.

@@ -7,7 +7,8 @@ import pytest
 
 from kdam_ray.models.decoders import DECODERS
 from kdam_ray.paper import TABLES
-from kdam_ray.report.costs import SYSTEMS, as_text, of_networks, table_1
+from kdam_ray.cells import SYSTEMS
+from kdam_ray.report.costs import as_text, of_networks, table_1
 from kdam_ray.tasks import DATASETS
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -1,0 +1,166 @@
+"""How each row of the paper's tables is trained: which runs make it, with the paper's networks or small ones in their place.
+
+Plain data: a job takes the rows of a table, changes what its command line asks for and hands their runs to the service. Rows
+of different tables that mean the same training come out as the same Run, so they are trained once. Where the paper is
+silent: the teacher of every distilled row of Tables 1 to 3, 6 and 7 is Swin-L's multi-task baseline (its section 4 names it for
+NYUD-v2, and Swin-B beside it for PASCAL-Context without saying where); the teacher has one seed, its students several.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kdam_ray.config import Run, change
+from kdam_ray.paper import SINGLE_TASK, TABLES, Row, Table
+from kdam_ray.recipes import Pair, taught_by
+
+
+@dataclass(frozen=True)
+class System:
+    """How a printed model is built.
+
+    Attributes:
+        decoder: row of `zoo.DECODERS`.
+        note: what has to be known to read the difference from the print.
+        backbone: where the table does not name one of ours.
+        tasks: that it learns; empty: all.
+    """
+
+    decoder: str
+    note: str = ""
+    backbone: str | None = None
+    tasks: tuple[str, ...] = ()
+
+
+SYSTEMS: dict[str, System] = {
+    SINGLE_TASK: System("mt_baseline", "one network per task, summed"),
+    "MT": System("mt_baseline"),
+    "Cross-Stitch": System("cross_stitch", "units on the task features of one shared backbone: inferred from the printed cost"),
+    "PAD-Net": System("pad_net", "decomposition inferred from the printed cost"),
+    "PAP": System("pap", "widths and scale inferred from the printed cost"),
+    "PSD": System("psd", "widths and window inferred from the printed cost"),
+    "NDDR-CNN": System("nddr_cnn"),
+    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found (benchmarks/results/mti-net-2026-11-23.md)"),
+    "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
+    "MTFormer": System(
+        "mtformer",
+        "two tasks; 64.03 M are Swin-S with 3.1 M that the published code never uses; 117.73 G fits 480x640 with attention, not "
+        "425x560 (benchmarks/results/mtformer-2026-11-23.md)",
+        backbone="swin_s",
+        tasks=("semseg", "depth"),
+    ),
+    "MQTransformer": System("mqtransformer"),
+    "DeMT": System("demt"),
+    "InvPT": System("invpt", "the Swin variant was never released"),
+}
+
+# what stands behind the plus sign of a printed model
+DISTILLED: dict[str, dict[str, Any]] = {
+    "plain KD": {"method": "plain_kd"},
+    "DIST": {"method": "dist"},
+    "KDAM": {"method": "kdam"},
+    "KDAM inter and intra": {"method": "kdam"},
+    "KDAM inter": {"method": "kdam", "intra": False},
+    "KDAM intra": {"method": "kdam", "inter": False},
+}
+
+# Small networks in the place of the paper's, on the procedural rooms and in smoke runs. The teachers are convolutional: from
+# random initialisation a small Swin stays below its own student (`recipes`).
+STAND_INS = {"hrnet18": "resnet_w8", "swin_t": "swin_w12", "swin_s": "swin_w16", "swin_b": "resnet_w12", "swin_l": "resnet_w16"}
+OWN = {name: name for name in STAND_INS}
+
+TEACHER = "swin_l"  # where a row does not name one
+FULL_EPOCHS = 400  # of the paper; Table 7 counts in them
+SMOKE_EPOCHS = 4  # of Table 7, whose shortest row has a quarter of them
+
+DATASETS_OF = {"nyud": ("rooms", "nyud"), "pascal": ("rooms_pascal", "pascal")}  # a table's dataset -> where it can be trained
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row and how it is trained.
+
+    Attributes:
+        row: as printed.
+        part: "" or "one run": the row is looked at within a longer run instead of having its own schedule.
+        student: at seed 0; its `teacher_run` is not known yet.
+        teacher: of the student, unresolved; None: it learns from the labels alone.
+        is_teacher: the row shows a teacher's own network: one seed, trained as teachers are.
+        alone: one run per task.
+        epoch: at which it is looked at.
+    """
+
+    row: Row
+    student: Run
+    teacher: Run | None
+    is_teacher: bool
+    alone: bool
+    part: str = ""
+    epoch: int = 0
+
+    def runs(self, seed: int) -> tuple[Run, ...]:
+        """The runs of one seed: one, or one per task."""
+        seeded = change(self.student, {"seed": seed})
+        return tuple(change(seeded, {"tasks": (name,)}) for name in seeded.tasks) if self.alone else (seeded,)
+
+
+def networks(pair: Pair) -> dict[str, str]:
+    """The paper's backbones -> the ones that are trained."""
+    return STAND_INS if pair.smoke or pair.dataset.startswith("rooms") else OWN
+
+
+def cells(table: Table, pair: Pair) -> tuple[Cell, ...]:
+    """Every row of a table, in printed order; Table 7 a second time at epochs of its longest run.
+
+    Args:
+        table: the paper's.
+        pair: dataset and schedule; its `student` and `teacher` are named by the rows.
+
+    Raises:
+        ValueError: a dataset that the table is not of, or a value that is not allowed; names the field.
+    """
+    if pair.dataset not in DATASETS_OF[table.dataset]:
+        raise ValueError(f"dataset: Table {table.number} is of {table.dataset}: {' or '.join(DATASETS_OF[table.dataset])}, not {pair.dataset!r}")
+    if pair.smoke and table.number == "7":
+        pair = pair.model_copy(update={"epochs": pair.epochs or SMOKE_EPOCHS})
+    own = tuple(_cell(row, pair) for row in table.rows)
+    return own + tuple(_sampled(own)) if table.number == "7" else own
+
+
+def _cell(row: Row, pair: Pair) -> Cell:
+    system_name, _, method = row.model.partition("+")
+    system = SYSTEMS[system_name]
+    named = networks(pair)
+    backbone, is_teacher = system.backbone or row.group.split()[0], "teaching" in row.group
+    recipe = pair.model_copy(update={"student": named[backbone], "teacher": named[row.fact("teacher") or TEACHER]}).recipe()
+    if is_teacher:
+        recipe = pair.model_copy(update={"teacher": named[backbone]}).recipe()
+    student, teacher = (recipe.teacher, None) if is_teacher else (recipe.student, recipe.teacher if method else None)
+    changes: dict[str, Any] = {"tasks": system.tasks or student.tasks}
+    if not is_teacher:
+        changes["decoder"] = system.decoder
+    if teacher is not None:
+        changes |= {"distill": DISTILLED[method]} | taught_by(teacher)
+    if row.fact("epochs"):
+        changes["epochs"] = max(1, round(student.epochs * row.fact("epochs") / FULL_EPOCHS))
+    student = change(student, changes)
+    return Cell(row, student, teacher, is_teacher, system_name == SINGLE_TASK, epoch=student.epochs)
+
+
+def _sampled(own: tuple[Cell, ...]) -> Iterator[Cell]:
+    """Rows that differ in epochs alone, looked at within the longest."""
+    longest = max(own, key=lambda cell: cell.epoch)
+    for cell in own:
+        if cell.epoch < longest.epoch:
+            yield Cell(cell.row, longest.student, longest.teacher, False, False, part="one run", epoch=cell.epoch)
+
+
+def baseline_of(table: Table, row: Row) -> Row | None:
+    """The row that a distilled one is compared with: the same system on the same backbone, not distilled; else None."""
+    system, _, method = row.model.partition("+")
+    return next((other for other in table.rows if method and (other.model, other.group) == (system, row.group)), None)
+
+
+def tables_of(number: str) -> tuple[Table, ...]:
+    """The printed tables of a number: Table 5 is two."""
+    return tuple(table for name, table in TABLES.items() if name.rstrip("ab") == number)
