@@ -8,6 +8,7 @@ from typing import Any
 import ray
 
 from kdam_ray.config import Place, Run, flatten
+from kdam_ray.service.compare import TeacherScores
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import train_cohorts
 from kdam_ray.service.layout import Layout
@@ -33,7 +34,7 @@ class Opener:
         table: the paper's table, a tag.
         parent: MLflow run of the sweep, or None.
         base: what titles leave out; None: members are called by their backbone.
-        teacher: metrics of the teacher, "semseg/mIoU", or None.
+        teachers: what members are compared with.
         single_task: metrics of single-task runs, or None.
         teacher_epochs: per teacher_run, the epochs that its final checkpoint has behind it.
         cohorts: how many there will be.
@@ -48,7 +49,7 @@ class Opener:
     table: int | None = None
     parent: str | None = None
     base: Run | None = None
-    teacher: Mapping[str, float] | None = None
+    teachers: TeacherScores = field(default_factory=TeacherScores)
     single_task: Mapping[str, float] | None = None
     teacher_epochs: Mapping[str, int] = field(default_factory=dict)
     cohorts: int = 1
@@ -58,7 +59,9 @@ class Opener:
         """The worker's configuration; plain data, for it travels through Tune and Train."""
         runs = [seat.run for seat in seats]
         number = len(self.titled) + 1
-        title = f"teacher {runs[0].student}" if seats[0].kind == "teacher" else f"cohort {number} of {max(self.cohorts, number)}"
+        title = f"cohort {number} of {max(self.cohorts, number)}"
+        if seats[0].kind == "teacher":
+            title = f"teacher {runs[0].student}" + (f" ({runs[0].run_id})" if self.cohorts > 1 else "")
         self.titled[title] = _cost(self, seats)
         ranks = self.layout.ranks(runs[0])
         return {
@@ -66,7 +69,6 @@ class Opener:
             "about": f"{count(len(seats), 'member')}, {count(ranks, 'worker')}",
             "members": [self._member(seat) for seat in seats],
             "teacher": next(({"run_id": name, "epochs": self.teacher_epochs[name]} for run in runs if (name := run.teacher_run)), None),
-            "reference": dict(self.teacher) if self.teacher else None,
             "single_task": dict(self.single_task) if self.single_task else None,
             "epochs_done": min(seat.epochs_done for seat in seats),
             "place": self.place.model_copy(update={"tracking_uri": self.tracking.uri}).model_dump(mode="json"),
@@ -74,11 +76,11 @@ class Opener:
         }  # fmt: skip
 
     def _member(self, seat: Seat) -> dict[str, Any]:
-        title = titled(seat.run, self.base)
+        title, reference = titled(seat.run, self.base), self.teachers.of(seat.run)
         mlflow_run = self.tracking.open_member(seat.run, sweep=self.sweep, table=self.table, parent=self.parent, title=title)
         return {
             "run": seat.run.model_dump(mode="json"), "title": title, "mlflow_run": mlflow_run, "trial": seat.trial,
-            "prunable": seat.kind == "searched",
+            "prunable": seat.kind == "searched", "reference": dict(reference) if reference else None,
         }  # fmt: skip
 
     def close(self, seats: Sequence[Seat], why_it_died: str | None) -> None:

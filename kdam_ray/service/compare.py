@@ -1,6 +1,7 @@
 """How good a member is, in one number: against its teacher (what the search maximises) and against single-task runs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from kdam_ray.config import Run
 from kdam_ray.tasks import DATASETS
@@ -14,6 +15,36 @@ LOOKED_AT = {"edge/odsF_25": "edge/odsF"}  # what stands in for a metric at epoc
 def scores(metrics: Mapping[str, float]) -> dict[str, float]:
     """{"semseg/mIoU": ...} out of {"val/semseg/mIoU": ..., "train/loss": ..., "val/delta_mt": ...}."""
     return {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/") and name.count("/") == 2}
+
+
+@dataclass(frozen=True)
+class TeacherScores:
+    """Which teacher each member is compared with.
+
+    Attributes:
+        by_run: a teacher's run_id -> its metrics, "semseg/mIoU", ...; only teachers that have finished.
+        only: run_id of the sweep's teacher if it has exactly one; members without a teacher are compared with that one.
+    """
+
+    by_run: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    only: str | None = None
+
+    @classmethod
+    def among(cls, finished: Mapping[str, Mapping[str, float]], *, given: Collection[str], named: Collection[str]) -> "TeacherScores":
+        """Of the teachers of a sweep.
+
+        Args:
+            finished: run_id -> metrics as recorded ("val/semseg/mIoU", ...).
+            given: run_ids of all its teachers; some may teach nobody.
+            named: run_ids of those that its members name.
+        """
+        candidates = set(named) or set(given)
+        return cls({name: scores(metrics) for name, metrics in finished.items()}, candidates.pop() if len(candidates) == 1 else None)
+
+    def of(self, run: Run) -> Mapping[str, float] | None:
+        """What `val/delta_teacher` of `run` is against: its own teacher, else the sweep's only one, else nothing."""
+        name = run.teacher_run or self.only
+        return self.by_run.get(name) if name else None
 
 
 def with_deltas(

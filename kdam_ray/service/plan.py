@@ -1,8 +1,8 @@
 """What a sweep still has to do, found out without Ray; and what comes out of it."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change
@@ -15,8 +15,9 @@ from kdam_ray.service.study import Study, Trial
 from kdam_ray.service.teachers import is_ready
 from kdam_ray.service.tracking import Found, Tracking
 
-State = Literal["finished", "pruned", "failed", "unfinished", "new"]
+State = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
 DONE = ("finished", "pruned", "failed")
+LEFT = ("unfinished", "new")
 START_S = 25.0  # Ray, Tune and MLflow
 GROUP_S = 12.0  # a group of workers, once for the teacher and once for the students
 
@@ -28,7 +29,8 @@ class Planned:
     Attributes:
         run: what is trained.
         kind: why.
-        status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained.
+        status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained, nor are "blocked" ones, whose
+            teacher has failed.
         changes: of a cell or reference, its changes to the base.
         steps: optimiser steps left.
         flops: operations left, the shared teacher apart.
@@ -83,11 +85,14 @@ class Plan:
 
     def text(self) -> str:
         """For people."""
-        left = [item for item in self.runs if item.status not in DONE]
+        left = [item for item in self.runs if item.status in LEFT]
         lines = [f"sweep {self.sweep.name} on {self.sweep.base.dataset}, {count(self.workers, 'worker')}"]
         for item in self.teachers:
             lines.append(f"  teacher {item.run.student} ({item.run.run_id}): {item.status}, {item.steps} steps left")
+        blocked = sum(item.status == "blocked" for item in self.runs)
         lines.append(f"  {count(len(self.runs), 'known run')}, {len(left)} still to train; {self.searched} still to be drawn by the search")
+        if blocked:
+            lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
             lines.append(f"  cohort {number}: {count(len(cohort), 'member')}: {' '.join(cohort)}")
         lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP, roughly {duration(self.seconds)}")
@@ -138,7 +143,7 @@ class SweepResult:
         sweep: of what.
         rows: cells in order, references in order, searched runs in order.
         teachers: the teachers.
-        best: the finished cell or searched run with the best objective, or None.
+        best: the finished cell or searched run with the best objective, each against its own teacher, or None.
         best_params: its searched fields.
         single_task: metrics of single-task runs, or None.
         experiment: MLflow's experiment.
@@ -204,9 +209,17 @@ def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking
     once = {run.run_id: planned(run, kind, changes) for run, kind, changes in reversed(runs)}
     known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
     drawn = [planned(trial.run, "searched", {}, trial) for trial in trials if trial.run.run_id not in once]
-    draws = max(0, sweep.trials - len(trials))
     taught = _plan_teachers(sweep, teachers, tracking, [item.run for item in known], planned)
-    return _sum_up(sweep, place, taught, [*known, *drawn], draws, planned.costs)
+    lost = {item.run.run_id for item in taught if item.status == "failed"}
+    draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
+    return _sum_up(sweep, place, taught, [_blocked(item, lost) for item in (*known, *drawn)], draws, planned.costs)
+
+
+def _blocked(item: Planned, lost: Collection[str]) -> Planned:
+    """`item`, or what has become of it when its teacher is lost."""
+    if item.run.teacher_run in lost and item.status in LEFT:
+        return replace(item, status="blocked", steps=0, flops=0.0)
+    return item
 
 
 class _Planner:
@@ -242,10 +255,10 @@ def _plan_teachers(sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, ru
     return [planned(given.get(str(run_id)) or planned.records[str(run_id)].run, "teacher", {}) for run_id in needed]
 
 
-def seats(plan: Plan) -> list[Seat]:
-    """What is left of the known runs; searched ones that were cut short come first."""
+def seats(plan: Plan, *, lost: Collection[str] = ()) -> list[Seat]:
+    """What is left of the known runs, students of `lost` teachers apart; searched ones that were cut short come first."""
     storage = Storage(plan.place.storage)
-    left = [item for item in plan.runs if item.status not in DONE]
+    left = [item for item in plan.runs if item.status in LEFT and item.run.teacher_run not in lost]
     left.sort(key=lambda item: item.kind != "searched")
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
@@ -262,7 +275,7 @@ def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Seque
     packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
     size = drawn_size(draws, place, side_by_side)
     drawn = [("?",) * min(size, draws - start) for start in range(0, draws, size)]
-    taught = [item for item in teachers if item.status not in DONE]
+    taught = [item for item in teachers if item.status in LEFT]
     cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed] + drawn
     drawn_flops = sum(costs.cohort([sweep.base] * len(cohort), [sweep.base.epochs] * len(cohort)) for cohort in drawn)
     student = drawn_flops + sum(

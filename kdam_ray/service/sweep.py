@@ -6,7 +6,7 @@ what the search draws between them. Called again with the same arguments it find
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ import ray
 
 from kdam_ray.config import Place, Run, Sweep
 from kdam_ray.service.cohorts import Opener, start_actor, titled, train_seats
-from kdam_ray.service.compare import OBJECTIVE, scores, with_deltas
+from kdam_ray.service.compare import OBJECTIVE, TeacherScores, with_deltas
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import session
 from kdam_ray.service.layout import layout, resolve
@@ -24,7 +24,7 @@ from kdam_ray.service.search import Seat, pack
 from kdam_ray.service.storage import Storage
 from kdam_ray.service.study import searched_params, study_name
 from kdam_ray.service.teachers import is_ready, train_teachers
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.tracking import Found, Tracking
 
 __all__ = ["Plan", "Planned", "Row", "SweepResult", "plan", "resolve", "run_sweep"]
 
@@ -87,7 +87,8 @@ class _Work:
             connecting.join()
         try:
             with self.phase("teachers"):
-                missing = [item.run for item in known.teachers if not is_ready(item.run, item.record, self.storage, verified=True)]
+                wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
+                missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
                 train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
             with self.phase("students"):
                 self._train_students(known)
@@ -96,19 +97,20 @@ class _Work:
                 context.__exit__(None, None, None)
 
     def _train_students(self, known: Plan) -> None:
-        waiting, arranged = seats(known), layout(self.place)
-        if not waiting and not known.searched:
-            return
         teachers = self.tracking.find([item.run.run_id for item in known.teachers])
-        if len(ended := [record for record in teachers.values() if record.status == "finished"]) < len(known.teachers):
-            say("a teacher has failed: its students cannot be trained")
+        lost = lost_teachers(known, teachers)
+        for reason in lost.values():
+            say(f"students left out: {reason}")
+        waiting, arranged = seats(known, lost=lost), layout(self.place)
+        draws = 0 if self.sweep.base.teacher_run in lost else known.searched
+        if not waiting and not draws:
             return
         parent = self.tracking.open_parent(self.sweep)
         side_by_side = arranged.side_by_side(self.sweep.base)
         opener = Opener(
             self.place, arranged, self.tracking, Costs(self.storage), self.sweep.name, self.sweep.table, parent, self.sweep.base,
-            teacher=scores(ended[0].metrics) if ended else None, single_task=self.tracking.single_task_reference(self.sweep.base),
-            teacher_epochs={record.run.run_id: record.run.epochs for record in ended},
+            teachers=teacher_scores(known, teachers), single_task=self.tracking.single_task_reference(self.sweep.base),
+            teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
         actor = start_actor(study_name(self.sweep), self.storage, self.sweep.model_dump(mode="json"))
         try:
@@ -116,8 +118,8 @@ class _Work:
             self._tell_what_is_known(actor, known, opener)
             cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
             train_seats(
-                opener, cohorts, actor=actor, side_by_side=side_by_side, draws=known.searched,
-                drawn_size=drawn_size(known.searched, self.place, side_by_side), base=self.sweep.base, train=self.train,
+                opener, cohorts, actor=actor, side_by_side=side_by_side, draws=draws,
+                drawn_size=drawn_size(draws, self.place, side_by_side), base=self.sweep.base, train=self.train,
             )  # fmt: skip
         finally:
             ray.kill(actor)
@@ -137,7 +139,7 @@ class _Work:
             if item.trial is None and searched_params(self.sweep, item.run) is None:
                 continue
             number = item.trial.number if item.trial else ray.get(actor.take.remote(item.run.model_dump(mode="json")))
-            metrics = with_deltas(item.run, item.record.metrics, teacher=opener.teacher, single_task=None)
+            metrics = with_deltas(item.run, item.record.metrics, teacher=opener.teachers.of(item.run), single_task=None)
             ray.get(actor.tell.remote(number, item.status, metrics.get(OBJECTIVE)))
 
     # --- the result
@@ -148,10 +150,12 @@ class _Work:
         trained = {item.run.run_id for item in before.runs if item.status in DONE}
         teacher_records = self.tracking.find([item.run.run_id for item in after.teachers])
         single_task = self.tracking.single_task_reference(self.sweep.base)
-        teacher = next((scores(record.metrics) for record in teacher_records.values()), None)
+        references, lost = teacher_scores(after, teacher_records), lost_teachers(after, teacher_records)
 
         def row(item: Planned, changes: dict[str, Any]) -> Row:
-            return _row(item, changes, reused=item.run.run_id in trained, teacher=teacher, single_task=single_task)
+            reason = lost.get(item.run.teacher_run or "")
+            teacher = references.of(item.run)
+            return _row(item, changes, reused=item.run.run_id in trained, teacher=teacher, single_task=single_task, reason=reason)
 
         for item in after.runs:
             if item.record is not None:
@@ -184,9 +188,29 @@ def _in_order(sweep: Sweep) -> list[tuple[Run, dict[str, Any]]]:
     return [(run, changes) for run, _, changes in known_runs(sweep)]
 
 
-def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any) -> Row:
+def lost_teachers(known: Plan, records: Mapping[str, Found]) -> dict[str, str]:
+    """Why nobody can be taught by them, by run_id: teachers that are to be trained, or were, and have not finished."""
+    reasons = {}
+    for name in (item.run.run_id for item in known.teachers):
+        record = records.get(name)
+        if record is None or record.status != "finished":
+            reasons[name] = f"its teacher {name} failed: {(record and record.reason) or 'its training did not end; run the sweep again'}"
+    return reasons
+
+
+def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
+    """Whom the members of a sweep are compared with."""
+    finished = {name: record.metrics for name, record in records.items() if record.status == "finished"}
+    given = [item.run.run_id for item in known.teachers]
+    named = {run.teacher_run for run in (known.sweep.base, *(item.run for item in known.runs)) if run.teacher_run}
+    return TeacherScores.among(finished, given=given, named=named)
+
+
+def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any, reason: str | None = None) -> Row:
+    """`reason`: why it could not be trained, if it was not."""
     if item.record is None or item.status not in DONE:
-        mlflow_run, reason = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
-        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, reason or "its training did not end; run the sweep again")
+        mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
+        why = reason or recorded or "its training did not end; run the sweep again"
+        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, why)
     metrics = with_deltas(item.run, item.record.metrics, teacher=teacher, single_task=single_task)
     return Row(item.run, item.kind, item.status, metrics, item.record.mlflow_run, changes, reused, item.record.reason)  # type: ignore[arg-type]

@@ -82,16 +82,18 @@ def describe(run: Run, record: Found | None, storage: Storage, *, reused: bool) 
 
 
 def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tracking, *, train: Callable | None = None) -> None:
-    """Train teachers one after the other, each on its own ranks; Ray must be there."""
+    """Train teachers, each a cohort of its own; those of equally many ranks share their worker groups. Ray must be there."""
     storage = Storage(place.storage)
+    alike: dict[int, list[Seat]] = {}
     for run in runs:
         if record := tracking.find_finished(run.run_id):
             tracking.reopen(record.mlflow_run, {})  # it is trained again because its checkpoint is gone or damaged
         say(f"teacher {run.student}: {run.epochs} epochs of {run.steps_per_epoch} steps, run {run.run_id}")
+        alike.setdefault(plan.ranks(run), []).append(Seat(run, "teacher", epochs_done=epochs_done(storage, run.run_id)))
+    for seats in alike.values():
         opener = Opener(place, plan, tracking, Costs(storage), EXPERIMENT)
-        actor = start_actor(f"teacher-{run.run_id}", storage, None)
+        actor = start_actor(f"teacher-{seats[0].run.run_id}", storage, None)
         try:
-            seat = Seat(run, "teacher", epochs_done=epochs_done(storage, run.run_id))
-            train_seats(opener, [[seat]], actor=actor, side_by_side=1, train=train)
+            train_seats(opener, [[seat] for seat in seats], actor=actor, side_by_side=plan.side_by_side(seats[0].run), train=train)
         finally:
             ray.kill(actor)

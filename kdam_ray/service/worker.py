@@ -31,13 +31,23 @@ Train = Callable[..., Iterator[StepReport | EpochReport]]
 
 @dataclass(frozen=True)
 class Member:
-    """A run in this cohort: its name, where it is recorded, its trial in the study if it has one, whether it may be pruned."""
+    """A run in this cohort.
+
+    Attributes:
+        run: what is trained.
+        title: its name.
+        mlflow_run: where it is recorded.
+        trial: its number in the study, or None.
+        prunable: whether the search may give it up.
+        reference: metrics of the teacher that it is compared with, "semseg/mIoU", or None.
+    """
 
     run: Run
     title: str
     mlflow_run: str
     trial: int | None
     prunable: bool
+    reference: Mapping[str, float] | None
 
 
 def _member(values: Mapping[str, Any]) -> Member:
@@ -93,7 +103,7 @@ class Recorder:
     """Rank 0's: tells MLflow, the study and the notices what the members did."""
 
     def __init__(self, config: Mapping[str, Any], members: Mapping[str, Member], storage: Storage, tracking: Tracking, actor: Any):
-        self.title, self.reference, self.single_task = config["title"], config["reference"], config["single_task"]
+        self.title, self.single_task = config["title"], config["single_task"]
         self.epochs_done = config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
         self.members, self.storage, self.tracking, self.actor = members, storage, tracking, actor
@@ -112,7 +122,7 @@ class Recorder:
                 self._tell(member, status, metrics.get(OBJECTIVE))
                 found[name] = "ended"
             elif folder is not None and (manifest := verify(folder))["epoch"] >= member.run.epochs:
-                metrics = self._compared(member.run, manifest["metrics"])
+                metrics = self._compared(member, manifest["metrics"])
                 self.tracking.log_epoch(member.mlflow_run, metrics, member.run.epochs)
                 self.tracking.log_checkpoint(member.mlflow_run, folder)
                 self._end(member, "finished", objective=metrics.get(OBJECTIVE))
@@ -128,7 +138,7 @@ class Recorder:
         if report.failed is not None:
             self._end(member, "failed", reason=report.failed)
             return False
-        metrics = self._compared(report.run, report.metrics)
+        metrics = self._compared(member, report.metrics)
         self.tracking.log_epoch(member.mlflow_run, metrics, report.epoch)
         hopeless = self._observe(member, report.epoch, metrics.get(OBJECTIVE))
         if hopeless and not report.finished:
@@ -156,8 +166,8 @@ class Recorder:
         if member.trial is not None:
             ray.get(self.actor.tell.remote(member.trial, outcome, objective))
 
-    def _compared(self, run: Run, metrics: Mapping[str, float]) -> dict[str, float]:
-        return with_deltas(run, metrics, teacher=self.reference, single_task=self.single_task)
+    def _compared(self, member: Member, metrics: Mapping[str, float]) -> dict[str, float]:
+        return with_deltas(member.run, metrics, teacher=member.reference, single_task=self.single_task)
 
     def _observe(self, member: Member, epoch: int, objective: float | None) -> bool:
         if objective is not None and (self._best is None or objective > self._best[0]):

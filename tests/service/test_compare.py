@@ -1,9 +1,10 @@
 """Deltas of a run's metrics: python -m pytest tests/service/test_compare.py"""
 
 import pytest
+from fakes import make_run, taught_by
 
 from kdam_ray.recipes import recipe
-from kdam_ray.service.compare import OBJECTIVE, with_deltas
+from kdam_ray.service.compare import OBJECTIVE, TeacherScores, with_deltas
 
 RUN = recipe("rooms").student
 TEACHER = {"semseg/mIoU": 20.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 80.0}
@@ -37,3 +38,33 @@ def test_the_full_metric_goes_before_the_look():
 
 def test_without_a_task_there_is_no_difference():
     assert OBJECTIVE not in with_deltas(RUN, recorded(), teacher=TEACHER, single_task=None)
+
+
+def among(*finished, given, named):
+    return TeacherScores.among(
+        {run.run_id: {"val/semseg/mIoU": float(run.epochs)} for run in finished},
+        given=[run.run_id for run in given],
+        named={run.teacher_run for run in named},
+    )
+
+
+FIRST, SECOND = make_run(student="resnet_w8", epochs=2), make_run(student="resnet_w8", epochs=3)
+STUDENTS = taught_by(FIRST), taught_by(SECOND)
+
+
+def test_each_student_is_compared_with_its_own_teacher():
+    known = among(FIRST, SECOND, given=(FIRST, SECOND), named=STUDENTS)
+    assert [known.of(run) for run in STUDENTS] == [{"semseg/mIoU": 2.0}, {"semseg/mIoU": 3.0}]
+    assert known.of(make_run()) is None  # taught by nobody, and there are two to choose from
+
+
+@pytest.mark.parametrize(("given", "named"), [((FIRST, SECOND), STUDENTS[:1]), ((FIRST,), ())])
+def test_without_a_teacher_the_only_one_is_the_reference(given, named):
+    """One that its members name; where they name none, the one that was given."""
+    assert among(FIRST, SECOND, given=given, named=named).of(make_run()) == {"semseg/mIoU": 2.0}
+
+
+def test_a_teacher_that_has_not_finished_is_no_reference():
+    known = among(SECOND, given=(FIRST, SECOND), named=STUDENTS)
+    assert known.of(STUDENTS[0]) is None
+    assert known.of(make_run()) is None

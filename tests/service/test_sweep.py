@@ -159,3 +159,61 @@ def test_bad_input_is_refused_before_anything_starts(place):
         plan(Sweep(name="bad", base=base, cells=(), space={"distill.beta": (2.0, 1.0)}, trials=1), place)
     with pytest.raises(ValueError, match="trials"):
         plan(Sweep(name="bad", base=base, cells=(), trials=1), place)
+
+
+@pytest.fixture(scope="module")
+def several(ray_session, mlflow_uri, tmp_path_factory):
+    """Three teachers, one of which diverges, and a run that teaches nobody; a student of each and one without a teacher."""
+    import ray.cloudpickle
+
+    from kdam_ray.config import Place
+
+    ray.cloudpickle.register_pickle_by_value(fakes)
+    place = Place(storage=str(tmp_path_factory.mktemp("several") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False)
+    good, better, bad = (make_run(student="resnet_w8", data_seed=79, **own) for own in ({}, {"epochs": 3}, {"seed": NAN_SEED}))
+    alone = make_run(student="resnet_w8", data_seed=79, tasks=("semseg",))
+    cells = ({}, {"teacher_run": better.run_id}, {"teacher_run": bad.run_id}, ALONE)
+    sweep = Sweep(name="several", base=taught_by(good, epochs=2), cells=cells)
+    teachers = [bad, good, better, alone]
+    return sweep, place, teachers, run_sweep(sweep, place, teachers=teachers, train=fake_train)
+
+
+def delta_to(teacher_epochs: int) -> float:
+    """Of a fake student with beta 1 after two epochs."""
+    own, reference = 2, teacher_epochs
+    better_if_higher = [(10 + own) / (10 + reference) - 1, (50 + own) / (50 + reference) - 1]
+    return 100 * (sum(better_if_higher) + 2 * (1 - (1 + reference) / (1 + own))) / 4
+
+
+def test_each_student_is_measured_against_its_own_teacher(several):
+    _, place, (bad, good, better, alone), result = several
+    own, others, _, untaught = result.rows
+    assert own.metrics["val/delta_teacher"] == pytest.approx(delta_to(2))
+    assert others.metrics["val/delta_teacher"] == pytest.approx(delta_to(3))
+    assert untaught.status == "finished"
+    assert "val/delta_teacher" not in untaught.metrics
+    for row in (own, others, untaught):  # what was recorded while it trained says the same
+        recorded = Tracking(place).find([row.run.run_id])[row.run.run_id].metrics
+        assert recorded.get("val/delta_teacher") == pytest.approx(row.metrics.get("val/delta_teacher"))
+    assert {row.run.run_id: row.status for row in result.teachers} == {
+        bad.run_id: "failed", good.run_id: "finished", better.run_id: "finished", alone.run_id: "finished",
+    }  # fmt: skip
+
+
+def test_a_failed_teacher_stops_its_own_students_only(several):
+    _, _, (bad, *_), result = several
+    lost = result.rows[2]
+    assert (lost.status, lost.reason) == ("failed", f"its teacher {bad.run_id} failed: the training loss became nan")
+    assert [row.status for row in result.rows] == ["finished", "finished", "failed", "finished"]
+    assert {row.run.run_id for row in result.failed} == {bad.run_id, lost.run.run_id}
+
+
+def test_what_a_failed_teacher_blocks_is_not_tried_again(several, monkeypatch):
+    sweep, place, teachers, result = several
+    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    left = plan(sweep, place, teachers=teachers)
+    assert left.complete
+    assert (left.steps, left.flops) == (0, 0)
+    assert "1 run cannot be trained: their teacher has failed" in left.text()
+    again = run_sweep(sweep, place, teachers=teachers)
+    assert [(row.run, row.status, row.reason) for row in again.rows] == [(row.run, row.status, row.reason) for row in result.rows]
