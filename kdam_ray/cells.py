@@ -12,7 +12,7 @@ from typing import Any
 
 from kdam_ray.config import Run, change
 from kdam_ray.paper import SINGLE_TASK, TABLES, Row, Table
-from kdam_ray.recipes import Pair, taught_by
+from kdam_ray.recipes import Schedule, taught_by
 
 
 @dataclass(frozen=True)
@@ -104,37 +104,38 @@ class Cell:
         return tuple(change(seeded, {"tasks": (name,)}) for name in seeded.tasks) if self.alone else (seeded,)
 
 
-def networks(pair: Pair) -> dict[str, str]:
+def networks(schedule: Schedule) -> dict[str, str]:
     """The paper's backbones -> the ones that are trained."""
-    return STAND_INS if pair.smoke or pair.dataset.startswith("rooms") else OWN
+    return STAND_INS if schedule.smoke or schedule.dataset.startswith("rooms") else OWN
 
 
-def cells(table: Table, pair: Pair) -> tuple[Cell, ...]:
+def cells(table: Table, schedule: Schedule) -> tuple[Cell, ...]:
     """Every row of a table, in printed order; Table 7 a second time at epochs of its longest run.
 
     Args:
         table: the paper's.
-        pair: dataset and schedule; its `student` and `teacher` are named by the rows.
+        schedule: and dataset; the rows name the networks.
 
     Raises:
         ValueError: a dataset that the table is not of, or a value that is not allowed; names the field.
     """
-    if pair.dataset not in DATASETS_OF[table.dataset]:
-        raise ValueError(f"dataset: Table {table.number} is of {table.dataset}: {' or '.join(DATASETS_OF[table.dataset])}, not {pair.dataset!r}")
-    if pair.smoke and table.number == "7":
-        pair = pair.model_copy(update={"epochs": pair.epochs or SMOKE_EPOCHS})
-    own = tuple(_cell(row, pair) for row in table.rows)
+    if schedule.dataset not in DATASETS_OF[table.dataset]:
+        raise ValueError(
+            f"dataset: Table {table.number} is of {table.dataset}: {' or '.join(DATASETS_OF[table.dataset])}, not {schedule.dataset!r}"
+        )
+    if schedule.smoke and table.number == "7":
+        schedule = schedule.model_copy(update={"epochs": schedule.epochs or SMOKE_EPOCHS})
+    own = tuple(_cell(row, schedule) for row in table.rows)
     return own + tuple(_sampled(own)) if table.number == "7" else own
 
 
-def _cell(row: Row, pair: Pair) -> Cell:
+def _cell(row: Row, schedule: Schedule) -> Cell:
     system_name, _, method = row.model.partition("+")
     system = SYSTEMS[system_name]
-    named = networks(pair)
+    named = networks(schedule)
     backbone, is_teacher = system.backbone or row.group.split()[0], "teaching" in row.group
-    recipe = pair.model_copy(update={"student": named[backbone], "teacher": named[row.fact("teacher") or TEACHER]}).recipe()
-    if is_teacher:
-        recipe = pair.model_copy(update={"teacher": named[backbone]}).recipe()
+    teacher_backbone = backbone if is_teacher else row.fact("teacher") or TEACHER
+    recipe = schedule.recipe_of(named[teacher_backbone], None if is_teacher else named[backbone])
     student, teacher = (recipe.teacher, None) if is_teacher else (recipe.student, recipe.teacher if method else None)
     changes: dict[str, Any] = {"tasks": system.tasks or student.tasks}
     if not is_teacher:

@@ -93,40 +93,62 @@ def recipe(dataset: str, *, smoke: bool = False) -> Recipe:
     return Recipe(teacher, student, row.smoke, SMOKE_TRIALS)
 
 
-class Pair(Frozen):
-    """A recipe and what a command line changes in it; what is left out stays as the recipe has it.
+class Schedule(Frozen):
+    """What a command line changes in a recipe, whatever the networks; what is left out stays as the recipe has it.
 
     Attributes:
         dataset: rooms, rooms_pascal (both procedural), nyud or pascal (both need --root).
-        teacher: backbone that teaches.
-        teacher_decoder: multi-task head of the teacher.
-        student: backbone that learns.
         teacher_epochs: passes of the teacher over the training images.
         epochs: passes of the student.
         batch: images per step, of both.
         train_images: images of the training split, the first ones.
         val_images: images of the evaluation split.
         pretrained: none, or imagenet (timm's weights, downloaded), of both.
-        weights: local file (.safetensors, .pth) that the student's backbone starts from instead.
-        teacher_weights: the same for the teacher's.
         data_seed: order and augmentation.
         smoke: a one-minute version: tiny networks and images, and runs of its own.
     """
 
     dataset: str = "rooms"
-    teacher: str | None = None
-    teacher_decoder: str = "mt_baseline"
-    student: str | None = None
     teacher_epochs: int | None = None
     epochs: int | None = None
     batch: int | None = None
     train_images: int | None = None
     val_images: int | None = None
     pretrained: str | None = None
-    weights: str | None = None
-    teacher_weights: str | None = None
     data_seed: int | None = None
     smoke: bool = False
+
+    def recipe_of(self, teacher: str | None, student: str | None) -> Recipe:
+        """The dataset's recipe with the changes and these backbones; None: the recipe's own.
+
+        Raises:
+            ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
+        """
+        row = recipe(self.dataset, smoke=self.smoke)
+        both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
+        return Recipe(
+            _changed(with_backbone(row.teacher, teacher, "teacher"), both | {"epochs": self.teacher_epochs}),
+            _changed(with_backbone(row.student, student, "student"), both | {"epochs": self.epochs}),
+            row.smoke, row.trials,
+        )  # fmt: skip
+
+
+class Pair(Schedule):
+    """A recipe and what a command line changes in it, the networks too.
+
+    Attributes:
+        teacher: backbone that teaches.
+        teacher_decoder: multi-task head of the teacher.
+        student: backbone that learns.
+        weights: local file (.safetensors, .pth) that the student's backbone starts from instead.
+        teacher_weights: the same for the teacher's.
+    """
+
+    teacher: str | None = None
+    teacher_decoder: str = "mt_baseline"
+    student: str | None = None
+    weights: str | None = None
+    teacher_weights: str | None = None
 
     def recipe(self) -> Recipe:
         """The dataset's recipe with the changes.
@@ -134,12 +156,8 @@ class Pair(Frozen):
         Raises:
             ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
         """
-        row = recipe(self.dataset, smoke=self.smoke)
-        both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
-        teacher = _changed(with_backbone(row.teacher, self.teacher, "teacher"), both | {"epochs": self.teacher_epochs})
-        teacher = change(teacher, {"decoder": self.teacher_decoder})
-        student = _changed(with_backbone(row.student, self.student, "student"), both | {"epochs": self.epochs})
-        return Recipe(teacher, student, row.smoke, row.trials)
+        row = self.recipe_of(self.teacher, self.student)
+        return Recipe(change(row.teacher, {"decoder": self.teacher_decoder}), row.student, row.smoke, row.trials)
 
 
 def _changed(run: Run, changes: dict[str, Any]) -> Run:

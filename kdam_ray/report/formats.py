@@ -125,7 +125,8 @@ STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;color:#1a1a1a}"
     "table{border-collapse:collapse;margin:1.5em 0 .3em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
     "th,td{padding:.2em .8em;border-top:1px solid #ddd;text-align:left}thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
-    "th.g{text-align:center;border-bottom:1px solid #999}th.n{text-align:right}td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
+    "th.g{text-align:center;border-bottom:1px solid #999}th.n{text-align:right}"
+    "td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
 )
 
 

@@ -56,12 +56,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Parent:
-    """A sweep as MLflow has it: its run's id, tags, last metrics, and when it last ended (ms; 0: it has not)."""
+    """A sweep as MLflow has it: its run's id, tags and last metrics."""
 
     mlflow_run: str
     tags: dict[str, str]
     metrics: dict[str, float]
-    ended: int
 
 
 def tracking_uri(place: Place) -> str:
@@ -172,11 +171,11 @@ class Tracking:
                 return [record for record in records if links or "kdam.link" not in record.tags]
 
     def parents(self, dataset: str, sweep: str) -> list[Parent]:
-        """The sweeps recorded in `kdam/<dataset>/<sweep>`, newest first."""
+        """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
         found = [id_ for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"]
         runs = self.client.search_runs(found, "tags.`kdam.base` LIKE '%'", max_results=1000) if found else []
-        parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics), run.info.end_time or 0) for run in runs]
-        return sorted(parents, key=lambda parent: parent.ended, reverse=True)
+        parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
+        return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
 
     def document(self, mlflow_run: str, name: str) -> Any:
         """The JSON artifact of that name, or None."""
@@ -203,6 +202,7 @@ class Tracking:
         tags = {
             "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""), "kdam.base": sweep.base.run_id,
             "kdam.space": json.dumps(sweep.space), "kdam.cells": str(len(sweep.cells)), "kdam.trials": str(sweep.trials),
+            "kdam.opened": str(int(time.time() * 1000)),
         } | source_tags(sweep.base)  # fmt: skip
         known = self.client.search_runs([experiment], f"tags.`kdam.base` = '{sweep.base.run_id}'", max_results=1)
         if known:

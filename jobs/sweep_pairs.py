@@ -1,0 +1,21 @@
+"""Table 4: teacher-student pairs (Swin-L and Swin-B teach Swin-T, Swin-L teaches Swin-S) by plain KD, DIST and KDAM.
+
+    python jobs/sweep_pairs.py             # procedural rooms, small networks in the paper's place
+    python jobs/sweep_pairs.py --smoke     # about two minutes, tiny; its numbers mean nothing
+    python jobs/sweep_pairs.py --dataset nyud --root /data/NYUDv2
+
+Teachers and students both have single-task references; those of the teachers are trained as the teachers are. Lands in
+MLflow experiment kdam/<dataset>/pairs.
+"""
+
+import sys
+
+from kdam_ray.report.table_job import run_table_job
+
+
+def main() -> int:
+    return run_table_job(__doc__, sweep="pairs", table_of={"rooms": "4", "nyud": "4"})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

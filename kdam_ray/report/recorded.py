@@ -1,0 +1,120 @@
+"""Which runs make a table, as the sweep's run in MLflow keeps it (artifact `table.json`), and the table read back from there.
+
+A table is read from the document of one sweep and from nothing else, so two sweeps in one experiment never mix. Runs are
+found by run_id, wherever they were trained.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from kdam_ray.cells import Cell
+from kdam_ray.config import Frozen, Run
+from kdam_ray.paper import TABLES
+from kdam_ray.report.rows import Measured, PaperTable
+from kdam_ray.service.compare import LOOKED_AT, scores
+from kdam_ray.tasks import DATASETS
+
+if TYPE_CHECKING:
+    from kdam_ray.service.tracking import Found, Tracking
+
+DOCUMENT = "table.json"
+
+
+class RecordedRow(Frozen):
+    """A row: place of its printed row, what was trained for it, seed -> run_ids (one, or one per task)."""
+
+    index: int
+    part: str
+    network: str
+    epochs: int
+    runs: dict[int, tuple[str, ...]]
+
+
+class RecordedTable(Frozen):
+    """A table of one sweep."""
+
+    table: str
+    dataset: str
+    stand_ins: dict[str, str]
+    smoke: bool
+    rows: tuple[RecordedRow, ...]
+
+    @property
+    def run_ids(self) -> list[str]:
+        return list(dict.fromkeys(run_id for row in self.rows for ids in row.runs.values() for run_id in ids))
+
+
+def recorded_row(index: int, cell: Cell, runs: Mapping[int, Sequence[Run]]) -> RecordedRow:
+    """What is kept of a row once its runs are resolved; `index`: of its printed row."""
+    ids = {seed: tuple(run.run_id for run in some) for seed, some in runs.items()}
+    return RecordedRow(index=index, part=cell.part, network=cell.student.student, epochs=cell.epoch, runs=ids)
+
+
+def newest(tracking: "Tracking", number: str, dataset: str, sweep: str) -> tuple[RecordedTable, str] | None:
+    """The table of the newest sweep of that name, and the sweep's run in MLflow; None: there is none."""
+    for parent in tracking.parents(dataset, sweep):
+        if parent.tags.get("kdam.table") == number and (found := tracking.document(parent.mlflow_run, DOCUMENT)) is not None:
+            try:
+                return RecordedTable.model_validate(found), parent.mlflow_run
+            except ValidationError:  # of another version
+                continue
+    return None
+
+
+def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool = False) -> PaperTable:
+    """The table as its runs stand in MLflow now.
+
+    Args:
+        recorded: which runs.
+        tracking: where they are.
+        partial: also runs that have not finished, at the last epoch that was evaluated; marked as provisional.
+    """
+    records = tracking.find(recorded.run_ids)
+    table = TABLES[recorded.table]
+    rows = tuple(_measured(row, recorded, records, tracking, partial) for row in recorded.rows)
+    return PaperTable(table, recorded.dataset, rows, recorded.stand_ins, recorded.smoke)
+
+
+def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool) -> Measured:
+    by_seed: dict[int, dict[str, float]] = {}
+    provisional: set[str] = set()
+    for seed, ids in row.runs.items():
+        together: dict[str, float] = {}
+        for record in (records[run_id] for run_id in ids if run_id in records):
+            metrics = _metrics(record, row, tracking, partial)
+            if row.part or record.status != "finished":
+                provisional |= _provisional(metrics, record, row)
+            own = {DATASETS[recorded.dataset].task(name).metric_key for name in record.run.tasks}
+            together |= {key: value for key, value in _full_names(metrics).items() if key in own}
+        by_seed[seed] = together
+    printed = TABLES[recorded.table].rows[row.index]
+    return Measured(printed, row.part, row.network, row.epochs, by_seed, row.runs, frozenset(provisional))
+
+
+def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: bool) -> dict[str, float]:
+    """Of a finished run its last; of one that is looked at within, at that epoch; of an unfinished one only if `partial`."""
+    if row.part:
+        names = [name for name in record.metrics if name.startswith("val/")]
+        histories = {name: tracking.history(record.mlflow_run, name) for name in names}
+        return scores({name: values[row.epochs] for name, values in histories.items() if row.epochs in values})
+    return scores(record.metrics) if record.status == "finished" or (partial and record.status == "unfinished") else {}
+
+
+def _provisional(metrics: Mapping[str, float], record: "Found", row: RecordedRow) -> set[str]:
+    if record.status != "finished" and not row.part:
+        return set(_full_names(metrics))
+    return {full for looked, full in LOOKED_AT.items() if looked in metrics and full not in metrics}
+
+
+def _full_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """A look at boundaries takes the place of the metric that it looks at, where there is no other."""
+    return {LOOKED_AT[name]: value for name, value in metrics.items() if LOOKED_AT.get(name, name) not in metrics and name in LOOKED_AT} | {
+        name: value for name, value in metrics.items() if name not in LOOKED_AT
+    }
+
+
+def as_document(recorded: RecordedTable) -> dict[str, Any]:
+    """What `newest` reads back."""
+    return recorded.model_dump(mode="json")

@@ -1,0 +1,97 @@
+"""What the jobs that make a table of the paper have in common: their flags, their plan, their output."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from kdam_ray.cells import cells
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place, one_of
+from kdam_ray.paper import TABLES
+from kdam_ray.recipes import Schedule
+
+if TYPE_CHECKING:
+    from kdam_ray.report.rows import PaperTable
+    from kdam_ray.service.sweep import SweepResult
+
+
+class TableFlags(Frozen):
+    """What is trained for a table.
+
+    Attributes:
+        seeds: of every row: 0, 1, ...; a teacher has one.
+        plan: print cohorts, members, estimated FLOPs and time; start nothing.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    schedule: Schedule = Schedule()
+    seeds: Annotated[int, Field(ge=1)] = 2
+    place: Place = Place()
+    plan: bool = False
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+def run_table_job(description: str | None, *, sweep: str, table_of: Mapping[str, str], model: type[TableFlags] = TableFlags) -> int:
+    """A job's main: train the rows of one table and print it.
+
+    Args:
+        description: the job's docstring.
+        sweep: its name, the last part of MLflow's experiment.
+        table_of: dataset -> number of the table that is made on it.
+        model: the flags, where a job has more of them or other defaults.
+
+    Returns:
+        The exit code.
+    """
+    asked = flags(model, description)
+    with output(asked.as_json) as say:
+        with bad_input_exits():
+            number = _number(asked.schedule.dataset, table_of)
+            cells(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
+
+            from kdam_ray.report.table_runs import table_sweep, train_table
+            from kdam_ray.service.sweep import plan
+
+            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=sweep, place=asked.place)
+            planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
+            if asked.plan:
+                say(planned.text(), planned.as_json())
+                return 0
+
+        shown, result = train_table(wanted, asked.place)
+        say(*shown_with_result(shown, result))
+        for row in result.failed:
+            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
+        return 1 if result.failed else 0
+
+
+def _number(dataset: str, table_of: Mapping[str, str]) -> str:
+    try:
+        return table_of[one_of(table_of)(dataset)]
+    except ValueError as error:
+        raise ValueError(f"dataset: {error}") from None
+
+
+def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, dict[str, Any]]:
+    """What is printed, and what --json prints."""
+    from kdam_ray.report.formats import FORMATS
+    from kdam_ray.report.row_grid import document, grids
+
+    text = [FORMATS["text"](grids(shown)), "", *where(result)]
+    facts = {
+        "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment, "parent": result.parent,
+        "tracking_uri": result.tracking_uri, "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
+    }  # fmt: skip
+    return "\n".join(text), document(shown) | facts
+
+
+def where(result: "SweepResult") -> list[str]:
+    """What was trained and where it is."""
+    reused = sum(row.reused for row in (*result.rows, *result.teachers))
+    return [
+        f"Trained {result.trained} runs, found {reused} finished ones.",
+        f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
+    ]

@@ -1,0 +1,96 @@
+"""Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kdam_ray.cells import Cell, cells, networks
+from kdam_ray.config import Place, Run, Sweep, change
+from kdam_ray.paper import TABLES
+from kdam_ray.recipes import Schedule
+from kdam_ray.report.recorded import DOCUMENT, RecordedTable, as_document, read_table, recorded_row
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
+from kdam_ray.service.tracking import Tracking
+
+
+@dataclass(frozen=True)
+class TableSweep:
+    """A table's runs.
+
+    Attributes:
+        sweep: every run that is not trained as a teacher, once.
+        teachers: those that teach, and the rows that show a teacher's own network.
+        recorded: which runs make which row.
+    """
+
+    sweep: Sweep
+    teachers: tuple[Run, ...]
+    recorded: RecordedTable
+
+
+def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place: Place) -> TableSweep:
+    """The rows of a table, resolved.
+
+    Args:
+        number: "1" to "7", of a table whose rows are trained (Table 5 is a sweep of its own kind).
+        schedule: dataset and schedule.
+        seeds: of every row that is not a teacher's: 0, 1, ...
+        name: of the sweep.
+        place: where the data and the records are.
+
+    Raises:
+        ValueError: bad input, in one line that names the field.
+    """
+    table = TABLES[number]
+    shown = cells(table, schedule)
+    as_student = _inputs(resolve(schedule.recipe_of(None, None).student, place))
+    as_teacher = _inputs(resolve(schedule.recipe_of(None, None).teacher, place, teacher=True))
+    rows, students, teachers = [], dict[str, Run](), dict[str, Run]()
+    for cell in shown:
+        teacher = None if cell.teacher is None else change(cell.teacher, as_teacher)
+        if teacher is not None:
+            teachers[teacher.run_id] = teacher
+        inputs = as_teacher if cell.is_teacher else as_student | {"teacher_run": teacher and teacher.run_id}
+        by_seed = {seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)}
+        (teachers if cell.is_teacher else students).update({run.run_id: run for runs in by_seed.values() for run in runs})
+        rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
+    base = change(schedule.recipe_of(None, None).student, as_student)
+    sweep = Sweep(
+        name=_named(name, schedule), table=int(number), base=base, cells=tuple(differences(base, run) for run in students.values())
+    )
+    recorded = RecordedTable(
+        table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke, rows=tuple(rows)
+    )  # fmt: skip
+    return TableSweep(sweep, tuple(teachers.values()), recorded)
+
+
+def _named(name: str, schedule: Schedule) -> str:
+    return f"{name}_smoke" if schedule.smoke else name
+
+
+def _inputs(resolved: Run) -> dict[str, object]:
+    return {"dataset_hash": resolved.dataset_hash, "batch_norm_ranks": resolved.batch_norm_ranks}
+
+
+def _stand_ins(shown: Sequence[Cell], schedule: Schedule) -> dict[str, str]:
+    """Of the networks that the table uses."""
+    used = {cell.student.student for cell in shown} | {cell.teacher.student for cell in shown if cell.teacher}
+    return {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
+
+
+def differences(base: Run, run: Run) -> dict[str, object]:
+    """The changes that make `run` out of `base`, whole fields at a time."""
+    ours, theirs = run.model_dump(), base.model_dump()
+    return {name: value for name, value in ours.items() if value != theirs[name]}
+
+
+def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResult]:
+    """Train what is missing and read the table.
+
+    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on.
+    """
+    tracking = Tracking(place)
+    parent = tracking.open_parent(wanted.sweep)
+    tracking.log_document(parent, DOCUMENT, as_document(wanted.recorded))
+    result = run_sweep(wanted.sweep, place, teachers=wanted.teachers)
+    return read_table(wanted.recorded, tracking), result
