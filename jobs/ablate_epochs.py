@@ -17,7 +17,7 @@ from kdam_ray.report.table_job import run_table_job
 
 
 def main() -> int:
-    return run_table_job(__doc__, sweep="epochs", table_of={"rooms": "7", "nyud": "7"})
+    return run_table_job(__doc__, "7")
 
 
 if __name__ == "__main__":

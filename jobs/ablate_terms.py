@@ -13,7 +13,7 @@ from kdam_ray.report.table_job import run_table_job
 
 
 def main() -> int:
-    return run_table_job(__doc__, sweep="terms", table_of={"rooms": "6", "nyud": "6"})
+    return run_table_job(__doc__, "6")
 
 
 if __name__ == "__main__":

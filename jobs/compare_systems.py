@@ -16,7 +16,7 @@ from kdam_ray.report.table_job import run_table_job
 
 
 def main() -> int:
-    return run_table_job(__doc__, sweep="systems", table_of={"rooms": "1", "nyud": "1", "rooms_pascal": "3", "pascal": "3"})
+    return run_table_job(__doc__, "1", "3")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from kdam_ray.report.table_job import run_table_job
 
 
 def main() -> int:
-    return run_table_job(__doc__, sweep="decoders", table_of={"rooms": "2", "nyud": "2"})
+    return run_table_job(__doc__, "2")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from kdam_ray.report.table_job import run_table_job
 
 
 def main() -> int:
-    return run_table_job(__doc__, sweep="pairs", table_of={"rooms": "4", "nyud": "4"})
+    return run_table_job(__doc__, "4")
 
 
 if __name__ == "__main__":

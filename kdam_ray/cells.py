@@ -73,6 +73,11 @@ TEACHER = "swin_l"  # where a row does not name one
 FULL_EPOCHS = 400  # of the paper; Table 7 counts in them
 SMOKE_EPOCHS = 4  # of Table 7, whose shortest row has a quarter of them
 
+SWEEP_OF = {"1": "systems", "2": "decoders", "3": "systems", "4": "pairs", "5": "beta_temp", "6": "terms", "7": "epochs"}
+JOB_OF = {
+    "1": "compare_systems", "2": "distill_decoders", "3": "compare_systems", "4": "sweep_pairs", "5": "sweep_beta_temp",
+    "6": "ablate_terms", "7": "ablate_epochs",
+}  # fmt: skip
 DATASETS_OF = {"nyud": ("rooms", "nyud"), "pascal": ("rooms_pascal", "pascal")}  # a table's dataset -> where it can be trained
 
 

@@ -7,6 +7,7 @@ KDAM at beta 1 stand beside the cells, and sentences say which differences one s
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scipy.stats import chi2
@@ -14,7 +15,8 @@ from scipy.stats import t as student_t
 
 from kdam_ray import paper
 from kdam_ray.config import Run
-from kdam_ray.report.tables import DELTA, RESOLVED, TITLES, Line, Resultset, Scored, as_json, as_text, reference_of
+from kdam_ray.report.formats import Grid
+from kdam_ray.report.tables import DELTA, RESOLVED, TITLES, Line, Resultset, Scored, as_json, as_text, grids, reference_of
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
@@ -128,15 +130,22 @@ def _references(runs: Sequence[Scored], no_kd: tuple[Scored, ...], teacher: Scor
     ]
 
 
-def recorded(tracking: "Tracking", dataset: str, sweep: str) -> Resultset:
+def recorded(tracking: "Tracking", dataset: str, sweep: str, *, partial: bool = False) -> Resultset:
     """Table 5 of the newest sweep in `kdam/<dataset>/<sweep>`, from MLflow alone.
+
+    Args:
+        tracking: where.
+        dataset: of ours.
+        sweep: its name.
+        partial: also runs that have not finished, at the last epoch that was evaluated.
 
     Raises:
         ValueError: nothing finished there; names the experiment and the store.
     """
+    wanted = ("finished", "unfinished") if partial else ("finished",)
     members = tracking.rows(dataset, sweep)
     newest = members[-1].tags.get("mlflow.parentRunId") if members else None
-    mine = [found for found in members if found.tags.get("mlflow.parentRunId") == newest and found.status == "finished"]
+    mine = [found for found in members if found.tags.get("mlflow.parentRunId") == newest and found.status in wanted]
     if not mine:
         raise ValueError(f"no finished run in experiment kdam/{dataset}/{sweep} of {tracking.uri}; run jobs/sweep_beta_temp.py first")
     runs = {found.run.run_id: Scored.of(found.run, found.metrics) for found in mine}
@@ -170,7 +179,7 @@ def _resolution(results: Resultset) -> list[str]:
     counted = ", ".join(f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "") for title, labels in counts)
     return [
         f"One seed resolves differences of more than 2·√2·sd of the {seeds} no-KD seeds: {differences}. Smaller ones are chance.",
-        f"Cells of {len(cells)} further than that from the no-KD mean (marked *): {counted}.",
+        f"Cells of {len(cells)} further than that from the no-KD mean (marked †): {counted}.",
         f"By chance alone about {len(cells) * _chance(seeds):.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
         f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
     ]
@@ -214,6 +223,13 @@ def of_result(result: "SweepResult", method: str) -> Resultset:
     runs = [Scored.of(row.run, row.metrics) for row in result.rows if row.status == "finished"]
     teacher = next((Scored.of(row.run, row.metrics) for row in result.teachers if row.status == "finished"), None)
     return table_5(runs, teacher=teacher, method=method, single_task=result.single_task)
+
+
+def as_grids(results: Resultset) -> list[Grid]:
+    """Its parts, with what they may be read for under the last."""
+    *others, last = grids(results)
+    others[0:1] = [replace(others[0], title=f"{others[0].title} ({results.heading})")]
+    return [*others, replace(last, notes=tuple(sentences(results)))]
 
 
 def as_report(results: Resultset, result: "SweepResult | None" = None) -> tuple[str, dict[str, Any]]:

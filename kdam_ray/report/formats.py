@@ -62,7 +62,7 @@ def as_text(grid: Grid) -> str:
     above = _group_line(grid, widths)
     sides = [str.ljust if column < grid.names else str.rjust for column in range(len(grid.header))]
     lines = ["  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip() for row in table]
-    return "\n".join([grid.title, *above, *lines, *grid.notes])
+    return "\n".join([grid.title, *above, *lines, *([""] if grid.groups and grid.notes else []), *grid.notes])
 
 
 def _group_line(grid: Grid, widths: list[int]) -> list[str]:

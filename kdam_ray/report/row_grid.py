@@ -6,7 +6,7 @@ from typing import Any
 from kdam_ray.paper import printed_deltas
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.rows import Comparison, Measured, PaperTable
-from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, Number
+from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, column_title, ours
 
 NOT_OUR_DATA = "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
 
@@ -16,17 +16,13 @@ def grid(shown: PaperTable) -> Grid:
     names = _names(shown)
     same_data = shown.dataset == shown.table.dataset
     per_task = ("ours", "paper", "diff") if same_data else ("ours", "paper")
-    groups = [("", len(names) + 1), *((_title(task), len(per_task)) for task in shown.tasks)]
+    groups = [("", len(names) + 1), *((column_title(task), len(per_task)) for task in shown.tasks)]
     header = [*names, "n", *(name for _ in shown.tasks for name in per_task)]
     if shown.has_delta:
         groups.append(("Δ ↑ %", 3))
         header += ["ours", "printed", "recomputed"]
     rows = tuple(_row(shown, row, same_data) for row in shown.rows)
     return Grid(_caption(shown), tuple(header), len(names), rows, tuple(notes(shown)), tuple(groups))
-
-
-def _title(task: Any) -> str:
-    return f"{TITLES[task.name]} {task.metric} {ARROWS[task.higher_is_better]} {task.unit}"
 
 
 def _caption(shown: PaperTable) -> str:
@@ -50,7 +46,7 @@ def _row(shown: PaperTable, row: Measured, same_data: bool) -> tuple[Cell, ...]:
     cells = [*_name_cells(shown, row), Cell(_count(row))]
     for index, task in enumerate(shown.tasks):
         value = shown.number(row, task.metric_key)
-        text = _ours(value, DIGITS[task.unit])
+        text = ours(value, DIGITS[task.unit])
         if value is None and task not in shown.tasks_of(row):
             text = "-"
         cells.append(Cell(text, shown.is_best(row, task.metric_key), task.metric_key in row.provisional))
@@ -63,7 +59,7 @@ def _row(shown: PaperTable, row: Measured, same_data: bool) -> tuple[Cell, ...]:
 
 def _delta_cells(shown: PaperTable, row: Measured) -> list[Cell]:
     value, recomputed = shown.number(row, DELTA), shown.printed(row, DELTA)
-    text = _ours(value, 2, signed=True) if value is not None or shown.reference(row) is not None else "missing"
+    text = ours(value, 2, signed=True) if value is not None or shown.reference(row) is not None else "missing"
     few = value is not None and len(shown.tasks_of(row)) < len(shown.tasks)
     wrong = any(not delta.follows for delta in printed_deltas([shown.table]) if delta.row is row.row)
     return [
@@ -75,12 +71,6 @@ def _delta_cells(shown: PaperTable, row: Measured) -> list[Cell]:
 
 def _count(row: Measured) -> str:
     return str(sum(bool(metrics) for metrics in row.by_seed.values()))
-
-
-def _ours(value: Number | None, digits: int, *, signed: bool = False) -> str:
-    if value is None:
-        return "missing"
-    return f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
 
 
 def notes(shown: PaperTable) -> list[str]:

@@ -76,9 +76,16 @@ class PaperTable:
         known = {key for metrics in row.by_seed.values() for key in metrics}
         return tuple(task for task in self.tasks if task.metric_key in known) or self.tasks
 
+    def group(self, row: Measured) -> str:
+        """The printed group; of a row whose backbone the print does not name, that of the single-task row on its network."""
+        alone = [other for other in self.rows if other.row.model == SINGLE_TASK]
+        if any(other.row.group == row.row.group for other in alone):
+            return row.row.group
+        return next((other.row.group for other in alone if other.network == row.network), row.row.group)
+
     def reference(self, row: Measured) -> dict[str, float] | None:
         """Means of the single-task row of this row's group; None: the table has none, or a task of `row` is missing in it."""
-        alone = next((other for other in self.rows if other.row.model == SINGLE_TASK and other.row.group == row.row.group), None)
+        alone = next((other for other in self.rows if other.row.model == SINGLE_TASK and other.row.group == self.group(row)), None)
         means = {task.metric_key: number(list(alone.values(task.metric_key).values())) for task in self.tasks_of(row)} if alone else {}
         known = {key: value.mean for key, value in means.items() if value is not None and value.mean != 0}
         return known if known and known.keys() == means.keys() else None
@@ -120,7 +127,7 @@ class PaperTable:
         mine = self.number(row, key)
         if mine is None or row.row.model == SINGLE_TASK:
             return False
-        rivals = [o for o in self.rows if (o.row.group, o.part) == (row.row.group, row.part) and o.row.model != SINGLE_TASK]
+        rivals = [o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and o.row.model != SINGLE_TASK]
         means = [value.mean for other in rivals if (value := self.number(other, key)) is not None]
         return len(rivals) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.cells import cells
+from kdam_ray.cells import DATASETS_OF, SWEEP_OF, cells
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.paper import TABLES
@@ -34,19 +34,18 @@ class TableFlags(Frozen):
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
-def run_table_job(description: str | None, *, sweep: str, table_of: Mapping[str, str], model: type[TableFlags] = TableFlags) -> int:
+def run_table_job(description: str | None, *numbers: str) -> int:
     """A job's main: train the rows of one table and print it.
 
     Args:
         description: the job's docstring.
-        sweep: its name, the last part of MLflow's experiment.
-        table_of: dataset -> number of the table that is made on it.
-        model: the flags, where a job has more of them or other defaults.
+        numbers: of the tables, one for each data set of the paper.
 
     Returns:
         The exit code.
     """
-    asked = flags(model, description)
+    asked = flags(TableFlags, description)
+    table_of = {dataset: number for number in numbers for dataset in DATASETS_OF[TABLES[number].dataset]}
     with output(asked.as_json) as say:
         with bad_input_exits():
             number = _number(asked.schedule.dataset, table_of)
@@ -55,7 +54,7 @@ def run_table_job(description: str | None, *, sweep: str, table_of: Mapping[str,
             from kdam_ray.report.table_runs import table_sweep, train_table
             from kdam_ray.service.sweep import plan
 
-            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=sweep, place=asked.place)
+            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place)
             planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
             if asked.plan:
                 say(planned.text(), planned.as_json())

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from kdam_ray.config import Run
 from kdam_ray.metrics import delta_mt
+from kdam_ray.report.formats import Cell, Grid
+from kdam_ray.report.formats import as_text as as_text_table
 from kdam_ray.tasks import DATASETS, Task
 
 TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "Depth", "normals": "Normal", "edge": "Bound"}
@@ -174,58 +176,68 @@ class Resultset:
         return ours is not None and plain is not None and limit is not None and abs(ours.mean - plain.mean) > limit
 
 
-# ---------------------------------------------------------------------------------------------------------------- text
-LABEL, OURS, PAPER, DELTAS = 22, 13, 8, 13
+# --------------------------------------------------------------------------------------------------------------- grids
+def grids(results: Resultset) -> list[Grid]:
+    """A grid for each part: ours, the paper's where it has numbers, Delta. Bold: best of its column; a dagger: resolved by one seed."""
+    parts = list(dict.fromkeys(line.part for line in results.lines))
+    return [_grid(results, part) for part in parts]
 
 
 def as_text(results: Resultset) -> str:
-    """All parts under each other, at most 120 columns wide with four tasks; ours, then the paper's where it has numbers."""
-    parts = list(dict.fromkeys(line.part for line in results.lines))
-    blocks = [results.heading]
-    for part in parts:
-        lines = [line for line in results.lines if line.part == part]
-        blocks.append("\n".join([results.titles[part], *_header(results), *(_row(results, line) for line in lines)]))
-    return "\n\n".join(blocks)
+    """All parts under each other."""
+    return "\n\n".join([results.heading, *map(as_text_table, grids(results))])
 
 
-def _has_paper(results: Resultset) -> bool:
-    return any(line.paper for line in results.lines)
+def _grid(results: Resultset, part: str) -> Grid:
+    lines = [line for line in results.lines if line.part == part]
+    columns = ("ours", "paper") if any(line.paper for line in results.lines) else ("ours",)
+    groups = [("", 2), *((column_title(task), len(columns)) for task in results.tasks), ("Δ ↑ %", 1)]
+    header = ("", "n", *(name for _ in results.tasks for name in columns), "ours")
+    rows = tuple(_grid_row(results, line, lines, len(columns) > 1) for line in lines)
+    return Grid(results.titles[part], header, 1, rows, groups=tuple(groups))
 
 
-def _header(results: Resultset) -> list[str]:
-    width = OURS + (PAPER if _has_paper(results) else 0)
-    unit_names = [f"{TITLES[task.name]} {task.metric} {ARROWS[task.higher_is_better]}" for task in results.tasks]
-    units = [f"{task.unit}" for task in results.tasks]
-    first = " " * LABEL + "".join(name.rjust(max(width, 16)) for name in unit_names) + "Delta %".rjust(DELTAS)
-    cells = [f"ours {unit}".rjust(OURS) + ("paper".rjust(PAPER) if _has_paper(results) else "") for unit in units]
-    second = " " * LABEL + "".join(cell.rjust(max(width, 16)) for cell in cells) + "ours".rjust(DELTAS)
-    return [first, second]
+def column_title(task: Task) -> str:
+    """`SemSeg mIoU ↑ %`."""
+    return f"{TITLES[task.name]} {task.metric} {ARROWS[task.higher_is_better]} {task.unit}"
 
 
-def _row(results: Resultset, line: Line) -> str:
-    cells = []
+def _grid_row(results: Resultset, line: Line, beside: Sequence[Line], with_paper: bool) -> tuple[Cell, ...]:
+    cells = [Cell(line.label), Cell(str(len(line.runs)))]
     for task in results.tasks:
-        text = _ours(line.number(task.metric_key), DIGITS[task.unit], _mark(results, line, task.metric_key)).rjust(OURS)
-        if _has_paper(results):
+        cells.append(_cell(results, line, beside, task.metric_key, DIGITS[task.unit]))
+        if with_paper:
             printed = line.paper.get(task.metric_key)
-            text += ("-" if printed is None else f"{printed:.{4 if task.unit == 'm' else 2}f}").rjust(PAPER)
-        cells.append(text.rjust(16))
-    delta = _ours(results.line_delta(line), 2, _mark(results, line, DELTA), signed=True)
-    return f"{line.label:<{LABEL}}" + "".join(cells) + delta.rjust(DELTAS)
+            cells.append(Cell("-" if printed is None else f"{printed:.{4 if task.unit == 'm' else 2}f}"))
+    return (*cells, _cell(results, line, beside, DELTA, 2))
 
 
-def _mark(results: Resultset, line: Line, key: str) -> str:
-    """A star for what distillation did; the teacher is another network, and the no-KD runs are what is compared with."""
+def _cell(results: Resultset, line: Line, beside: Sequence[Line], key: str, digits: int) -> Cell:
+    text = ours(results.value(line, key), digits, signed=key == DELTA)
+    return Cell(text, _is_best(results, line, beside, key), _is_marked(results, line, key))
+
+
+def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -> bool:
+    """Of the cells and searched runs of its part; the rows to read them against are other things, and do not compete."""
+    means = [value.mean for other in beside if (value := results.value(other, key)) is not None]
+    mine = results.value(line, key)
+    if line.part == "reference" or mine is None or len(means) < 2:
+        return False
+    higher = next((task.higher_is_better for task in results.tasks if task.metric_key == key), True)
+    return mine.mean == (max(means) if higher else min(means))
+
+
+def _is_marked(results: Resultset, line: Line, key: str) -> bool:
+    """For what distillation did; the teacher is another network, and the no-KD runs are what is compared with."""
     distilled = line.facts.get("role") not in ("teacher", "no_kd")
-    return "*" if distilled and results.is_resolved(line, key) else " "
+    return distilled and results.is_resolved(line, key)
 
 
-def _ours(value: Number | None, digits: int, mark: str, *, signed: bool = False) -> str:
+def ours(value: Number | None, digits: int, *, signed: bool = False) -> str:
+    """`11.72±0.07`; "missing" without a value, no spread of a single seed."""
     if value is None:
-        return "missing "
-    sign = "+z" if signed else "z"
-    spread = "" if value.std is None else f"±{value.std:.{digits}f}"
-    return f"{value.mean:{sign}.{digits}f}{spread}{mark}"
+        return "missing"
+    return f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
 
 
 def metric_lines(run: Run, recorded: Mapping[str, float]) -> list[str]:

@@ -94,6 +94,7 @@ class Tracking:
         if self._connected is None:
             os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             from mlflow import MlflowClient
 
             logging.getLogger("mlflow").setLevel(logging.WARNING)
