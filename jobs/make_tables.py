@@ -72,7 +72,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     from kdam_ray.report.made import dataset_of, made
     from kdam_ray.service.tracking import Tracking
 
-    tracking, grids, documents = Tracking(asked.place), [], []
+    tracking = Tracking(asked.place)
+    grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset
         try:
@@ -80,12 +81,14 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
         except ValueError as error:
             if asked.table != "all":
                 raise
-            print(f"missing: {error}", file=sys.stderr)
+            missing.append(f"missing: {error}")
             continue
         grids += found
         documents.append(document)
     if not documents:
-        raise ValueError(f"table: none is recorded in {tracking.uri}")
+        raise ValueError(f"table: none is recorded in {tracking.uri}; run the jobs that make them first (README)")
+    for line in missing:
+        print(line, file=sys.stderr)
     return grids, documents if asked.table == "all" else documents[0]
 
 

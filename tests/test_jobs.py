@@ -109,9 +109,17 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("score_predictions.py", (), ("--dataset",)),
         ("train_teacher.py", ("--teacher", "swin"), ("'swin'", "swin_l")),
         ("make_tables.py", ("--table", "9"), ("table", "'9'")),
-        ("make_tables.py", ("--format", "pdf"), ("format", "'pdf'", "text, json")),
+        ("make_tables.py", ("--format", "pdf"), ("format", "'pdf'", "text, md, tex, csv, html, json")),
         ("make_tables.py", ("--dataset", "coco"), ("dataset", "'coco'", "nyud")),
         ("make_tables.py", (), ("no finished run", "kdam/rooms/beta_temp", "jobs/sweep_beta_temp.py")),
+        ("make_tables.py", ("--table", "4"), ("table 4", "kdam/rooms/pairs", "jobs/sweep_pairs.py --dataset rooms first")),
+        ("make_tables.py", ("--table", "all"), ("none is recorded", "mlflow.db")),
+        ("compare_systems.py", ("--dataset", "coco"), ("dataset", "'coco'", "rooms, nyud, rooms_pascal, pascal")),
+        ("distill_decoders.py", ("--dataset", "pascal"), ("dataset", "'pascal'", "rooms, nyud")),
+        ("sweep_pairs.py", ("--seeds", "0"), ("seeds", "greater than or equal to 1")),
+        ("ablate_terms.py", ("--epochs", "-1"), ("epochs", "greater than or equal to 1")),
+        ("ablate_epochs.py", ("--student", "swin_t"), ("--student",)),
+        ("compare_systems.py", ("--dataset", "nyud", "--root", "absent"), ("root", "absent")),
     ],
 )
 def test_other_jobs_refuse_in_one_line(name, arguments, words, tmp_path):

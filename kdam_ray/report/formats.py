@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 DAGGER = "†"
+PLUS_MINUS = "±"  # between a mean and its standard deviation
 
 
 @dataclass(frozen=True)
@@ -100,13 +101,17 @@ def as_tex(grid: Grid) -> str:
 
 
 def as_csv(grid: Grid) -> str:
-    """Header and rows without emphasis; a flag is a column of its own, so that numbers stay numbers."""
+    """Header and rows without emphasis; a deviation and a flag are columns of their own, so that numbers stay numbers."""
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    writer.writerow([*grid.full_header, "flagged"])
+    spread = [any(PLUS_MINUS in row[column].text for row in grid.rows) for column in range(len(grid.header))]
+    columns = list(zip(grid.full_header, spread, strict=True))
+    names = [part for name, two in columns for part in ((name, f"{name} sd") if two else (name,))]
+    writer.writerow([*names, "flagged"])
     for row in grid.rows:
         flagged = [name for name, cell in zip(grid.full_header, row, strict=True) if cell.is_flagged]
-        writer.writerow([*(cell.text for cell in row), "; ".join(flagged)])
+        parts = [tuple(text.strip() for text in cell.text.partition(PLUS_MINUS)[::2]) if two else (cell.text,) for cell, two in zip(row, spread, strict=True)]
+        writer.writerow([*(text for part in parts for text in part), "; ".join(flagged)])
     return target.getvalue().rstrip("\n")
 
 
@@ -154,7 +159,7 @@ def _marked(cell: Cell, before: str, after: str, escape: Callable[[str], str] = 
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "Δ": r"$\Delta$", DAGGER: r"$^\dagger$",
+    "↓": r"$\downarrow$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "β": r"$\beta$", "α": r"$\alpha$", "Δ": r"$\Delta$", DAGGER: r"$^\dagger$",
 }  # fmt: skip
 
 

@@ -132,7 +132,11 @@ def _difference_cells(item: Comparison | None, digits: int) -> list[Cell]:
         return [Cell("missing"), Cell("")]
     found = item.difference
     interval = f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.pairs > 1 else ""
-    return [Cell(f"{found.mean:+.{digits}f}{interval}"), Cell(f"{item.p_corrected:.3f}" if found.pairs > 1 else "")]
+    return [Cell(f"{found.mean:+.{digits}f}{interval}"), Cell(_p(item.p_corrected) if found.pairs > 1 else "")]
+
+
+def _p(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def document(shown: PaperTable) -> dict[str, Any]:

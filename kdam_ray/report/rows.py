@@ -129,7 +129,7 @@ class PaperTable:
             return False
         rivals = [o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and o.row.model != SINGLE_TASK]
         means = [value.mean for other in rivals if (value := self.number(other, key)) is not None]
-        return len(rivals) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
+        return len(set(means)) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
 
     def baseline(self, row: Measured) -> Measured | None:
         """The row that a distilled one is compared with."""

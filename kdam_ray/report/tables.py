@@ -17,7 +17,7 @@ from kdam_ray.report.formats import as_text as as_text_table
 from kdam_ray.tasks import DATASETS, Task
 
 TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "Depth", "normals": "Normal", "edge": "Bound"}
-DIGITS = {"%": 2, "m": 3, "deg": 2}  # of ours; the paper prints depth with one more
+DIGITS = {"%": 2, "m": 4, "deg": 2}  # as the paper prints
 ARROWS = {True: "↑", False: "↓"}
 DELTA = "delta_mt"  # the Delta's key beside the metric keys
 RESOLVED = 2 * math.sqrt(2)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
@@ -221,7 +221,7 @@ def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -
     """Of the cells and searched runs of its part; the rows to read them against are other things, and do not compete."""
     means = [value.mean for other in beside if (value := results.value(other, key)) is not None]
     mine = results.value(line, key)
-    if line.part == "reference" or mine is None or len(means) < 2:
+    if line.part == "reference" or mine is None or len(set(means)) < 2:
         return False
     higher = next((task.higher_is_better for task in results.tasks if task.metric_key == key), True)
     return mine.mean == (max(means) if higher else min(means))

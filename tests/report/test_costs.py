@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from kdam_ray.cells import SYSTEMS
 from kdam_ray.models.decoders import DECODERS
 from kdam_ray.paper import TABLES
-from kdam_ray.cells import SYSTEMS
 from kdam_ray.report.costs import as_text, of_networks, table_1
 from kdam_ray.tasks import DATASETS
 

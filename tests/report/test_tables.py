@@ -12,7 +12,8 @@ import pytest
 from kdam_ray import paper
 from kdam_ray.config import Distill, change
 from kdam_ray.recipes import recipe
-from kdam_ray.report.beta_temp import as_report, sentences, table_5
+from kdam_ray.report.beta_temp import as_grids, as_report, sentences, table_5
+from kdam_ray.report.formats import FORMATS
 from kdam_ray.report.tables import Scored, as_json, as_text, number, reference_of
 from kdam_ray.tasks import DATASETS
 
@@ -195,6 +196,16 @@ def test_report_of_a_smoke_sweep_names_its_networks():
     assert "resnet_w16 teaches swin_w12 on rooms" in text
     assert document["notes"] == sentences(table_5(sweep(), teacher=teacher()))
     assert Distill(method="plain_kd").temperature == 3.0
+
+
+def test_table_5_in_every_format():
+    searched = scored(student(method="plain_kd", beta=0.3, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=1.0)
+    results = table_5([*sweep(), searched], teacher=teacher())
+    for name, render in FORMATS.items():
+        text = render(as_grids(results))
+        assert "44.90" in text, name
+        assert name != "tex" or text.isascii()
+    assert as_grids(results)[-1].notes == tuple(sentences(results))
 
 
 def test_a_searched_run_beside_a_cell_is_no_cell():

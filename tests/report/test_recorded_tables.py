@@ -1,0 +1,144 @@
+"""Tables of rows from MLflow alone: sweeps do not mix, half-finished ones are right, a long run is looked at on its way.
+
+python -m pytest tests/report/test_recorded_tables.py
+"""
+
+import pytest
+
+from kdam_ray.config import Place, change
+from kdam_ray.paper import TABLES
+from kdam_ray.recipes import Schedule
+from kdam_ray.report.made import dataset_of, made
+from kdam_ray.report.recorded import DOCUMENT, as_document, newest, read_table
+from kdam_ray.report.table_runs import differences, table_sweep
+from kdam_ray.service.tracking import Tracking
+
+KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
+GOOD = (40.0, 0.6, 21.0, 76.0)
+
+
+@pytest.fixture
+def here(tmp_path):
+    return Place(storage=str(tmp_path / "runs"), workers=2, gpus=False)
+
+
+@pytest.fixture
+def tracking(here):
+    return Tracking(here)
+
+
+def wanted(here, number, *, seeds=1, **schedule):
+    return table_sweep(number, Schedule(smoke=True, **schedule), seeds=seeds, name="some", place=here)
+
+
+def begin(tracking, of):
+    parent = tracking.open_parent(of.sweep)
+    tracking.log_document(parent, DOCUMENT, as_document(of.recorded))
+    return parent
+
+
+def runs_of(of):
+    return {run.run_id: run for run in (*(change(of.sweep.base, changes) for changes in of.sweep.cells), *of.teachers)}
+
+
+def record(tracking, run, values=GOOD, *, epochs=None, status="finished", sweep="some"):
+    child = tracking.open_member(run, sweep=sweep)
+    keys = dict(zip(KEYS, values, strict=True))
+    metrics = {f"val/{key}": value for key, value in keys.items() if key.split("/")[0] in run.tasks}
+    for epoch in range(1, (epochs or run.epochs) + 1):
+        last = epoch == run.epochs
+        at = {(name if last else name.replace("odsF", "odsF_25")): value + (0 if last else epoch) for name, value in metrics.items()}
+        tracking.log_epoch(child, at, epoch)
+    if status:
+        tracking.end_member(child, status, reason="nan" if status == "failed" else None)
+
+
+def test_a_sweeps_cells_are_the_runs_of_its_rows(here):
+    of = wanted(here, "6", seeds=2)
+    found = runs_of(of)
+    assert set(of.recorded.run_ids) == found.keys() - {teacher.run_id for teacher in of.teachers}
+    assert all(run.teacher_run == of.teachers[0].run_id for run in found.values() if run.distill.method != "none" and run.teacher)
+    assert change(of.sweep.base, differences(of.sweep.base, found[of.recorded.run_ids[-1]])) == found[of.recorded.run_ids[-1]]
+
+
+def test_rows_of_teachers_are_trained_as_teachers_and_have_one_seed(here):
+    of = wanted(here, "4", seeds=2)
+    teacher_rows = [row for row in of.recorded.rows if "teaching" in TABLES["4"].rows[row.index].group]
+    ids = {run_id for row in teacher_rows for run_id in row.runs[0]}
+    assert all(list(row.runs) == [0] for row in teacher_rows)
+    assert ids == {run.run_id for run in of.teachers}
+    assert {run.batch_norm_ranks for run in of.teachers} == {2}
+    assert {change(of.sweep.base, changes).batch_norm_ranks for changes in of.sweep.cells} == {1}
+
+
+def test_every_finished_run_is_in_its_row_and_the_others_are_missing(here, tracking):
+    of = wanted(here, "6", seeds=2)
+    begin(tracking, of)
+    runs = runs_of(of)
+    first, second, third = (of.recorded.rows[index].runs for index in range(3))
+    record(tracking, runs[first[0][0]], (10.0, 1.0, 30.0, 70.0))
+    record(tracking, runs[first[1][0]], (12.0, 1.0, 30.0, 70.0))
+    record(tracking, runs[second[0][0]], status="failed")
+    record(tracking, runs[third[0][0]], (20.0, 0.5, 15.0, 80.0), sweep="another")  # trained by another table's job
+    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    assert shown.number(shown.rows[0], "semseg/mIoU").mean == 11.0
+    assert [sorted(seed for seed, metrics in row.by_seed.items() if metrics) for row in shown.rows] == [[0, 1], [], [0], []]
+    assert shown.number(shown.rows[2], "edge/odsF").paper == 76.50
+    assert [row.row for row in shown.missing] == [TABLES["6"].rows[1], TABLES["6"].rows[3]]
+
+
+def test_an_unfinished_run_counts_only_where_partial_is_asked_and_is_marked(here, tracking):
+    of = wanted(here, "6", epochs=4)
+    begin(tracking, of)
+    run = runs_of(of)[of.recorded.rows[0].runs[0][0]]
+    record(tracking, run, epochs=2, status=None)
+    recorded, _ = newest(tracking, "6", "rooms", "some_smoke")
+    assert read_table(recorded, tracking).number(read_table(recorded, tracking).rows[0], "semseg/mIoU") is None
+    row = read_table(recorded, tracking, partial=True).rows[0]
+    assert row.by_seed[0] == dict(zip(KEYS, (42.0, 2.6, 23.0, 78.0), strict=True))  # of epoch 2; boundaries by their look
+    assert row.provisional == set(KEYS)
+
+
+def test_two_sweeps_in_one_experiment_do_not_mix(here, tracking):
+    short, long = wanted(here, "6", epochs=1), wanted(here, "6", epochs=2)
+    for of, value in ((short, 10.0), (long, 20.0)):
+        begin(tracking, of)
+        record(tracking, runs_of(of)[of.recorded.rows[0].runs[0][0]], (value, 1.0, 30.0, 70.0))
+    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    assert shown.number(shown.rows[0], "semseg/mIoU").mean == 20.0
+    begin(tracking, short)  # asked for again: it is the newest now
+    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    assert shown.number(shown.rows[0], "semseg/mIoU").mean == 10.0
+
+
+def test_a_long_run_is_looked_at_on_its_way(here, tracking):
+    of = wanted(here, "7")
+    begin(tracking, of)
+    longest = max(runs_of(of).values(), key=lambda run: run.epochs)
+    record(tracking, longest)
+    shown = read_table(of.recorded, tracking)
+    on_the_way = [row for row in shown.rows if row.part]
+    assert [row.by_seed[0]["semseg/mIoU"] for row in on_the_way] == [41.0, 42.0, 43.0, 44.0]
+    assert [row.by_seed[0]["edge/odsF"] for row in on_the_way] == [77.0, 78.0, 79.0, 80.0]
+    assert all(row.provisional == {"edge/odsF"} for row in on_the_way)
+    whole = next(row for row in shown.rows if row.epochs == 6)
+    assert whole.by_seed[0]["edge/odsF"] == 76.0
+    assert not whole.provisional
+
+
+def test_single_task_networks_make_one_row(here, tracking):
+    of = wanted(here, "1")
+    begin(tracking, of)
+    runs = runs_of(of)
+    for run_id in of.recorded.rows[0].runs[0]:
+        record(tracking, runs[run_id])
+    shown = read_table(of.recorded, tracking)
+    assert shown.rows[0].by_seed[0] == dict(zip(KEYS, GOOD, strict=True))
+
+
+def test_all_tables_name_what_is_not_recorded(here, tracking):
+    with pytest.raises(ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"):
+        made("4", "rooms", tracking, smoke=True, partial=False)
+    assert [dataset_of(number, "rooms") for number in "135"] == ["rooms", "rooms_pascal", "rooms"]
+    assert dataset_of("3", "nyud") == "pascal"
+    assert dataset_of("5", "rooms_pascal") == "rooms_pascal"
