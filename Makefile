@@ -4,11 +4,12 @@ PORT ?= 5000
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help sweep smoke test test-fast lint ui clean
+.PHONY: help sweep smoke tables test test-fast lint ui clean
 
 help:
 	@echo "make sweep      the beta/temperature sweep (Table 5) on the embedded data, on this machine"
 	@echo "make smoke      the same in about a minute, tiny; its numbers mean nothing"
+	@echo "make tables     all seven tables of the paper, tiny, in about ten minutes; their numbers mean nothing"
 	@echo "make ui         MLflow on http://127.0.0.1:$(PORT) over what the sweeps recorded"
 	@echo "make test       the whole suite;  make test-fast: without the slow tests"
 	@echo "make lint       ruff and mypy"
@@ -26,6 +27,16 @@ sweep: .venv/.ready
 
 smoke: .venv/.ready
 	$(BIN)/python jobs/sweep_beta_temp.py --smoke
+
+tables: .venv/.ready
+	$(BIN)/python jobs/compare_systems.py --smoke
+	$(BIN)/python jobs/distill_decoders.py --smoke
+	$(BIN)/python jobs/compare_systems.py --smoke --dataset rooms_pascal
+	$(BIN)/python jobs/sweep_pairs.py --smoke
+	$(BIN)/python jobs/sweep_beta_temp.py --smoke
+	$(BIN)/python jobs/ablate_terms.py --smoke
+	$(BIN)/python jobs/ablate_epochs.py --smoke
+	$(BIN)/python jobs/make_tables.py --table all --smoke
 
 test: .venv/.ready
 	$(BIN)/python -m pytest -q --durations=15
