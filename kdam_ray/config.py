@@ -278,6 +278,7 @@ class Sweep(Frozen):
         cells: changes to base, one a cell: {"distill.beta": 2.0}.
         references: runs beside the cells that the table quotes but the search ignores.
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
+        choices: searched alternatives, each a name for changes to base: {"pair": {"swin_b teaches swin_t": {"teacher": ...}, ...}}.
         trials: searched runs, beyond the cells.
     """
 
@@ -287,6 +288,7 @@ class Sweep(Frozen):
     cells: tuple[dict[str, Any], ...]
     references: tuple[dict[str, Any], ...] = ()
     space: dict[str, tuple[Positive, Positive]] = Field(default_factory=dict)
+    choices: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=0)] = 0
 
 

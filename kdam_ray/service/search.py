@@ -36,7 +36,9 @@ class Seat:
 
 
 def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -> list[list[Seat]]:
-    """Seats to cohorts, as few as keep `side_by_side` workers busy, of nearly equal size.
+    """Seats to cohorts, as few as keep `side_by_side` workers busy, of nearly equal size, dealt one by one.
+
+    Dealt, because neighbours in a table cost alike: seeds of one system would otherwise fill a cohort that the others wait for.
 
     Members of a cohort agree on everything upstream of the student and on the teacher; those without a teacher fill up
     the cohorts that have one. Members that are equally far go together: one that starts anew would hold the others up.
@@ -44,12 +46,7 @@ def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -
     cohorts: list[list[Seat]] = []
     for alike in _alike(seats):
         count = max(math.ceil(len(alike) / (cohort_size or len(alike))), min(side_by_side, len(alike)))
-        size, larger = divmod(len(alike), count)
-        start = 0
-        for index in range(count):
-            end = start + size + (index < larger)
-            cohorts.append(alike[start:end])
-            start = end
+        cohorts += [alike[index::count] for index in range(count)]
     return cohorts
 
 
@@ -108,10 +105,13 @@ class CohortSearch(Searcher):
         """Nothing: what a resumed sweep needs is in the study and in MLflow, not in Tune's own state."""
 
     def _draw(self) -> list[Seat]:
+        """The next searched cohort; drawn runs that cannot share one (their teachers differ) wait for their turn."""
         seats: list[Seat] = []
         while self._draws and len(seats) < self._drawn_size:
             self._draws -= 1
             drawn = ray.get(self._actor.draw.remote())
             if drawn is not None:
                 seats.append(Seat(Run.model_validate(drawn[1]), "searched", trial=drawn[0]))
-        return seats
+        first, *others = _alike(seats) or [[]]
+        self._waiting += others
+        return first

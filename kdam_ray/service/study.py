@@ -6,6 +6,7 @@ cut short can be taken up again. While a sweep runs, one named Ray actor owns it
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,15 +45,32 @@ class Trial:
 def study_name(sweep: Sweep) -> str:
     """Sweeps that share name, base and space share a study, whatever their cells and number of trials."""
     text = canonical_json(sweep.base) + json.dumps(sweep.space, sort_keys=True)
+    text += json.dumps(sweep.choices, sort_keys=True) if sweep.choices else ""
     return f"{sweep.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def searched_params(sweep: Sweep, run: Run) -> dict[str, float] | None:
-    """The searched fields of a run, by dotted name; None if it is no point of the space (it differs elsewhere, or is outside)."""
+def searched_params(sweep: Sweep, run: Run) -> dict[str, Any] | None:
+    """The searched fields of a run by dotted name, and the name of each alternative.
+
+    None if it is no point of the space: it differs elsewhere, or is outside.
+    """
     flat = flatten(run)
     params = {name: float(flat[name]) for name in sweep.space if isinstance(flat.get(name), int | float)}
-    inside = sweep.space and all(low <= params.get(name, low - 1) <= high for name, (low, high) in sweep.space.items())
-    return params if inside and change(sweep.base, dict(params)) == run else None
+    if not sweep.space or not all(low <= params.get(name, low - 1) <= high for name, (low, high) in sweep.space.items()):
+        return None
+    for names in itertools.product(*sweep.choices.values()):
+        chosen = dict(zip(sweep.choices, names, strict=True))
+        if point(sweep, chosen | params) == run:
+            return chosen | params
+    return None
+
+
+def point(sweep: Sweep, params: Mapping[str, Any]) -> Run:
+    """The run at these values of the searched fields and these names of alternatives."""
+    changes: dict[str, Any] = {}
+    for name, value in params.items():
+        changes |= sweep.choices[name][value] if name in sweep.choices else {}
+    return change(sweep.base, changes | {name: value for name, value in params.items() if name not in sweep.choices})
 
 
 class Study:
@@ -106,8 +124,7 @@ class Study:
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            params = {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()}
-            run = change(self._sweep.base, {name: float(f"{value:.4g}") for name, value in params.items()})
+            run = point(self._sweep, {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in self._suggest(trial).items()})
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -138,10 +155,14 @@ class Study:
 
     def _open(self, run: Run, *, searched: bool) -> int:
         trial = self._study.ask()
-        for name, (low, high) in self._sweep.space.items():
-            trial.suggest_float(name, low, high, log=True)
+        self._suggest(trial)
         self._record(trial, run, searched=searched)
         return trial.number
+
+    def _suggest(self, trial: Any) -> dict[str, Any]:
+        """A value for each field of the space, a name for each alternative."""
+        names = {name: trial.suggest_categorical(name, list(rows)) for name, rows in self._sweep.choices.items()}
+        return names | {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()}
 
     def _record(self, trial: Any, run: Run, *, searched: bool) -> None:
         trial.set_user_attr("run", canonical_json(run))

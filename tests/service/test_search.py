@@ -70,6 +70,26 @@ def test_which_cells_are_points_of_the_space():
     assert searched_params(Sweep(name="none", base=BASE, cells=({},)), BASE) is None
 
 
+def of_pairs(trials=0) -> Sweep:
+    """Beta and which of two teachers."""
+    pairs = {run.student: {"teacher": run.student, "teacher_run": run.run_id} for run in (TEACHER, OTHER)}
+    return Sweep(name="pairs", base=BASE, cells=({},), space={"distill.beta": (0.1, 16.0)}, choices={"pair": pairs}, trials=trials)
+
+
+def test_alternatives_are_searched_beside_numbers(storage):
+    study = Study(storage, of_pairs(8))
+    drawn = [study.draw().run for _ in range(12)]
+    assert {run.teacher_run for run in drawn} == {TEACHER.run_id, OTHER.run_id}
+    for run in drawn:
+        params = searched_params(of_pairs(), run)
+        assert params["pair"] == run.teacher
+        assert params["distill.beta"] == run.distill.beta
+    assert searched_params(of_pairs(), change(BASE, {"seed": 1})) is None
+    number = study.take(change(BASE, {"distill.beta": 3.0, "teacher": "resnet_w16", "teacher_run": OTHER.run_id}))
+    assert study.trials()[-1].number == number
+    assert study_name(of_pairs()) != study_name(of_pairs().model_copy(update={"choices": {}}))
+
+
 def test_sweeps_share_a_study_whatever_their_cells_but_not_their_base():
     assert study_name(sweep()) == study_name(sweep(9)) == study_name(sweep().model_copy(update={"cells": ()}))
     assert study_name(sweep()) != study_name(sweep().model_copy(update={"base": change(BASE, {"epochs": 3})}))
