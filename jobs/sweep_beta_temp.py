@@ -18,10 +18,9 @@ from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Distill, Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import Pair, Recipe, taught_by
+from kdam_ray.recipes import SEARCHED, Pair, Recipe, taught_by
 
 NO_KD_SEEDS = 3  # at least: their spread says what one seed can resolve
-SPACE = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}
 
 
 class Flags(Frozen):
@@ -64,7 +63,7 @@ def sweep_of(asked: Flags, recipe: Recipe, base: Run) -> Sweep:
         change(base, changes)
     return Sweep(
         name="beta_temp_smoke" if asked.pair.smoke else "beta_temp", table=5, base=base, cells=tuple(cells),
-        references=tuple(references), space=SPACE, trials=recipe.trials if asked.trials is None else asked.trials,
+        references=tuple(references), space=SEARCHED, trials=recipe.trials if asked.trials is None else asked.trials,
     )  # fmt: skip
 
 

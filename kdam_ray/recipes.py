@@ -69,6 +69,7 @@ RECIPES: dict[str, Recipe] = {
         smoke={"image_size": (48, 64), "resize": True, "pretrained": "none", **_TINY}, trials=8,
     ),
 }  # fmt: skip
+SEARCHED = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}  # log-uniform
 SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
 SMOKE_TRIALS = 2
 

@@ -14,8 +14,12 @@ from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
 
 if TYPE_CHECKING:
+    from kdam_ray.report.formats import Grid
     from kdam_ray.report.rows import PaperTable
     from kdam_ray.service.sweep import SweepResult
+
+
+SHOWN = 8  # points of a search
 
 
 class TableFlags(Frozen):
@@ -34,17 +38,28 @@ class TableFlags(Frozen):
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
-def run_table_job(description: str | None, *numbers: str) -> int:
+class SearchFlags(TableFlags):
+    """What is trained and searched for a table.
+
+    Attributes:
+        trials: runs beyond the rows, which Optuna draws: beta, T, alpha and which pair.
+    """
+
+    trials: Annotated[int, Field(ge=0)] = 0
+
+
+def run_table_job(description: str | None, *numbers: str, model: type[TableFlags] = TableFlags) -> int:
     """A job's main: train the rows of one table and print it.
 
     Args:
         description: the job's docstring.
         numbers: of the tables, one for each data set of the paper.
+        model: its flags.
 
     Returns:
         The exit code.
     """
-    asked = flags(TableFlags, description)
+    asked = flags(model, description)
     table_of = {dataset: number for number in numbers for dataset in DATASETS_OF[TABLES[number].dataset]}
     with output(asked.as_json) as say:
         with bad_input_exits():
@@ -54,7 +69,8 @@ def run_table_job(description: str | None, *numbers: str) -> int:
             from kdam_ray.report.table_runs import table_sweep, train_table
             from kdam_ray.service.sweep import plan
 
-            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place)
+            trials = asked.trials if isinstance(asked, SearchFlags) else 0
+            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, trials=trials)
             planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
             if asked.plan:
                 say(planned.text(), planned.as_json())
@@ -79,12 +95,36 @@ def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, 
     from kdam_ray.report.formats import FORMATS
     from kdam_ray.report.row_grid import document, grids
 
-    text = [FORMATS["text"](grids(shown)), "", *where(result)]
+    searched = searched_grid(result)
+    text = [FORMATS["text"]([*grids(shown), *([searched] if searched else [])]), "", *where(result)]
+    failed = [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed]
     facts = {
         "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment, "parent": result.parent,
-        "tracking_uri": result.tracking_uri, "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
+        "tracking_uri": result.tracking_uri, "best": result.best_params, "failed": failed,
     }  # fmt: skip
     return "\n".join(text), document(shown) | facts
+
+
+def searched_grid(result: "SweepResult") -> "Grid | None":
+    """The best points of the search and those of the table's rows that lie in its space; None: nothing was searched."""
+    from kdam_ray.report.formats import Cell, Grid
+    from kdam_ray.service.compare import OBJECTIVE
+    from kdam_ray.service.study import searched_params
+
+    found = [(row, params) for row in result.rows if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))]
+    if not result.sweep.trials or not found:
+        return None
+    found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
+    names = list(found[0][1])
+    rows = tuple(
+        (*(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()), Cell(row.kind), Cell(row.status),
+         Cell(f"{row.metrics[OBJECTIVE]:+.2f}"))
+        for row, params in found[:SHOWN]
+    )  # fmt: skip
+    ended = sum(row.kind == "searched" for row in result.rows)
+    note = f"The best {len(rows)} of {len(found)} points, {ended} of them searched. One teacher is the measure of all: larger students win."
+    header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
+    return Grid("Searched, the best first", header, len(names), rows, (note,))
 
 
 def where(result: "SweepResult") -> list[str]:

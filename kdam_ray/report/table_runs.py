@@ -1,12 +1,12 @@
 """Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdam_ray.cells import Cell, cells, networks
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
-from kdam_ray.recipes import Schedule
+from kdam_ray.recipes import SEARCHED, Schedule
 from kdam_ray.report.recorded import DOCUMENT, RecordedTable, as_document, read_table, recorded_row
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
@@ -28,7 +28,7 @@ class TableSweep:
     recorded: RecordedTable
 
 
-def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place: Place) -> TableSweep:
+def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place: Place, trials: int = 0) -> TableSweep:
     """The rows of a table, resolved.
 
     Args:
@@ -37,6 +37,7 @@ def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place
         seeds: of every row that is not a teacher's: 0, 1, ...
         name: of the sweep.
         place: where the data and the records are.
+        trials: runs that are searched beyond the rows: beta, T, alpha and which of the table's distilled pairs.
 
     Raises:
         ValueError: bad input, in one line that names the field.
@@ -55,17 +56,24 @@ def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place
         (teachers if cell.is_teacher else students).update({run.run_id: run for runs in by_seed.values() for run in runs})
         rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
     base = change(schedule.recipe_of(None, None).student, as_student)
-    sweep = Sweep(
-        name=_named(name, schedule), table=int(number), base=base, cells=tuple(differences(base, run) for run in students.values())
-    )
+    title = f"{name}_smoke" if schedule.smoke else name
+    sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
     recorded = RecordedTable(
         table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke, rows=tuple(rows)
     )  # fmt: skip
     return TableSweep(sweep, tuple(teachers.values()), recorded)
 
 
-def _named(name: str, schedule: Schedule) -> str:
-    return f"{name}_smoke" if schedule.smoke else name
+def _fixed(name: str, number: str, base: Run, runs: Mapping[str, Run]) -> Sweep:
+    return Sweep(name=name, table=int(number), base=base, cells=tuple(differences(base, run) for run in runs.values()))
+
+
+def _searched(name: str, number: str, runs: Mapping[str, Run], trials: int) -> Sweep:
+    """Around the first pair that KDAM distils: what is searched are changes to that run."""
+    pairs = [run for run in runs.values() if run.distill.method == "kdam" and run.seed == 0]
+    alternatives = {f"{run.teacher} teaches {run.student}": differences(pairs[0], run) for run in pairs}
+    fixed = _fixed(name, number, pairs[0], runs)
+    return fixed.model_copy(update={"space": SEARCHED, "choices": {"pair": alternatives}, "trials": trials})
 
 
 def _inputs(resolved: Run) -> dict[str, object]:
