@@ -1,8 +1,9 @@
 """What a worker is told about its cohort, and the MLflow runs that are opened for it."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import ray
@@ -70,6 +71,7 @@ class Opener:
             "members": [self._member(seat) for seat in seats],
             "teacher": next(({"run_id": name, "epochs": self.teacher_epochs[name]} for run in runs if (name := run.teacher_run)), None),
             "single_task": dict(self.single_task) if self.single_task else None,
+            "workers_here": workers_a_node(self.layout),
             "epochs_done": min(seat.epochs_done for seat in seats),
             "place": self.place.model_copy(update={"tracking_uri": self.tracking.uri}).model_dump(mode="json"),
             "threads": max(1, (os.cpu_count() or 1) // self.layout.workers) if self.layout.gpus else 1,
@@ -81,6 +83,7 @@ class Opener:
         return {
             "run": seat.run.model_dump(mode="json"), "title": title, "mlflow_run": mlflow_run, "trial": seat.trial,
             "prunable": seat.kind == "searched", "reference": dict(reference) if reference else None,
+            "operations": asdict(self.costs.epoch(seat.run)),
         }  # fmt: skip
 
     def close(self, seats: Sequence[Seat], why_it_died: str | None) -> None:
@@ -101,6 +104,13 @@ def titled(run: Run, base: Run | None) -> str:
         skip |= {"distill.temperature"} if run.distill.method == "none" else set()
     differs = [name for name in own if own[name] != shared[name] and name not in skip]
     return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
+
+
+def workers_a_node(layout: Layout) -> int:
+    """Workers that share a node, those of all lanes, spread evenly over the nodes that can hold some."""
+    kind = "GPU" if layout.gpus else "CPU"
+    nodes = sum(bool(node["Alive"] and node["Resources"].get(kind)) for node in ray.nodes())
+    return math.ceil(layout.workers / max(nodes, 1))
 
 
 def start_actor(name: str, storage: Storage, sweep: Mapping[str, Any] | None) -> Any:

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.service.cost import RATE, Costs
-from kdam_ray.service.layout import layout
+from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.progress import count, duration
 from kdam_ray.service.search import DRAWN_COHORT, Kind, Seat, pack
+from kdam_ray.service.spent import energy_text
 from kdam_ray.service.storage import Storage, epochs_done
 from kdam_ray.service.study import Study, Trial
 from kdam_ray.service.teachers import is_ready
@@ -18,8 +19,8 @@ from kdam_ray.service.tracking import Found, Tracking
 State = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
 DONE = ("finished", "pruned", "failed")
 LEFT = ("unfinished", "new")
-START_S = 25.0  # Ray, Tune and MLflow
-GROUP_S = 12.0  # a group of workers, once for the teacher and once for the students
+START_S = 15.0  # planning; Ray, Tune and MLflow
+GROUP_S = 15.0  # workers that start together, once for the teachers and once for the students
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Plan:
         steps: optimiser steps left, of all members.
         flops: operations left.
         seconds: a rough estimate, good to a factor of two.
+        device_hours: of training and evaluation, all workers together; as rough, and without what starting up takes (data, imports),
+            which outweighs everything else in a tiny sweep.
     """
 
     sweep: Sweep
@@ -77,6 +80,7 @@ class Plan:
     steps: int
     flops: float
     seconds: float
+    device_hours: float
 
     @property
     def complete(self) -> bool:
@@ -95,7 +99,8 @@ class Plan:
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
             lines.append(f"  cohort {number}: {count(len(cohort), 'member')}: {' '.join(cohort)}")
-        lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP, roughly {duration(self.seconds)}")
+        time = f"roughly {duration(self.seconds)} ({self.device_hours:.2g} device-hours)"
+        lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP, {time}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
@@ -107,6 +112,7 @@ class Plan:
         return {
             "sweep": self.sweep.name, "runs": runs, "searched": self.searched, "cohorts": [list(cohort) for cohort in self.cohorts],
             "workers": self.workers, "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
+            "device_hours": self.device_hours,
         }  # fmt: skip
 
 
@@ -152,7 +158,10 @@ class SweepResult:
         storage: of checkpoints and study.
         study: where the study's journal lies, or "".
         trained: members that this call trained.
-        seconds: wall time per phase.
+        seconds: wall time per phase of this call.
+        cost: of all calls that trained something: "wall_s" (of the calls), "device_hours", "tflop" and, where counters exist, "kwh" of
+            the runs, teachers among them, as far as those calls trained them; empty if there was none.
+        planned: what had been estimated for it: "seconds", "device_hours", "tflop".
     """
 
     sweep: Sweep
@@ -168,11 +177,22 @@ class SweepResult:
     study: str
     trained: int
     seconds: dict[str, float]
+    cost: Mapping[str, float]
+    planned: Mapping[str, float]
 
     @property
     def failed(self) -> tuple[Row, ...]:
         """Runs that ended without a result."""
         return tuple(row for row in (*self.teachers, *self.rows) if row.status == "failed")
+
+    def cost_line(self) -> str:
+        """`Cost: 5.1 min, 0.15 device-hours (planned 4.6 min, 0.13), 61 TFLOP, energy: no counter here`."""
+        if not self.cost:
+            return "Cost: nothing; every run was there already."
+        planned = f"planned {duration(self.planned['seconds'], digits=1)}, {self.planned['device_hours']:.2g}"
+        took = f"{duration(self.cost['wall_s'], digits=1)}, {self.cost['device_hours']:.2g} device-hours"
+        energy = energy_text(self.cost.get("kwh"), without="no counter here")
+        return f"Cost: {took} ({planned}), {self.cost['tflop']:.3g} TFLOP, {energy}"
 
 
 def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
@@ -205,7 +225,7 @@ def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking
     runs = known_runs(sweep)
     trials = [trial for trial in Study(storage, sweep).trials() if trial.searched] if sweep.space and Study.exists(storage, sweep) else []
     records = tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
-    planned = _Planner(storage, records)
+    planned = _Planner(storage, records, Costs(storage, evaluate_every=place.evaluate_every))
     once = {run.run_id: planned(run, kind, changes) for run, kind, changes in reversed(runs)}
     known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
     drawn = [planned(trial.run, "searched", {}, trial) for trial in trials if trial.run.run_id not in once]
@@ -225,8 +245,8 @@ def _blocked(item: Planned, lost: Collection[str]) -> Planned:
 class _Planner:
     """Run -> Planned, from MLflow's records and the checkpoints."""
 
-    def __init__(self, storage: Storage, records: Mapping[str, Found]):
-        self.storage, self.records, self.costs = storage, dict(records), Costs(storage)
+    def __init__(self, storage: Storage, records: Mapping[str, Found], costs: Costs):
+        self.storage, self.records, self.costs = storage, dict(records), costs
 
     def __call__(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         record = self.records.get(run.run_id)
@@ -256,9 +276,13 @@ def _plan_teachers(sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, ru
 
 
 def seats(plan: Plan, *, lost: Collection[str] = ()) -> list[Seat]:
-    """What is left of the known runs, students of `lost` teachers apart; searched ones that were cut short come first."""
+    """What is left of the known runs; searched ones that were cut short come first.
+
+    Without students of `lost` teachers, and without runs that are teachers too: those have been trained by then.
+    """
     storage = Storage(plan.place.storage)
-    left = [item for item in plan.runs if item.status in LEFT and item.run.teacher_run not in lost]
+    teachers = {item.run.run_id for item in plan.teachers}
+    left = [item for item in plan.runs if item.status in LEFT and item.run.teacher_run not in lost and item.run.run_id not in teachers]
     left.sort(key=lambda item: item.kind != "searched")
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
@@ -270,22 +294,31 @@ def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
 
 def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs) -> Plan:
     arranged = layout(place)
-    side_by_side = arranged.side_by_side(sweep.base)
-    bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0)
+    side_by_side, rate = arranged.side_by_side(sweep.base), RATE["gpu" if arranged.gpus else "cpu"]
+    bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0, 0.0)
     packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
     size = drawn_size(draws, place, side_by_side)
-    drawn = [("?",) * min(size, draws - start) for start in range(0, draws, size)]
+    drawn = [min(size, draws - start) for start in range(0, draws, size)]
     taught = [item for item in teachers if item.status in LEFT]
-    cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed] + drawn
-    drawn_flops = sum(costs.cohort([sweep.base] * len(cohort), [sweep.base.epochs] * len(cohort)) for cohort in drawn)
-    student = drawn_flops + sum(
-        costs.cohort([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed
-    )
-    teacher = sum(item.flops for item in taught)
-    steps = sum(item.steps for item in (*teachers, *runs)) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
-    rate = RATE["gpu" if arranged.gpus else "cpu"]
-    rounds = len(taught) + bool(packed or drawn)
-    seconds = (teacher + student / side_by_side) / rate + GROUP_S * rounds + START_S if cohorts else 0.0
-    return Plan(
-        sweep, place, tuple(teachers), tuple(runs), draws, tuple(cohorts), arranged.workers, side_by_side, steps, teacher + student, seconds
+    cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
+    cohorts += [("?",) * members for members in drawn]
+    students = [costs.cohort([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed]
+    students += [costs.cohort([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
+    groups: dict[int, list[float]] = {}
+    for item in taught:
+        groups.setdefault(arranged.ranks(item.run), []).append(item.flops)
+    seconds = sum(_seconds(flops, ranks, arranged, rate) for ranks, flops in groups.items())
+    seconds += _seconds(students, arranged.ranks(sweep.base), arranged, rate) if students else 0.0
+    once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
+    steps = sum(once.values()) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
+    flops = sum(item.flops for item in taught) + sum(students)
+    return replace(
+        bare, cohorts=tuple(cohorts), steps=steps, flops=flops, seconds=seconds + START_S if cohorts else 0.0,
+        device_hours=flops / rate / 3600,
     )  # fmt: skip
+
+
+def _seconds(flops: Sequence[float], ranks: int, arranged: Layout, rate: float) -> float:
+    """Of cohorts of so many operations each, as many at a time as there are workers for."""
+    lanes = max(1, arranged.workers // ranks)
+    return max(max(flops), sum(flops) / lanes) / (rate * ranks) + GROUP_S

@@ -17,11 +17,11 @@ def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')}  {text}", file=sys.stderr, flush=True)
 
 
-def duration(seconds: float) -> str:
-    """`45 s`, `3 min`, `2.5 h`."""
+def duration(seconds: float, *, digits: int = 0) -> str:
+    """`45 s`, `3 min`, `2.5 h`; `digits` of minutes."""
     if seconds < 90:
         return f"{max(seconds, 0):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.{digits}f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Progress(tune.Callback):

@@ -13,6 +13,7 @@ from typing import Any
 import ray
 
 from kdam_ray.config import Place, Run, Sweep
+from kdam_ray.service import ledger
 from kdam_ray.service.cohorts import Opener, start_actor, titled, train_seats
 from kdam_ray.service.compare import OBJECTIVE, TeacherScores, with_deltas
 from kdam_ray.service.cost import Costs
@@ -68,6 +69,7 @@ class _Work:
         self.sweep, self.place, self.train = sweep, place, train
         self.storage, self.tracking = Storage(place.storage), Tracking(place)
         self.seconds: dict[str, float] = {}
+        self.started = time.monotonic()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -85,18 +87,20 @@ class _Work:
             context = session(arranged)
             context.__enter__()
             connecting.join()
+        parent = self.tracking.open_parent(self.sweep)
+        ledger.open_call(self.storage, self.tracking, parent, known)
         try:
             with self.phase("teachers"):
                 wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
                 missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
                 train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
             with self.phase("students"):
-                self._train_students(known)
+                self._train_students(known, parent)
         finally:
             with self.phase("stop Ray"):
                 context.__exit__(None, None, None)
 
-    def _train_students(self, known: Plan) -> None:
+    def _train_students(self, known: Plan, parent: str) -> None:
         teachers = self.tracking.find([item.run.run_id for item in known.teachers])
         lost = lost_teachers(known, teachers)
         for reason in lost.values():
@@ -105,10 +109,10 @@ class _Work:
         draws = 0 if self.sweep.base.teacher_run in lost else known.searched
         if not waiting and not draws:
             return
-        parent = self.tracking.open_parent(self.sweep)
         side_by_side = arranged.side_by_side(self.sweep.base)
+        costs = Costs(self.storage, evaluate_every=self.place.evaluate_every)
         opener = Opener(
-            self.place, arranged, self.tracking, Costs(self.storage), self.sweep.name, self.sweep.table, parent, self.sweep.base,
+            self.place, arranged, self.tracking, costs, self.sweep.name, self.sweep.table, parent, self.sweep.base,
             teachers=teacher_scores(known, teachers), single_task=self.tracking.single_task_reference(self.sweep.base),
             teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
@@ -167,6 +171,7 @@ class _Work:
         teachers = tuple(
             _row(item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_task) for item in after.teachers
         )
+        ledger.close_call(self.storage, self.tracking, parent, after, wall_s=None if before.complete else time.monotonic() - self.started)
         return self._close(parent, rows, teachers, single_task)
 
     def _close(self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: dict[str, float] | None) -> SweepResult:
@@ -178,7 +183,7 @@ class _Work:
         return SweepResult(
             self.sweep, rows, teachers, best, (searched_params(self.sweep, best.run) or {}) if best else {}, single_task,
             f"kdam/{self.sweep.base.dataset}/{self.sweep.name}", parent, self.tracking.uri, self.storage.root, study,
-            len({row.run.run_id for row in rows if not row.reused}), self.seconds,
+            len({row.run.run_id for row in rows if not row.reused}), self.seconds, *ledger.recorded(self.tracking, parent),
         )  # fmt: skip
 
 

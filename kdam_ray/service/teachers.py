@@ -91,7 +91,7 @@ def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tr
         say(f"teacher {run.student}: {run.epochs} epochs of {run.steps_per_epoch} steps, run {run.run_id}")
         alike.setdefault(plan.ranks(run), []).append(Seat(run, "teacher", epochs_done=epochs_done(storage, run.run_id)))
     for seats in alike.values():
-        opener = Opener(place, plan, tracking, Costs(storage), EXPERIMENT)
+        opener = Opener(place, plan, tracking, Costs(storage, evaluate_every=place.evaluate_every), EXPERIMENT)
         actor = start_actor(f"teacher-{seats[0].run.run_id}", storage, None)
         try:
             train_seats(opener, [[seat] for seat in seats], actor=actor, side_by_side=plan.side_by_side(seats[0].run), train=train)

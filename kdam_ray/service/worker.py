@@ -20,7 +20,10 @@ from kdam_ray.learning import EpochReport, StepReport, train_cohort
 from kdam_ray.learning.checkpoint import verify
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.service.compare import OBJECTIVE, with_deltas
+from kdam_ray.service.cost import Operations
+from kdam_ray.service.energy import Energy
 from kdam_ray.service.layout import open_sources
+from kdam_ray.service.spent import Meter
 from kdam_ray.service.storage import Storage, latest_checkpoint, save_checkpoint
 from kdam_ray.service.study import Outcome
 from kdam_ray.service.tracking import Tracking
@@ -40,6 +43,7 @@ class Member:
         trial: its number in the study, or None.
         prunable: whether the search may give it up.
         reference: metrics of the teacher that it is compared with, "semseg/mIoU", or None.
+        operations: of one of its epochs.
     """
 
     run: Run
@@ -48,17 +52,18 @@ class Member:
     trial: int | None
     prunable: bool
     reference: Mapping[str, float] | None
+    operations: Operations
 
 
 def _member(values: Mapping[str, Any]) -> Member:
-    return Member(**{**values, "run": Run.model_validate(values["run"])})
+    return Member(**{**values, "run": Run.model_validate(values["run"]), "operations": Operations(**values["operations"])})
 
 
 def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_cohort) -> None:
     """Train one cohort on this rank; Ray Train calls it on each worker.
 
     Args:
-        config: what `sweep.cohort_config` made.
+        config: what `cohorts.Opener.open` made.
         actor: handle of the StudyActor.
         train: the training generator, another one in tests of the service.
     """
@@ -66,7 +71,8 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     storage = Storage(place.storage)
     device = _set_up(config["threads"])
     members = {member.run.run_id: member for member in map(_member, config["members"])}
-    recorder = Recorder(config, members, storage, Tracking(place), actor) if rank() == 0 else None
+    energy = Energy(gpu=_gpu(device), workers_here=config["workers_here"])
+    recorder = Recorder(config, members, storage, Tracking(place), actor, _meter(place, storage)) if rank() == 0 else None
     resume = agree(recorder.resume() if recorder else None)
     waiting = [member.run for name, member in members.items() if resume[name] != "ended"]
     if not waiting:
@@ -77,21 +83,28 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
         resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
         weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
-    for row in follow(reports, recorder):
+    for row in follow(reports, recorder, energy):
         ray.train.report(row)
 
 
-def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None") -> Iterator[dict[str, Any]]:
+def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None", energy: Energy) -> Iterator[dict[str, Any]]:
     """Iterate the reports; record and prune. Yields one dict per epoch of the cohort, on every rank."""
     row: dict[str, Any] = {}
+    counted = 0.0
     for report in reports:
         if row and report.epoch != row["epoch"]:
             yield row
             row = {}
+        joules = energy.joules()
         if isinstance(report, StepReport):
             if recorder:
                 recorder.step(report)
             continue
+        if not row:  # the first of its epoch: training and evaluation are over
+            spent = _over_ranks(None if joules is None else joules - counted)
+            counted = joules or counted
+            if recorder:
+                recorder.meter.end_epoch(report.epoch, spent)
         if agree(recorder.epoch(report) if recorder else None):
             report.prune()
         row = {"epoch": report.epoch, "members": row.get("members", 0) + 1}
@@ -100,13 +113,15 @@ def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | No
 
 
 class Recorder:
-    """Rank 0's: tells MLflow, the study and the notices what the members did."""
+    """Rank 0's: tells MLflow, the study and the notices what the members did and what they cost."""
 
-    def __init__(self, config: Mapping[str, Any], members: Mapping[str, Member], storage: Storage, tracking: Tracking, actor: Any):
+    def __init__(
+        self, config: Mapping[str, Any], members: Mapping[str, Member], storage: Storage, tracking: Tracking, actor: Any, meter: Meter
+    ):  # fmt: skip
         self.title, self.single_task = config["title"], config["single_task"]
         self.epochs_done = config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
-        self.members, self.storage, self.tracking, self.actor = members, storage, tracking, actor
+        self.members, self.storage, self.tracking, self.actor, self.meter = members, storage, tracking, actor, meter
 
     def resume(self) -> dict[str, str | None]:
         """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train.
@@ -117,29 +132,35 @@ class Recorder:
         for name, member in self.members.items():
             folder = latest_checkpoint(self.storage, name)
             found[name] = f"checkpoints/{name}/{folder.name}" if folder else None
+            manifest: dict[str, Any] = verify(folder) if folder else {"epoch": 0}
             status, metrics = self.tracking.outcome(member.mlflow_run)
             if status != "unfinished":
                 self._tell(member, status, metrics.get(OBJECTIVE))
                 found[name] = "ended"
-            elif folder is not None and (manifest := verify(folder))["epoch"] >= member.run.epochs:
+            elif folder is not None and manifest["epoch"] >= member.run.epochs:
                 metrics = self._compared(member, manifest["metrics"])
                 self.tracking.log_epoch(member.mlflow_run, metrics, member.run.epochs)
                 self.tracking.log_checkpoint(member.mlflow_run, folder)
                 self._end(member, "finished", objective=metrics.get(OBJECTIVE))
                 found[name] = "ended"
+            else:
+                self.meter.join(member.run, member.operations, done=manifest["epoch"], recorded=metrics)
         return found
 
     def step(self, report: StepReport) -> None:
+        """Between two epochs nothing is recorded for good."""
+        self.meter.beat(report.epoch, report.step / report.steps)
         self._notice(report)
 
     def epoch(self, report: EpochReport) -> bool:
         """Record what a member did in an epoch. Returns whether it is to be pruned."""
-        member = self.members[report.run.run_id]
+        member, cost = self.members[report.run.run_id], self.meter.total(report.run.run_id)
         if report.failed is not None:
+            self.tracking.log_epoch(member.mlflow_run, cost, report.epoch)
             self._end(member, "failed", reason=report.failed)
             return False
         metrics = self._compared(member, report.metrics)
-        self.tracking.log_epoch(member.mlflow_run, metrics, report.epoch)
+        self.tracking.log_epoch(member.mlflow_run, metrics | cost, report.epoch)
         hopeless = self._observe(member, report.epoch, metrics.get(OBJECTIVE))
         if hopeless and not report.finished:
             self._end(member, "pruned")
@@ -160,6 +181,7 @@ class Recorder:
     def _end(self, member: Member, outcome: Outcome, *, objective: float | None = None, reason: str | None = None) -> None:
         """MLflow first: a trial that was not told is told at the next start, from MLflow."""
         self.tracking.end_member(member.mlflow_run, outcome, reason=reason)
+        self.meter.leave(member.run.run_id)
         self._tell(member, outcome, objective)
 
     def _tell(self, member: Member, outcome: Outcome, objective: float | None) -> None:
@@ -192,6 +214,25 @@ def _set_up(threads: int) -> torch.device:
     from ray.train.torch import get_device
 
     return get_device()
+
+
+def _gpu(device: torch.device) -> str | None:
+    """Its UUID."""
+    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+
+
+def _meter(place: Place, storage: Storage) -> Meter:
+    return Meter(ranks=world_size(), evaluate_every=place.evaluate_every, notes=storage.cache() / "unrecorded")
+
+
+def _over_ranks(joules: float | None) -> float | None:
+    """What all ranks took; None if one of them does not know."""
+    if world_size() == 1:
+        return joules
+    parts: list[float | None] = [None] * world_size()
+    dist.all_gather_object(parts, joules)
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 def agree(value: Any) -> Any:

@@ -112,6 +112,25 @@ def test_what_mlflow_shows(done):
     assert (row.run, tracking.find_finished(teacher.run_id).experiment) == (teacher, "kdam/rooms/teachers")
 
 
+def test_what_it_cost_is_what_its_runs_cost(done):
+    """A first call: all that was ever spent on its runs, one that diverged, one whose worker died and the teacher among them."""
+    _, place, _, before, result = done
+    finished = [row for row in (*result.teachers, *result.rows) if row.run.seed != BAD_SEED]
+    recorded = [row.metrics if row.metrics else Tracking(place).outcome(row.mlflow_run)[1] for row in finished]
+    assert all(0 < metrics["cost/device_s"] <= 2 * metrics["cost/wall_s"] for metrics in recorded)
+    assert result.cost["device_hours"] == pytest.approx(sum(metrics["cost/device_s"] for metrics in recorded) / 3600)
+    assert result.cost["tflop"] == pytest.approx(sum(metrics["cost/tflop"] for metrics in recorded))
+    assert result.cost["wall_s"] > max(metrics["cost/wall_s"] for metrics in recorded)
+    assert result.planned == pytest.approx(
+        {"seconds": before.seconds, "device_hours": before.device_hours, "tflop": before.flops / 1e12}
+    )  # fmt: skip
+    parent = Tracking(place).outcome(result.parent)[1]
+    assert {name.removeprefix("cost/") for name in parent if name.startswith("cost/")} == set(result.cost)
+    once = result.rows[0].metrics["cost/tflop"]
+    lost = next(row for row in result.rows if row.run.seed == CRASH_SEED).metrics["cost/tflop"]
+    assert lost > once  # the epoch in which its worker died was begun twice
+
+
 def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     """Law 8; the one that was refused is left out, for that one would be tried again."""
     sweep, place, teacher, _, result = done
@@ -123,6 +142,7 @@ def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     assert all(row.reused for row in (*again.rows, *again.teachers))
     assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in before]
     assert (again.best.run, again.parent) == (result.best.run, result.parent)
+    assert (again.cost, again.planned) == (result.cost, result.planned)
     assert plan(good, place).complete  # the teacher is known by now and need not be given
     found = find_or_train(teacher, place)
     assert (found.reused, found.failed) == (True, None)

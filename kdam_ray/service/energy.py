@@ -1,0 +1,109 @@
+"""Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL). No counter, no number.
+
+NVML is the library that comes with NVIDIA's driver; three of its functions are called through ctypes, so no package is
+needed for them. Processor counters are files of Linux's powercap; many machines let only root read them, and virtual ones
+have none.
+"""
+
+import contextlib
+import ctypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+POWERCAP = Path("/sys/class/powercap")
+NVML = "libnvidia-ml.so.1"
+
+Counter = Callable[[], float]
+
+
+class Energy:
+    """Joules since it was made: its GPU's, and this worker's share of the CPU packages.
+
+    Every worker of a node reads the same package counters, so each takes an equal share of them; what other programs
+    burn there is in it too. GPU counters exist from Volta on and count one GPU each, whoever uses it; a part of a
+    divided GPU (MIG) has none. What is neither GPU nor package (memory on some machines, fans, power supply, network) is
+    not counted.
+
+    Args of the constructor:
+        gpu: UUID of this process's GPU as CUDA gives it, or None on CPUs.
+        workers_here: workers of the sweep on this node, which share its packages.
+        powercap: folder of the RAPL zones.
+        nvml: loads NVML, another one in tests; raises OSError where there is none.
+    """
+
+    def __init__(
+        self, *, gpu: str | None = None, workers_here: int = 1, powercap: Path = POWERCAP, nvml: Callable[[], Any] | None = None
+    ):  # fmt: skip
+        packages = [_Package(zone, 1 / workers_here) for zone in _packages(powercap)]
+        counters: list[Counter] = [*packages, *_gpu_counters(gpu, nvml or (lambda: ctypes.CDLL(NVML)))]
+        self._counters: list[Counter] | None = counters or None
+
+    def joules(self) -> float | None:
+        """Since it was made; None where nothing counts, or a counter could no longer be read.
+
+        Package counters wrap around, some within half an hour at full load: ask more often than that.
+        """
+        if self._counters is not None:
+            try:
+                return sum(counter() for counter in self._counters)
+            except (OSError, ValueError):
+                self._counters = None
+        return None
+
+
+def _packages(powercap: Path) -> list[Path]:
+    """Zones of whole CPU packages that can be read; not their parts (intel-rapl:0:0), nor the platform (psys), which contains them."""
+    zones = []
+    for zone in sorted(powercap.glob("intel-rapl:*")):
+        with contextlib.suppress(OSError, ValueError):
+            if (zone / "name").read_text().startswith("package"):
+                _microjoules(zone / "energy_uj"), _microjoules(zone / "max_energy_range_uj")
+                zones.append(zone)
+    return zones
+
+
+class _Package:
+    """One package's joules times `share`, wrap-around undone."""
+
+    def __init__(self, zone: Path, share: float):
+        self._file, self._share = zone / "energy_uj", share
+        self._range = _microjoules(zone / "max_energy_range_uj")
+        self._last, self._sum = _microjoules(self._file), 0
+
+    def __call__(self) -> float:
+        now = _microjoules(self._file)
+        self._sum += now - self._last if now >= self._last else now + self._range - self._last
+        self._last = now
+        return self._sum * 1e-6 * self._share
+
+
+def _microjoules(path: Path) -> int:
+    return int(path.read_text())
+
+
+def _gpu_counters(gpu: str | None, load: Callable[[], Any]) -> list[Counter]:
+    """One for the GPU, or none: no GPU, no NVML, or a GPU that does not count."""
+    if gpu is None:
+        return []
+    device = ctypes.c_void_p()
+    try:
+        nvml = load()
+        _check(nvml.nvmlInit_v2())
+        _check(nvml.nvmlDeviceGetHandleByUUID(f"GPU-{gpu.removeprefix('GPU-')}".encode(), ctypes.byref(device)))
+        start = _millijoules(nvml, device)
+    except (OSError, AttributeError):  # an old driver lacks the function
+        return []
+    return [lambda: (_millijoules(nvml, device) - start) * 1e-3]
+
+
+def _millijoules(nvml: Any, device: ctypes.c_void_p) -> int:
+    """Since the driver was loaded."""
+    value = ctypes.c_ulonglong()
+    _check(nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(value)))
+    return value.value
+
+
+def _check(status: int) -> None:
+    if status:
+        raise OSError(f"NVML says {status}")

@@ -1,0 +1,195 @@
+"""What runs have really cost: measured while they train (`Meter`), summed for a table (`spent`).
+
+A run's metrics `cost/wall_s` (time while it was being trained), `cost/device_s` (its share of the workers' time),
+`cost/tflop` (operations, as counted) and, where counters exist, `cost/kwh` grow from epoch to epoch and go on where an
+interrupted attempt ended: an epoch that was lost and repeated has cost twice.
+"""
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from kdam_ray.config import Run
+from kdam_ray.service.cost import Operations, is_evaluated, needed
+
+NAMES = ("cost/wall_s", "cost/device_s", "cost/tflop", "cost/kwh")
+JOULES_PER_KWH = 3.6e6
+
+
+def costs_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The costs among a run's metrics."""
+    return {name: metrics[name] for name in NAMES if name in metrics}
+
+
+@dataclass(frozen=True)
+class _Metered:
+    """A member on the meter: operations of an epoch, epochs behind it when it joined, epochs in all."""
+
+    operations: Operations
+    done: int
+    epochs: int
+
+
+class Meter:
+    """What the members of one cohort cost, measured on rank 0.
+
+    The time from the end of an epoch to the end of the next belongs to the members of the next: t seconds on r ranks are
+    t * r device-seconds, shared in proportion to the operations that each needed, as joules are; the shares sum to what
+    was spent. A member that diverges within an epoch pays for the whole of it. What is stored after a cohort's very last
+    epoch is in nobody's cost.
+
+    An epoch that is cut short never becomes a metric. What it had cost by its last `beat` (energy apart) is in a small
+    file per member in this machine's cache and counts when the run goes on here.
+
+    Args of the constructor:
+        ranks: workers that train the cohort.
+        evaluate_every: epochs between evaluations.
+        notes: folder of those files.
+        clock: seconds, another one in tests; starts to count now.
+    """
+
+    def __init__(self, *, ranks: int, evaluate_every: int, notes: Path, clock: Callable[[], float] = time.monotonic):
+        self._ranks, self._every, self._notes, self._clock = ranks, evaluate_every, notes, clock
+        self._members: dict[str, _Metered] = {}
+        self._spent: dict[str, dict[str, float]] = {}
+        self._mark = clock()
+
+    def join(self, run: Run, operations: Operations, *, done: int, recorded: Mapping[str, float]) -> None:
+        """A member takes part, with `done` epochs behind it and its last recorded metrics.
+
+        Costs only grow, so of record and note the larger is the newer.
+        """
+        known = (costs_of(recorded), self._note(run.run_id))
+        self._members[run.run_id] = _Metered(operations, done, run.epochs)
+        self._spent[run.run_id] = {
+            name: max(each.get(name, 0.0) for each in known) for name in NAMES if any(name in each for each in known)
+        }
+
+    def beat(self, epoch: int, share: float) -> None:
+        """Note what an epoch has cost so far; `share` of its steps are done."""
+        seconds = self._clock() - self._mark
+        for name, more in self._shares(epoch, seconds, None, evaluated=False, share=share).items():
+            self._write(name, plus(self._spent[name], more))
+
+    def end_epoch(self, epoch: int, joules: float | None) -> None:
+        """An epoch is over; `joules`: what all ranks took since the last one was, None where nothing counts them."""
+        now = self._clock()
+        for name, more in self._shares(epoch, now - self._mark, joules, evaluated=True, share=1.0).items():
+            self._spent[name] = plus(self._spent[name], more)
+            self._write(name, self._spent[name])
+        self._mark = now
+
+    def total(self, run_id: str) -> dict[str, float]:
+        """{"cost/wall_s": ...} of a member until the end of its last epoch, earlier attempts included."""
+        return dict(self._spent[run_id])
+
+    def leave(self, run_id: str) -> None:
+        """A member takes part no longer, and its costs are recorded."""
+        self._members.pop(run_id, None)
+        self._path(run_id).unlink(missing_ok=True)
+
+    def _shares(self, epoch: int, seconds: float, joules: float | None, *, evaluated: bool, share: float) -> dict[str, dict[str, float]]:
+        present = {name: member for name, member in self._members.items() if member.done < epoch <= member.epochs}
+        scored = {name for name, member in present.items() if evaluated and is_evaluated(epoch, member.epochs, self._every)}
+        operations = needed({name: member.operations for name, member in present.items()}, scored)
+        everything = sum(operations.values())
+        shares = {}
+        for name, flops in operations.items():
+            part = flops / everything
+            shares[name] = {"cost/wall_s": seconds, "cost/device_s": seconds * self._ranks * part, "cost/tflop": flops * share / 1e12}
+            if joules is not None:
+                shares[name]["cost/kwh"] = joules / JOULES_PER_KWH * part
+        return shares
+
+    def _path(self, run_id: str) -> Path:
+        return self._notes / f"{run_id}.json"
+
+    def _note(self, run_id: str) -> dict[str, float]:
+        try:
+            return costs_of(json.loads(self._path(run_id).read_text()))
+        except (OSError, ValueError):  # none, or half of one
+            return {}
+
+    def _write(self, run_id: str, costs: Mapping[str, float]) -> None:
+        self._notes.mkdir(parents=True, exist_ok=True)
+        self._path(run_id).write_text(json.dumps(costs))
+
+
+def total(costs: Collection[Mapping[str, float]]) -> dict[str, float]:
+    """The sums over runs by name; energy only if it was counted for each of them."""
+    summed = {name: sum(each.get(name, 0.0) for each in costs) for name in NAMES}
+    return summed if costs and all("cost/kwh" in each for each in costs) else {name: summed[name] for name in NAMES[:-1]}
+
+
+def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    """The sum by name. Energy that was not counted from the beginning is left out: it would be too small."""
+    begun_uncounted = costs.get("cost/wall_s", 0.0) > 0 and "cost/kwh" not in costs
+    names = [name for name in NAMES if (name in costs or name in more) and not (name == "cost/kwh" and begun_uncounted)]
+    return {name: costs.get(name, 0.0) + more.get(name, 0.0) for name in names}
+
+
+# ------------------------------------------------------------------------------------------------------------ for tables
+class Recorded(Protocol):
+    """A run with its metrics: `tracking.Found`, `plan.Row`."""
+
+    @property
+    def run(self) -> Run: ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What some runs have cost together.
+
+    Attributes:
+        runs: how many, each counted once.
+        wall_s: seconds of training, summed as if they had trained one after the other.
+        device_hours: of workers (GPUs, or CPU cores).
+        tflop: operations, as counted.
+        kwh: energy; None if there is a run whose energy nobody counted.
+        unknown: further runs, recorded without what they cost.
+    """
+
+    runs: int
+    wall_s: float
+    device_hours: float
+    tflop: float
+    kwh: float | None
+    unknown: int = 0
+
+    def text(self) -> str:
+        """`19 runs: 0.15 device-hours, 61 TFLOP, energy: no counter`."""
+        without = f" (and {self.unknown} whose cost was not recorded)" if self.unknown else ""
+        runs = f"{self.runs} run{'s' if self.runs != 1 else ''}{without}"
+        return f"{runs}: {self.device_hours:.2g} device-hours, {self.tflop:.3g} TFLOP, {energy_text(self.kwh)}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The attributes."""
+        return asdict(self)
+
+
+def energy_text(kwh: float | None, *, without: str = "no counter") -> str:
+    return f"energy: {without}" if kwh is None else f"energy: {kwh:.3g} kWh"
+
+
+def spent(records: Iterable[Recorded]) -> Spent:
+    """Sum what runs have cost.
+
+    Args:
+        records: runs in any order; of one that stands there several times (a link has a copy of the costs) the dearest record counts.
+    """
+    known: dict[str, dict[str, float]] = {}
+    for record in records:
+        costs, run_id = costs_of(record.metrics), record.run.run_id
+        if run_id not in known or costs.get("cost/device_s", -1.0) > known[run_id].get("cost/device_s", -1.0):
+            known[run_id] = costs
+    counted = [costs for costs in known.values() if "cost/device_s" in costs]
+    sums = total(counted)
+    return Spent(
+        len(counted), sums["cost/wall_s"], sums["cost/device_s"] / 3600, sums["cost/tflop"], sums.get("cost/kwh"), len(known) - len(counted)
+    )  # fmt: skip
