@@ -110,8 +110,8 @@ def as_csv(grid: Grid) -> str:
     writer.writerow([*names, "flagged"])
     for row in grid.rows:
         flagged = [name for name, cell in zip(grid.full_header, row, strict=True) if cell.is_flagged]
-        parts = [tuple(text.strip() for text in cell.text.partition(PLUS_MINUS)[::2]) if two else (cell.text,) for cell, two in zip(row, spread, strict=True)]
-        writer.writerow([*(text for part in parts for text in part), "; ".join(flagged)])
+        parts = (cell.text.partition(PLUS_MINUS)[::2] if two else (cell.text,) for cell, two in zip(row, spread, strict=True))
+        writer.writerow([*(text.strip() for part in parts for text in part), "; ".join(flagged)])
     return target.getvalue().rstrip("\n")
 
 
@@ -159,7 +159,8 @@ def _marked(cell: Cell, before: str, after: str, escape: Callable[[str], str] = 
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "β": r"$\beta$", "α": r"$\alpha$", "Δ": r"$\Delta$", DAGGER: r"$^\dagger$",
+    "↓": r"$\downarrow$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "β": r"$\beta$", "α": r"$\alpha$", "Δ": r"$\Delta$",
+    DAGGER: r"$^\dagger$",
 }  # fmt: skip
 
 

@@ -71,6 +71,11 @@ class PaperTable:
         """Rows of which no run has ended."""
         return tuple(row for row in self.rows if not any(row.by_seed.values()))
 
+    @property
+    def measured(self) -> bool:
+        """Some run of some row has ended."""
+        return len(self.missing) < len(self.rows)
+
     def tasks_of(self, row: Measured) -> tuple[Task, ...]:
         """The tasks that a row's networks learn: those that any of its seeds has, all of them where none has ended."""
         known = {key for metrics in row.by_seed.values() for key in metrics}

@@ -27,6 +27,7 @@ class TableFlags(Frozen):
 
     Attributes:
         seeds: of every row: 0, 1, ...; a teacher has one.
+        pictures: evaluation images whose predictions the report shows; 0: none.
         plan: print cohorts, members, estimated FLOPs and time; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -34,6 +35,7 @@ class TableFlags(Frozen):
     schedule: Schedule = Schedule()
     seeds: Annotated[int, Field(ge=1)] = 2
     place: Place = Place()
+    pictures: Annotated[int, Field(ge=0)] = 4
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
@@ -76,8 +78,15 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
                 say(planned.text(), planned.as_json())
                 return 0
 
+        from kdam_ray.report.content import of_rows
+        from kdam_ray.report.sweep_report import announce, is_there, write_report
+
         shown, result = train_table(wanted, asked.place)
         say(*shown_with_result(shown, result))
+        if shown.measured and not is_there(result, asked.place):
+            searched = searched_grid(result)
+            content = of_rows(shown, result, asked.place, [searched] if searched else [])
+            announce(write_report(content, result, asked.place, images=asked.pictures))
         for row in result.failed:
             print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
         return 1 if result.failed else 0
@@ -132,5 +141,6 @@ def where(result: "SweepResult") -> list[str]:
     reused = sum(row.reused for row in (*result.rows, *result.teachers))
     return [
         f"Trained {result.trained} runs, found {reused} finished ones.",
+        *([result.cost_line()] if result.cost else []),
         f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
     ]
