@@ -6,7 +6,7 @@ In the look of `report.plots`. A trial is a mapping {"params": {"distill.beta": 
 
 import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 from kdam_ray import paper
 from kdam_ray.report.gain import Study
-from kdam_ray.report.plots import BLACK, BLUE, DASHES, columns, draw_numbers, draw_printed, in_style, legend_above, log_axis, look, say
+from kdam_ray.report.plots import BLUE, columns, draw_numbers, draw_printed, in_style, legend, log_axis, look, own_ticks, round_ticks, say
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import DELTA, Number
 from kdam_ray.tasks import Task
@@ -67,23 +67,17 @@ def epochs_curve(series: Sequence[Series], tasks: Sequence[Task], *, dataset: st
     for axes, (key, label) in zip(figure.subplots(1, max(1, len(labels)), squeeze=False)[0], labels.items(), strict=False):
         drawn = {one.label: draw_numbers(axes, one.values.get(key, {}), **look(index)) for index, one in enumerate(series)}
         handles |= {name: line for name, line in drawn.items() if line is not None}
-        if not any(drawn.values()):
-            say(axes)
         printed = {row.fact("epochs"): table.metrics(row)[key] for row in table.rows} if comparable and key != DELTA else {}
         found, used = draw_printed(axes, printed, same_scale=dataset == table.dataset, x_label="epochs, paper")
         handles |= found
         if used is not axes:
-            _own_ticks(used, printed)
+            own_ticks(used, printed)
+        if not any(drawn.values()):
+            say(axes)
         axes.set(xlabel="epochs", ylabel=label)
-        _own_ticks(axes, [epochs for one in series for epochs in one.values.get(key, {})])
-    legend_above(figure, handles)
+        own_ticks(axes, [epochs for one in series for epochs in one.values.get(key, {})])
+    legend(figure, handles)
     return figure
-
-
-def _own_ticks(axes: Axes, values: Iterable[float]) -> None:
-    """The epochs that were trained as ticks, while they are few."""
-    if 0 < len(found := sorted(set(values))) <= 7:
-        axes.xaxis.set_major_locator(FixedLocator(found))
 
 
 # ----------------------------------------------------------------------------------------------------- learning curves
@@ -103,12 +97,16 @@ def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, 
     cells = list(figure.subplots(rows, wide, squeeze=False, sharex=False).flat)
     handles: dict[str, Any] = {}
     for axes, (metric, label) in zip(cells, panels.items(), strict=False):
-        axes.set(xlabel="epoch", ylabel=label)
+        watched, words = _watched(metric, histories)
+        axes.set(xlabel="epoch" + words, ylabel=label)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         for index, (name, history) in enumerate(histories.items()):
-            if (line := _member(axes, history.get(metric, ()), index)) is not None:
+            if (line := _member(axes, history.get(watched, ()), index)) is not None:
                 handles.setdefault(name, line)
-        values = [value for history in histories.values() for _, value in history.get(metric, ()) if math.isfinite(value)]
+            if watched != metric:
+                _member(axes, history.get(metric, ()), index, linestyle="none", markerfacecolor="white", markersize=5)
+        points = [point for history in histories.values() for name in {metric, watched} for point in history.get(name, ())]
+        values = [value for _, value in points if math.isfinite(value)]
         if not values:
             say(axes, "nothing recorded")
         elif metric == loss and min(values) > 0 and max(values) > 10 * min(values):
@@ -125,12 +123,18 @@ def _in_a_row(histories: Mapping[str, Any]) -> int:
     return max(1, min(6, 110 // (max(map(len, histories), default=0) + 8)))
 
 
-def _member(axes: Axes, points: Sequence[tuple[float, float]], index: int) -> Any:
+def _watched(metric: str, histories: Mapping[str, History]) -> tuple[str, str]:
+    """The metric to follow: boundaries are watched at fewer thresholds ("val/edge/odsF_25") until the last epoch; and what to say."""
+    found = {name for history in histories.values() for name in history if name.startswith(f"{metric}_")}
+    return next(((name, f"; {name.removeprefix(f'{metric}_')} thresholds, hollow: all") for name in sorted(found)), (metric, ""))
+
+
+def _member(axes: Axes, points: Sequence[tuple[float, float]], index: int, **more: Any) -> Any:
     """A line; what is not finite is a gap, and markers keep a lonely epoch visible. None: it has no finite value."""
     known = sorted((epoch, value if math.isfinite(value) else math.nan) for epoch, value in points)
     if all(math.isnan(value) for _, value in known):
         return None
-    style = look(index) | {"markersize": 3.0, "linewidth": 1.0, "markevery": max(1, len(known) // 8)}
+    style = look(index) | {"markersize": 3.0, "linewidth": 1.0, "markevery": max(1, len(known) // 8)} | more
     (line,) = axes.plot([epoch for epoch, _ in known], [value for _, value in known], **style)
     return line
 
@@ -173,7 +177,7 @@ def parallel_coordinates(trials: Sequence[Trial], *, objective: str = OBJECTIVE)
     if not trials:
         say(axes, "no trial")
         return figure
-    axes.vlines(range(len(scales)), 0, 1, color=BLACK, linewidth=0.8, zorder=4)
+    axes.vlines(range(len(scales)), 0, 1, color="black", linewidth=0.8, zorder=4)
     for place, scale in enumerate(scales):
         for height, text in scale.ticks:
             axes.annotate(text, (place, height), (-4, 0), textcoords="offset points", ha="right", va="center", fontsize=7.5, zorder=5,
@@ -183,7 +187,7 @@ def parallel_coordinates(trials: Sequence[Trial], *, objective: str = OBJECTIVE)
         axes.plot(range(len(scales)), [scale.heights[index] for scale in scales], **_trial_look(trials[index], values[index], colours))
     if differ:
         figure.colorbar(colours, ax=axes, label=objective, pad=0.02, aspect=30)
-    legend_above(figure, _counts(trials, values, colours))
+    legend(figure, _counts(trials, values, colours))
     return figure
 
 
@@ -202,7 +206,7 @@ def _colours(values: Sequence[float | None]) -> ScalarMappable:
 def _trial_look(trial: Trial, value: float | None, colours: ScalarMappable) -> dict[str, Any]:
     if value is not None:
         return {"color": tuple(colours.to_rgba(np.array([value]))[0]), "linewidth": 1.5, "marker": "o", "markersize": 3, "zorder": 3}
-    dash = DASHES[1] if trial.get("state") == "pruned" else DASHES[2]
+    dash = "--" if trial.get("state") == "pruned" else ":"
     return {"color": PALE, "linewidth": 0.9, "linestyle": dash, "marker": "o", "markersize": 2.5, "zorder": 2}
 
 
@@ -239,16 +243,8 @@ def _scale(name: str, values: Sequence[Any]) -> Scale:
 
     known = [float(v) if v is not None and math.isfinite(v) else None for v in values]
     label = f"{short} (log)" if logarithmic else short
-    ticks = tuple((height(tick), f"{tick:g}".replace("-", "−")) for tick in _ticks(low, high, logarithmic=logarithmic))
+    ticks = tuple((height(tick), f"{tick:g}".replace("-", "−")) for tick in round_ticks(low, high, logarithmic=logarithmic))
     return Scale(label, ticks, tuple(math.nan if v is None else height(v) for v in known))
-
-
-def _ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
-    """Round numbers inside; the ends themselves where none is."""
-    subs = (1.0,) if logarithmic and high / low > 1e3 else (1.0, 2.0, 5.0)
-    locator = LogLocator(subs=subs) if logarithmic else MaxNLocator(6, steps=[1, 2, 5, 10])
-    inside = [round(float(tick), 12) for tick in locator.tick_values(low, high) if low <= tick <= high]
-    return inside if len(inside) > 1 else [float(f"{low:.3g}"), float(f"{high:.3g}")]
 
 
 # ------------------------------------------------------------------------------------------------------- what mattered
@@ -333,13 +329,15 @@ def importance(trials: Sequence[Trial], *, objective: str = OBJECTIVE) -> Figure
         return figure
     names = list(found.shares)
     bars = axes.barh(range(len(names)), list(found.shares.values()), height=0.55, color=BLUE, alpha=0.85)
-    axes.bar_label(bars, [f"{share:.2f}" for share in found.shares.values()], padding=3, fontsize=8)
-    (mark,) = axes.plot([found.by_chance[name] for name in names], range(len(names)), "|", color=BLACK, markersize=15, markeredgewidth=1.6)
-    axes.set(yticks=range(len(names)), yticklabels=[name.removeprefix("distill.") for name in names], xlim=(0, 1.08))
+    (mark,) = axes.plot(
+        [found.by_chance[name] for name in names], range(len(names)), "|", color="black", markersize=15, markeredgewidth=1.6
+    )
+    axes.set(yticks=range(len(names)), xlim=(0, 1.02))
+    axes.set_yticklabels([f"{name.removeprefix('distill.')}  {share:.2f}" for name, share in found.shares.items()])
     axes.set_xlabel(f"share of the variance (fANOVA, {found.trials} finished trials)\nof {objective}")
     axes.invert_yaxis()
     axes.grid(False, axis="y")
-    legend_above(figure, {"share": bars, f"{CHANCE:.0%} of shuffled objectives stay below": mark})
+    legend(figure, {"share": bars, f"{CHANCE:.0%} of shuffled objectives stay below": mark})
     return figure
 
 
@@ -368,10 +366,11 @@ def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequ
     handles: dict[str, Any] = {}
     for axes, (key, label) in zip(panels, labels.items(), strict=False):
         found = {row: one[key] for row, one in enumerate(differences.values()) if one.get(key) is not None}
-        axes.axvline(0, color=BLACK, linewidth=0.9, zorder=1)
         for row, difference in found.items():
             handles |= _interval(axes, row, difference)  # type: ignore[arg-type]
-        if not found:
+        if found:
+            axes.axvline(0, color="black", linewidth=0.9, zorder=1)
+        else:
             say(axes, "no pair")
         better = "better →" if higher[key] else "← better"
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -379,7 +378,7 @@ def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequ
         axes.set_ylim(len(differences) - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.grid(False, axis="y")
-    legend_above(figure, handles)
+    legend(figure, handles)
     return figure
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from kdam_ray import paper
 from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE
@@ -75,15 +75,17 @@ def look(index: int) -> dict[str, Any]:
     """Colour, dash and marker of the n-th line of a figure; 28 differ in colour and dash, 70 in colour and marker."""
     return {
         "color": PALETTE[index % len(PALETTE)],
-        "linestyle": DASHES[(index + index // len(PALETTE)) % len(DASHES)],
+        "linestyle": DASHES[(index % len(PALETTE) + index // len(PALETTE)) % len(DASHES)],
         "marker": MARKERS[index % len(MARKERS)],
     }
 
 
-def say(axes: Axes, text: str = "no finished run") -> None:
-    """Words where nothing can be drawn, and no ticks that look like data."""
-    axes.tick_params(length=0, labelleft=False, labelbottom=False)
-    axes.grid(False)
+def say(axes: Axes, text: str = "no finished run", *, has_x: bool = False) -> None:
+    """Words where nothing can be drawn; no ticks that look like data, unless there is a line or x means something all the same."""
+    if not axes.lines:
+        axes.grid(False)
+        axes.tick_params(axis="y", length=0, labelleft=False)
+        axes.tick_params(axis="x", **({} if has_x else {"length": 0, "labelbottom": False}))
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=8.5, wrap=True)
 
 
@@ -125,6 +127,20 @@ def log_axis(axis: Any, values: Iterable[float], *, most: int = 8, apart: float 
     axis.set_major_formatter(FixedFormatter(texts) if few else FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def own_ticks(axes: Axes, values: Iterable[float]) -> None:
+    """The values themselves as ticks of the x axis, while they are few."""
+    if 0 < len(found := sorted(set(values))) <= 7:
+        axes.xaxis.set_major_locator(FixedLocator(found))
+
+
+def round_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
+    """Round numbers from low to high; the ends themselves where fewer than two are."""
+    subs = (1.0,) if logarithmic and high / low > 1e3 else (1.0, 2.0, 5.0)
+    locator = LogLocator(subs=subs) if logarithmic else MaxNLocator(6, steps=[1, 2, 5, 10])
+    inside = [round(float(tick), 12) for tick in locator.tick_values(low, high) if low <= tick <= high]
+    return inside if len(inside) > 1 else [float(f"{low:.3g}"), float(f"{high:.3g}")]
+
+
 def _own_axes(axes: Axes, label: str, *, x_label: str | None = None) -> Axes:
     """Axes over `axes` with a scale of their own on the right, and above it if `x_label` says what that is; both in the paper's colour."""
     right = axes.twinx()
@@ -146,7 +162,7 @@ PRINTED = {"color": VERMILLION, "marker": "s", "markerfacecolor": "white", "line
 PRINTED_ON = "paper, NYUD-v2 (own scale)"  # Tables 5 and 7
 
 
-def legend_above(figure: Figure, handles: Mapping[str, Any], *, columns: int = 4) -> None:
+def legend(figure: Figure, handles: Mapping[str, Any], *, columns: int = 4) -> None:
     """One legend for all panels; text -> what it explains."""
     if handles:
         figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(columns, len(handles)))
@@ -175,10 +191,9 @@ def beta_temp_curves(results: Resultset) -> Figure:
         lines = {line.facts[fact]: line for line in results.lines if line.part == part and fact in line.facts}
         for axes, (key, label) in zip(row, labels.items(), strict=True):
             handles |= _band(axes, results.value(Line("no KD", "reference", {}, results.no_kd), key))
-            handles |= _cells(axes, {x: results.value(line, key) for x, line in lines.items()})
             printed = {x: line.paper[key] for x, line in lines.items() if key in line.paper}
             found, used = draw_printed(axes, printed, same_scale=results.dataset == paper.TABLE_5A.dataset)
-            handles |= found
+            handles |= _cells(axes, {x: results.value(line, key) for x, line in lines.items()}) | found
             rights[key] += [used] if used is not axes else []
             axes.set(xlabel=x_label, ylabel=label)
             log_axis(axes.xaxis, lines)
@@ -188,7 +203,7 @@ def beta_temp_curves(results: Resultset) -> Figure:
             other.sharey(first)
             first.relim()
             first.autoscale_view(scalex=False)
-    legend_above(figure, handles)
+    legend(figure, handles)
     return figure
 
 
@@ -206,7 +221,7 @@ def _band(axes: Axes, value: Number | None) -> dict[str, Any]:
 def _cells(axes: Axes, points: Mapping[float, Number | None]) -> dict[str, Any]:
     line = draw_numbers(axes, points, color=BLUE, marker="o", linestyle="-", zorder=3)
     if line is None:
-        say(axes)
+        say(axes, has_x=bool(points))
         return {}
     several = any(value is not None and value.std is not None for value in points.values())
     return {"ours, mean ± std over seeds" if several else "ours, one seed each": line}
@@ -271,7 +286,7 @@ def accuracy_against_cost(points: Sequence[Costed], tasks: Sequence[Task]) -> Fi
         log_axis(axes.xaxis, ())
     for axes in panels[len(tasks) :]:
         axes.set_axis_off()
-    legend_above(figure, {name: handles[name] for name, _ in KINDS.values() if name in handles})
+    legend(figure, {name: handles[name] for name, _ in KINDS.values() if name in handles})
     names = _names(figure, points)
     figure.draw_without_rendering()  # fixes the panels, in which the names then find their places
     for axes, spots in placed:

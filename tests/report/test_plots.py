@@ -119,6 +119,19 @@ def test_nothing_at_all_is_said_in_words():
     assert words(figure).count("no finished run") == 2 * (len(TASKS) + 1)
 
 
+def test_an_empty_panel_has_no_ticks_that_look_like_data():
+    def ticks(figure, axis):
+        as_svg(figure)  # lays it out
+        return [axes for axes in figure.axes[:5] if any(label.get_visible() for label in getattr(axes, axis).get_ticklabels())]
+
+    nothing = beta_temp_curves(replace(sweep(lambda beta: 1), lines=(), no_kd=()))
+    assert ticks(nothing, "xaxis") == ticks(nothing, "yaxis") == []
+    results = sweep(lambda beta: 1)
+    only_printed = beta_temp_curves(replace(results, lines=tuple(replace(line, runs=()) for line in results.lines), no_kd=()))
+    assert len(ticks(only_printed, "xaxis")) == 5  # beta still means something to the paper's points
+    assert ticks(only_printed, "yaxis") == []
+
+
 def test_labels_have_units_and_directions():
     labels = [axes.get_ylabel() for axes in beta_temp_curves(sweep(lambda beta: 1)).axes[: len(TASKS) + 1]]
     assert labels == ["SemSeg mIoU (%) ↑", "Depth rmse (m) ↓", "Normal mErr (deg) ↓", "Bound odsF (%) ↑", "Delta (%) ↑"]
@@ -221,11 +234,19 @@ def test_learning_curves_have_a_panel_a_task_and_the_loss_and_name_every_member(
     assert [float(x) for x in semseg.lines[0].get_xdata()] == [1, 2, 3]
     assert np.isnan(semseg.lines[0].get_ydata()[0])
     assert semseg.lines[20].get_marker() != "None"  # one epoch alone is seen
-    looks = {(to_hex(one.get_color()), str(one._unscaled_dash_pattern), one.get_marker()) for one in semseg.lines}
-    assert len(looks) == 21
+    assert len({(to_hex(one.get_color()), str(one._unscaled_dash_pattern)) for one in semseg.lines}) == 21
     assert panels["train loss ↓"].get_yscale() == "log"
     assert len(figure.legends[0].get_texts()) == 21
     assert words(learning_curves({}, TASKS)).count("nothing recorded") == len(TASKS) + 1
+
+
+def test_boundaries_are_followed_at_the_thresholds_that_were_used_and_the_full_ones_stand_apart():
+    history = {"val/edge/odsF_25": [(1, 40.0), (2, 50.0)], "val/edge/odsF": [(3, 55.0)]}
+    edge = learning_curves({"run": history}, TASKS).axes[3]
+    followed, full = edge.lines
+    assert [tuple(map(float, one.get_xdata())) for one in (followed, full)] == [(1, 2), (3,)]
+    assert to_hex(full.get_markerfacecolor()) == "#ffffff"
+    assert edge.get_xlabel() == "epoch; 25 thresholds, hollow: all"
 
 
 # -------------------------------------------------------------------------------------------------------------- search
@@ -315,9 +336,9 @@ def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
     semseg, depth, normals, _ = figure.axes
     segments = [c.get_segments()[0].tolist() for c in semseg.collections if isinstance(c, LineCollection)]
     assert segments == [[[0.4, 0.0], [1.2, 0.0]]]
-    assert [one.get_xdata()[0] for one in semseg.lines] == [0, 0.8, 0.5]
-    assert [to_hex(one.get_markerfacecolor()) for one in semseg.lines[1:]] == [OURS.lower(), "#ffffff"]
-    assert to_hex(depth.lines[1].get_markerfacecolor()) == "#ffffff"  # its interval holds 0
+    assert [one.get_xdata()[0] for one in semseg.lines] == [0.8, 0.5, 0]
+    assert [to_hex(one.get_markerfacecolor()) for one in semseg.lines[:2]] == [OURS.lower(), "#ffffff"]
+    assert to_hex(depth.lines[0].get_markerfacecolor()) == "#ffffff"  # its interval holds 0
     assert ("better →" in semseg.get_xlabel(), "← better" in depth.get_xlabel()) == (True, True)
     assert [label.get_text() for label in semseg.get_yticklabels()] == list(found)
     assert "no pair" in {text.get_text() for text in normals.texts}
