@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from kdam_ray.data.colours import class_names, coloured
 from kdam_ray.data.source import Sample
-from kdam_ray.tasks import IGNORE, PARTS, Dataset, Task
+from kdam_ray.tasks import IGNORE, Dataset, Task
 
 DEPTH_EDGES = (0.0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, np.inf)  # metres
-NAMES = {"human_parts": PARTS, "sal": ("background", "salient"), "edge": ("no edge", "edge")}
 BAR = 30  # characters
 HEIGHT, MARGIN = 170, 4  # of a picture on the sheet, pixels
-NEAR_TO_FAR = np.array([(0.0, 250, 240, 120), (0.15, 250, 160, 60), (0.4, 200, 60, 90), (0.7, 90, 30, 120), (1.0, 15, 10, 45)])
 
 
 class Datasheet:
@@ -77,8 +76,7 @@ class Datasheet:
         return self._valid[task.name] / max(1, self.pixels)
 
     def _names(self, task: Task) -> Sequence[str]:
-        found = self.dataset.classes if task.name == "semseg" else NAMES[task.name]
-        return found or [str(number) for number in range(task.channels)]
+        return class_names(task, self.dataset)
 
 
 def _bar(name: str, share: float) -> str:
@@ -102,7 +100,7 @@ def contact_sheet(samples: Mapping[str, Sample], dataset: Dataset) -> Image.Imag
 
 
 def _row(name: str, sample: Sample, dataset: Dataset) -> Image.Image:
-    pictures = {name: sample["image"]} | {task.name: coloured(sample[task.name], task) for task in dataset.tasks}
+    pictures = {name: sample["image"]} | {task.name: coloured(sample[task.name], task, dataset) for task in dataset.tasks}
     width = round(HEIGHT * sample["image"].shape[1] / sample["image"].shape[0])
     row = Image.new("RGB", (len(pictures) * (width + MARGIN), HEIGHT + 16 + MARGIN), "white")
     draw = ImageDraw.Draw(row)
@@ -112,43 +110,3 @@ def _row(name: str, sample: Sample, dataset: Dataset) -> Image.Image:
         how = Image.Resampling.BOX if title == "edge" else Image.Resampling.BILINEAR if number == 0 else Image.Resampling.NEAREST
         row.paste(Image.fromarray(pixels).resize((width, HEIGHT), how), (left, 16))
     return row
-
-
-def coloured(array: np.ndarray, task: Task) -> np.ndarray:
-    """A map as people read it, [H, W, 3] uint8; grey is what does not count.
-
-    Classes in the colours of PASCAL VOC; depth from yellow (nearest of this image) to dark (farthest); normals as (n + 1) / 2;
-    edges white.
-    """
-    if task.kind == "depth":
-        return _depth_colours(array)
-    if task.kind == "normals":
-        colours = np.rint((array.astype(np.float32) + 1) * 127.5).astype(np.uint8)
-        colours[~array.any(-1)] = 128
-        return colours
-    if task.kind in ("edge", "saliency"):
-        colours = np.where(array[..., None] == 1, 255, 0).astype(np.uint8).repeat(3, -1)
-        colours[array == IGNORE] = 128
-        return colours
-    return _class_colours()[array]
-
-
-def _depth_colours(depth: np.ndarray) -> np.ndarray:
-    known = depth > 0
-    low, high = (depth[known].min(), depth[known].max()) if known.any() else (0, 1)
-    place = (depth - low) / max(high - low, 1e-6)
-    colours = np.stack([np.interp(place, NEAR_TO_FAR[:, 0], NEAR_TO_FAR[:, channel]) for channel in (1, 2, 3)], -1)
-    colours[~known] = 128
-    return colours.astype(np.uint8)
-
-
-def _class_colours() -> np.ndarray:
-    """[256, 3]: bits 0, 1, 2 of the label become the highest bits of red, green, blue, bits 3, 4, 5 the next; moved on by one,
-    so that label 0 is not black; 255 is grey."""
-    labels = np.arange(1, 257)
-    colours = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (((labels >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
-    colours[IGNORE] = 128
-    return colours

@@ -1,0 +1,119 @@
+"""The student of a run to take away: weights, a card that says what they are, and an ONNX graph that needs none of this code.
+
+    python jobs/export.py --run 4d8e35a965cf --out exported/                 # a run of --storage, or MLflow's run id
+    python jobs/export.py --run 4d8e35a965cf --out exported/ --size 480 640  # another image size than the run's
+    python jobs/export.py --checkpoint runs/checkpoints/4d8e35a965cf/epoch_0004 --out exported/ --images photo.jpg
+
+Writes weights.safetensors, model.onnx and card.json, or nothing: onnxruntime's outputs must equal torch's on random images, on
+procedural rooms (if the run learnt on those) and on --images. The graph takes RGB values 0 .. 255 as float32 [batch, 3, H, W],
+normalises them itself and gives logits at the image's resolution; jobs/predict.py --checkpoint OUT predicts with what was exported.
+The runs' --dataset is known. Needs `pip install 'kdam_ray[export]'`. Cost: 5 s to a minute, by the decoder.
+"""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kdam_ray.config import Run
+
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+ROOMS = 2  # procedural images that a graph is checked on
+
+
+class Flags(Frozen):
+    """What is exported.
+
+    Attributes:
+        out: folder that appears; an earlier export is replaced.
+        run: run_id or MLflow's id of a run whose newest checkpoint is taken from `storage`.
+        checkpoint: instead of a run: folder that training or this job wrote.
+        storage: folder or s3:// URI of the checkpoints.
+        tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
+        size: height and width of the graph's images, pixels; left out: those of the run's training crops.
+        images: image files that the graph is checked on too, resized to `size`.
+        as_json: one JSON document, the card, on stdout, everything else on stderr.
+    """
+
+    out: str
+    run: str | None = None
+    checkpoint: str | None = None
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] | None = None
+    images: tuple[str, ...] = ()
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+def check(asked: Flags) -> None:
+    """Refuse before torch is imported what can be refused.
+
+    Raises:
+        ValueError: names what is missing.
+    """
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(f"{missing[0]} is not installed; pip install 'kdam_ray[export]'")
+    if (asked.run is None) == (asked.checkpoint is None):
+        raise ValueError("run: give either --run or --checkpoint")
+
+
+def checkpoint_folder(asked: Flags) -> Path:
+    if asked.checkpoint is not None:
+        return Path(asked.checkpoint).expanduser()
+    from kdam_ray.service.finished import checkpoint_of
+
+    return checkpoint_of(asked.run or "", Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
+
+
+def real_images(asked: Flags, run: "Run", size: tuple[int, int]) -> dict[str, "np.ndarray"]:
+    """Those of --images, and rooms if the run learnt on rooms, by name."""
+    from kdam_ray.data import open_source
+    from kdam_ray.learning.infer import read_picture
+    from kdam_ray.tasks import DATASETS
+
+    images = {path: read_picture(Path(path), shape=size).image for path in asked.images}
+    if run.dataset.startswith("rooms"):
+        rooms = open_source(DATASETS[run.dataset], "val", images=ROOMS, image_size=size, resize=False, root=None, cache=None)
+        images |= {rooms.name(index): rooms[index]["image"] for index in range(ROOMS)}
+    return images
+
+
+def as_text(card: dict[str, Any], out: str) -> str:
+    graph = card["onnx"]
+    worst = max(graph["checked"]["largest_difference"].values())
+    shape = " x ".join(map(str, graph["input"]["image"]))
+    return "\n".join([
+        f"{card['backbone']} + {card['decoder']}, run {card['run_id']}, in {out}",
+        *(f"  {name}: {file['bytes'] / 1e6:.1f} MB" for name, file in card["files"].items()),
+        f"  image {shape}; differs from torch by at most {worst:.0e} of an output's largest value",
+        f"  checked on {graph['checked']['random_images']} random images and on {', '.join(graph['checked']['images']) or 'no real one'}",
+    ])  # fmt: skip
+
+
+def main() -> int:
+    asked = flags(Flags, __doc__)
+    with bad_input_exits(), output(asked.as_json) as say:
+        check(asked)
+        folder = checkpoint_folder(asked)
+
+        from kdam_ray.learning.export import open_network, write_export
+
+        network, run, metrics = open_network(folder)
+        size = asked.size or run.image_size
+        card = write_export(Path(asked.out), network, run, metrics=metrics, size=size, images=real_images(asked, run, size))
+        say(as_text(card, asked.out), card)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

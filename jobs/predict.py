@@ -1,0 +1,98 @@
+"""What a trained network says about any image: every task as raw arrays, coloured, and one summary picture an image.
+
+    python jobs/predict.py photo.jpg scan.png --run 4d8e35a965cf --out predictions/    # a run of --storage, or MLflow's run id
+    python jobs/predict.py images/*.png --checkpoint exported/ --out predictions/      # a folder of training or of jobs/export.py
+
+OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predictions.py scores them; OUT/coloured/<task>/<id>.png and
+OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images are read as 8-bit RGB, upright by their EXIF
+orientation, transparency on white. One larger than --max-side is reduced for the network and its predictions enlarged again.
+The datasets' own images want no --dataset here: a checkpoint knows what it learnt.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place, one_of
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+class Flags(Frozen):
+    """What is predicted.
+
+    Attributes:
+        images: image files, of any size and format that Pillow opens.
+        out: folder of the predictions; what is there under the same names is replaced.
+        run: run_id or MLflow's id of a run whose newest checkpoint is taken from `storage`.
+        checkpoint: instead of a run: folder that training or jobs/export.py wrote.
+        storage: folder or s3:// URI of the checkpoints.
+        tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
+        device: auto (a GPU if there is one), cpu or cuda.
+        max_side: longest side that the network is shown, pixels; memory grows with its square.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, Field(min_length=1)]
+    out: str
+    run: str | None = None
+    checkpoint: str | None = None
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    device: str = "auto"
+    max_side: Annotated[int, Field(ge=16)] = 1280
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+def check(asked: Flags) -> None:
+    """Refuse before torch is imported what can be refused.
+
+    Raises:
+        ValueError: names the flag and what it takes, or the file.
+    """
+    if (asked.run is None) == (asked.checkpoint is None):
+        raise ValueError("run: give either --run or --checkpoint")
+    try:
+        one_of(DEVICES)(asked.device)
+    except ValueError as error:
+        raise ValueError(f"device: {error}") from None
+    names: dict[str, str] = {}
+    for image in asked.images:
+        if not Path(image).is_file():
+            raise ValueError(f"images: {image} is no file")
+        if (other := names.setdefault(Path(image).stem, image)) != image:
+            raise ValueError(f"images: {other} and {image} would write the same files; give one at a time")
+
+
+def checkpoint_folder(asked: Flags) -> Path:
+    if asked.checkpoint is not None:
+        return Path(asked.checkpoint).expanduser()
+    from kdam_ray.service.finished import checkpoint_of
+
+    return checkpoint_of(asked.run or "", Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
+
+
+def main() -> int:
+    asked = flags(Flags, __doc__)
+    with bad_input_exits(), output(asked.as_json) as say:
+        check(asked)
+
+        from kdam_ray.learning.predictor import Predictor
+
+        predictor = Predictor(checkpoint_folder(asked), device=asked.device, limit=asked.max_side)
+        rows: list[dict[str, Any]] = []
+        for image in asked.images:
+            rows.append(predictor.write(Path(image), Path(asked.out)))
+            for note in rows[-1]["notes"]:
+                print(f"{image}: {note}", file=sys.stderr)
+        text = f"{len(rows)} images, {', '.join(predictor.run.tasks)}, in {asked.out}; pictures in {Path(asked.out) / 'summary'}"
+        say(text, {"run_id": predictor.run.run_id, "device": str(predictor.device), "images": rows})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What a network says about images of any size: read, normalised as in training, predicted, at the image's own size."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from kdam_ray.data.predictions import UNREADABLE
+from kdam_ray.data.transforms import assemble, centred
+from kdam_ray.learning.evaluate import autocast
+from kdam_ray.metrics import Metric, build_metric
+from kdam_ray.models.heads import resize
+from kdam_ray.tasks import Dataset
+
+Size = tuple[int, int]  # (height, width)
+BAND_NUMBERS = 2**25  # logits that are enlarged at a time, 128 MiB
+TRANSPARENT = (255, 255, 255)  # what shows through an image with transparency
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as a network takes it.
+
+    Attributes:
+        image: [h, w, 3] uint8 RGB, upright.
+        size: of the file, upright; larger than the image if that was reduced.
+        notes: what was done to it that its owner may not expect.
+    """
+
+    image: np.ndarray
+    size: Size
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = None) -> Picture:
+    """An image file of any format and mode that Pillow opens; of several frames the first.
+
+    EXIF's orientation is carried out, so that predictions lie on the image as viewers show it. Transparency is laid on white.
+    16 bits become 8 by their highest; 32-bit grey values are refused where they are neither within 8 nor within 16 bits, for
+    what white would be is unknown. Colour profiles are ignored, as in training.
+
+    Args:
+        path: the file.
+        limit: longest side that a network shall see, pixels; larger images are reduced (antialiased), keeping their shape.
+        shape: (height, width) that every image is resized to, as the runs with `Run.resize` learn; None: as it is.
+
+    Raises:
+        ValueError: not readable as an image, or see above; one line that names the file.
+    """
+    try:
+        with Image.open(path) as opened:
+            notes = [f"mode {opened.mode} read as 8-bit RGB"] if opened.mode not in ("RGB", "L") else []
+            upright = ImageOps.exif_transpose(opened)
+            if opened.getexif().get(0x0112, 1) != 1:
+                notes.append("turned upright by its EXIF orientation")
+            image = _as_rgb(upright, path)
+    except UNREADABLE as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: cannot be read as an image ({error})") from None
+    size = (image.height, image.width)
+    if shape is not None and size != shape:
+        image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+        notes.append(f"resized from {_by(size)} to {_by(shape)} for the network, which learnt so")
+    elif limit is not None and max(size) > limit:
+        factor = limit / max(size)
+        image = image.resize((max(1, round(size[1] * factor)), max(1, round(size[0] * factor))), Image.Resampling.LANCZOS)
+        notes.append(f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, predictions enlarged again")
+    return Picture(np.array(image), size, tuple(notes))
+
+
+def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_grey_bytes(np.asarray(image).astype(np.float64), path)).convert("RGB")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, (*TRANSPARENT, 255)), over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _grey_bytes(grey: np.ndarray, path: Path) -> np.ndarray:
+    if not np.isfinite(grey).all() or grey.min(initial=0) < 0 or grey.max(initial=0) >= 2**16:
+        raise ValueError(f"{path}: holds grey values outside 0 .. 65535; save it with 8 or 16 bits")
+    return (grey if grey.max(initial=0) <= 255 else grey / 256).astype(np.uint8)
+
+
+def predict(
+    network: nn.Module,
+    picture: Picture,
+    dataset: Dataset,
+    tasks: Sequence[str],
+    *,
+    image_size: Size,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+) -> dict[str, np.ndarray]:
+    """Predictions of one image at its file's size, in the form of `metrics.Metric.predict` (and of `data.predictions`).
+
+    The image is normalised and, where it is smaller than `image_size`, padded, by the code of evaluation; the padding is cut off.
+
+    Args:
+        network: as `models.Network`, on the device; is left in the mode it was found in.
+        picture: see `read_picture`.
+        dataset: that the network learnt.
+        tasks: names of its tasks.
+        image_size: (height, width) of a training crop.
+        device: where the network is.
+        precision: fp32 or bf16 (autocast).
+
+    Raises:
+        ValueError: an output is not finite; names the task.
+    """
+    size = picture.image.shape[:2]
+    canvas = (max(size[0], image_size[0]), max(size[1], image_size[1]))
+    image = assemble([{"image": picture.image}], [(centred(size), None)], tasks=(), canvas=canvas)["image"].to(device)
+    logits = logits_of(network, image, device=device, precision=precision)
+    predictions = {}
+    for name in tasks:
+        if not torch.isfinite(logits[name]).all():
+            raise ValueError(f"{name}: the network's output is not finite")
+        metric = build_metric(dataset.task(name), dataset)
+        full = inner(resize(logits.pop(name).float(), canvas), size)
+        predictions[name] = (metric.predict(full) if picture.size == size else enlarged(full, picture.size, metric))[0].cpu().numpy()
+    return predictions
+
+
+def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
+    """Raw outputs in eval mode without gradients, as evaluation takes them; the network is left in the mode it was found in."""
+    mode = network.training
+    try:
+        network.eval()
+        with torch.inference_mode(), autocast(device, precision):
+            return dict(network(image))
+    finally:
+        network.train(mode)
+
+
+def inner(x: Tensor, size: Size) -> Tensor:
+    """What lies in the middle, [..., height, width]: a canvas without its padding."""
+    top, left = ((have - want) // 2 for have, want in zip(x.shape[-2:], size, strict=True))
+    return x[..., top : top + size[0], left : left + size[1]]
+
+
+def enlarged(logits: Tensor, size: Size, metric: Metric) -> Tensor:
+    """`metric.predict(resize(logits, size))` a band of rows at a time, so that a huge image needs no huge memory.
+
+    Args:
+        logits: [1, C, h, w].
+        size: (height, width).
+        metric: of the task.
+    """
+    rows = max(1, BAND_NUMBERS // (logits.shape[1] * size[1]))
+    height = logits.shape[-2]
+    place = ((torch.arange(size[0], dtype=torch.float64) + 0.5) * (height / size[0]) - 0.5).clamp(0, height - 1)
+    low = place.floor().long()
+    bands = []
+    for band in torch.arange(size[0]).split(rows):
+        first, weight = low[band].to(logits.device), (place - low)[band].to(logits)[:, None]
+        second = (first + 1).clamp_max(height - 1)
+        mixed = logits[:, :, first] * (1 - weight) + logits[:, :, second] * weight
+        bands.append(metric.predict(resize(mixed, (len(band), size[1]))))
+    return torch.cat(bands, dim=-2)
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,91 @@
+"""A trained network that writes its predictions of image files: raw, coloured, and as a summary."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from kdam_ray.data.colours import coloured_prediction
+from kdam_ray.data.predictions import write_prediction
+from kdam_ray.learning.export import open_network
+from kdam_ray.learning.infer import predict, read_picture
+from kdam_ray.learning.pictures import summary
+from kdam_ray.tasks import DATASETS
+
+SHOWN_SIDE = 1280  # of an image and its maps when a summary is drawn of them
+
+
+class Predictor:
+    """A network, ready to predict.
+
+    Attributes:
+        run: that trained it.
+        device: where it is.
+    """
+
+    def __init__(self, folder: Path, *, device: str = "auto", limit: int | None = None):
+        """
+        Args:
+            folder: a checkpoint of training or an export.
+            device: "auto", "cpu" or "cuda".
+            limit: see `read_picture`.
+
+        Raises:
+            ValueError: no such device; no network there, see `open_network`.
+        """
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device: there is no GPU that torch can use; take cpu")
+        self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        network, self.run, _ = open_network(folder)
+        self.network, self.limit, self.dataset = network.to(self.device).eval(), limit, DATASETS[self.run.dataset]
+
+    def predict(self, path: Path) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[str, ...]]:
+        """(image [h, w, 3] as the network saw it, predictions at the file's size, notes).
+
+        Raises:
+            ValueError: not readable as an image, or an output is not finite; names the file.
+        """
+        run = self.run
+        picture = read_picture(path, limit=self.limit, shape=run.image_size if run.resize else None)
+        try:
+            found = predict(
+                self.network, picture, self.dataset, run.tasks, image_size=run.image_size, device=self.device, precision=run.precision
+            )
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        return picture.image, found, picture.notes
+
+    def write(self, path: Path, out: Path) -> dict[str, Any]:
+        """Predicts one file and writes `<task>/<id>`, `coloured/<task>/<id>.png` and `summary/<id>.png` under `out`.
+
+        Returns:
+            {"image": ..., "size": [height, width], "notes": [...], "files": {task: file}, "summary": file}.
+
+        Raises:
+            ValueError: see `predict`, or a folder that cannot be written to.
+        """
+        image, predictions, notes = self.predict(path)
+        try:
+            files = {name: str(write_prediction(out, self.dataset.task(name), path.stem, found)) for name, found in predictions.items()}
+            for name, found in predictions.items():
+                colours = coloured_prediction(found, self.dataset.task(name), self.dataset)
+                _save(Image.fromarray(colours), out / "coloured" / name / f"{path.stem}.png")
+            shown = out / "summary" / f"{path.stem}.png"
+            _save(summary(path.name, image, {name: _thinned(found) for name, found in predictions.items()}, self.dataset), shown)
+        except OSError as error:
+            raise ValueError(f"out: {out} cannot be written to ({error})") from None
+        size = next(iter(predictions.values())).shape[-2:]
+        return {"image": str(path), "size": list(size), "notes": list(notes), "files": files, "summary": str(shown)}
+
+
+def _thinned(prediction: np.ndarray) -> np.ndarray:
+    """Every n-th pixel of a huge map, as many as a summary can show."""
+    step = -(-max(prediction.shape[-2:]) // SHOWN_SIDE)
+    return prediction[..., ::step, ::step]
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path)
