@@ -7,7 +7,7 @@
 Writes weights.safetensors, model.onnx and card.json, or nothing: onnxruntime's outputs must equal torch's on random images, on
 procedural rooms (if the run learnt on those) and on --images. The graph takes RGB values 0 .. 255 as float32 [batch, 3, H, W],
 normalises them itself and gives logits at the image's resolution; jobs/predict.py --checkpoint OUT predicts with what was exported.
-The runs' --dataset is known. Needs `pip install 'kdam_ray[export]'`. Cost: 5 s to a minute, by the decoder.
+There is no --dataset: a run knows its own. Needs `pip install 'kdam_ray[export]'`. Cost: 5 s to a minute, by the decoder.
 """
 
 import importlib.util

@@ -6,7 +6,8 @@
 OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predictions.py scores them; OUT/coloured/<task>/<id>.png and
 OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images are read as 8-bit RGB, upright by their EXIF
 orientation, transparency on white. One larger than --max-side is reduced for the network and its predictions enlarged again.
-The datasets' own images want no --dataset here: a checkpoint knows what it learnt.
+A network that learnt small images sees photographs as it knows them with a --max-side of that size. There is no --dataset: a
+checkpoint knows what it learnt.
 """
 
 import sys

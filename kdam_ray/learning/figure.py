@@ -65,6 +65,7 @@ class Block:
         grid: rows of cells.
         rows: name of each row; "" where its cells have captions instead.
         legends: of every task.
+        labelled: there are labels, so the legend says which grey does not count.
     """
 
     title: str
@@ -72,6 +73,7 @@ class Block:
     grid: Sequence[Sequence[Cell]]
     rows: Sequence[str]
     legends: Sequence[Legend]
+    labelled: bool = True
 
 
 def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
@@ -101,7 +103,7 @@ def cell_size(height: int, width: int, side: int) -> tuple[int, int]:
 def _draw_block(block: Block, side: int) -> Image.Image:
     height, width = cell_size(block.image.shape[0], block.image.shape[1], side)
     labels = LINE + 2 if any(block.rows) else 0
-    key = _draw_key(block.legends, max(width, 150))
+    key = _draw_key(block, max(width, 150))
     tops, bottom = [], MARGIN + LARGE + 2 * GAP
     for row in block.grid:
         bottom += LINE if any(cell.caption for cell in row) else 0
@@ -145,10 +147,10 @@ def _write_upwards(page: Image.Image, text: str, corner: tuple[int, int], height
         page.paste(strip.transpose(Image.Transpose.ROTATE_90), corner)
 
 
-def _draw_key(legends: Sequence[Legend], width: int) -> Image.Image:
+def _draw_key(block: Block, width: int) -> Image.Image:
     """What the colours mean, on a strip of that width."""
-    parts = [_draw_legend(legend, width) for legend in legends]
-    parts.append(_swatches([("does not count", (IGNORED,) * 3)], width))
+    parts = [_draw_legend(legend, width) for legend in block.legends]
+    parts += [_swatches([("does not count", (IGNORED,) * 3)], width, columns=1)] if block.labelled else []
     key = Image.new("RGB", (width, sum(part.height + GAP for part in parts)), "white")
     top = 0
     for part in parts:

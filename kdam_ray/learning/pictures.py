@@ -146,7 +146,7 @@ def block(
         grid.append([cell if number == 0 else replace(cell, caption="") for cell in row[truth is None :]])
     shown = [[truths.get(task.name), *(maps.get(task.name) for maps in columns.values())] for task in rows]
     legends = [_legend(task, dataset, maps, limits) for task, maps in zip(rows, shown, strict=True)]
-    return Block(title, image, grid, [task.name for task in rows], legends)
+    return Block(title, image, grid, [task.name for task in rows], legends, labelled=truth is not None)
 
 
 def summary(title: str, image: np.ndarray, predictions: Mapping[str, np.ndarray], dataset: Dataset) -> Image.Image:
@@ -163,7 +163,7 @@ def summary(title: str, image: np.ndarray, predictions: Mapping[str, np.ndarray]
     cells = [_prediction_cell(predictions, task.name, task, dataset, limits) for task in tasks]
     grid = [cells[start : start + 2] for start in range(0, len(cells), 2)]
     legends = [_legend(task, dataset, [predictions[task.name]], limits) for task in tasks]
-    return draw_blocks([Block(title, image, grid, [""] * len(grid), legends)], side=SUMMARY_SIDE)
+    return draw_blocks([Block(title, image, grid, [""] * len(grid), legends, labelled=False)], side=SUMMARY_SIDE)
 
 
 def _prediction_cell(maps: Maps, title: str, task: Task, dataset: Dataset, limits: tuple[float, float]) -> Cell:
