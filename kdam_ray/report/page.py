@@ -16,7 +16,7 @@ import io
 import os
 import platform
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -246,7 +246,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
+    return isinstance(value, list | tuple | set | frozenset)
 
 
 def _nested(value: Any) -> str:
@@ -257,7 +257,7 @@ def _nested(value: Any) -> str:
 
 def _plain(value: Any) -> str:
     """Text of one value; what is empty is said to be none."""
-    if value is None or value in ({}, "") or (_is_sequence(value) and not list(value)):
+    if value is None or ((isinstance(value, str | Mapping) or _is_sequence(value)) and not value):
         return '<span class="none">none</span>'
     if _is_sequence(value):
         return ", ".join(map(_plain, value))
@@ -287,7 +287,9 @@ figcaption{max-width:48rem;margin-top:.4rem;font-size:.88rem;color:var(--soft)}
 .facts details{margin:.3rem 0;padding:.1rem 0 .1rem .9rem;border-left:2px solid var(--line)}
 .facts summary{cursor:pointer;font-weight:600;margin-left:-.2rem}.facts th{font-weight:400;color:var(--soft);white-space:nowrap}
 .facts td{overflow-wrap:anywhere;font-variant-numeric:tabular-nums}.none{color:var(--soft);font-style:italic}
+@media (max-width:48rem){figure{overflow-x:auto}figure svg{max-width:none}}
 @media print{:root{--ink:#000;--soft:#333;--line:#bbb;--ground:#fff;--raised:#fff;--link:#000}body{font-size:10pt;max-width:none;padding:0}
-section>h2{break-after:avoid}figure,tr{break-inside:avoid}.wide{overflow:visible}
+section>h2{break-after:avoid}figure,tr{break-inside:avoid}.wide,figure{overflow:visible}figure svg{max-width:100%}
+.wide table{font-size:8pt}thead th{white-space:normal}.wide th,.wide td{padding:.15rem .4rem}
 details::details-content{content-visibility:visible;height:auto}details:not([open])>*{display:block}}
 """
