@@ -50,6 +50,7 @@ class Flags(Frozen):
     Attributes:
         only: some of the variants, by name; left out: all.
         seeds: of every variant: 0, 1, ...
+        pictures: evaluation images whose predictions the report shows; 0: none.
         plan: print the runs and their estimated cost; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -58,6 +59,7 @@ class Flags(Frozen):
     only: tuple[str, ...] = ()
     seeds: Annotated[int, Field(ge=1)] = 5
     place: Place = Place()
+    pictures: Annotated[int, Field(ge=0)] = 4
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
@@ -113,13 +115,18 @@ def main() -> int:
                 say("\n".join(item.text() for item in plans), [item.as_json() for item in plans])
                 return 0
 
+        from kdam_ray.report.content import of_gain
         from kdam_ray.report.gain import as_json, as_text
         from kdam_ray.report.gain_runs import run_study
+        from kdam_ray.report.sweep_report import announce, write_report
 
-        study, failed = run_study(sweeps, teachers, variants, asked.place)
+        study, results = run_study(sweeps, teachers, variants, asked.place)
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(as_text(study), as_json(study))
+        if study.variants[0].by_seed and any(result.trained for result in results):
+            announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
+        failed = [row for result in results for row in result.failed]
         for row in failed:
             print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
         return 1 if failed else 0

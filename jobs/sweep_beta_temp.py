@@ -33,6 +33,7 @@ class Flags(Frozen):
         temperatures: Table 5b's, at beta = 1.
         seeds: of every cell: 0, 1, ...
         trials: searched runs after the cells.
+        pictures: evaluation images whose predictions the report shows; 0: none.
         plan: print cohorts, members, estimated FLOPs and time; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -45,6 +46,7 @@ class Flags(Frozen):
     seeds: Annotated[int, Field(ge=1)] = 1
     trials: Annotated[int, Field(ge=0)] | None = None
     place: Place = Place()
+    pictures: Annotated[int, Field(ge=0)] = 4
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
@@ -85,14 +87,20 @@ def main() -> int:
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.report.beta_temp import as_report, of_result
+        from kdam_ray.report.beta_temp import as_grids, as_report, of_result
+        from kdam_ray.report.content import of_beta_temp
+        from kdam_ray.report.sweep_report import announce, is_there, write_report
 
         result = run_sweep(sweep, asked.place, teachers=[teacher])
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
         if any(row.status == "finished" for row in result.rows):
-            say(*as_report(of_result(result, asked.method), result))
+            results = of_result(result, asked.method)
+            say(*as_report(results, result))
+            if not is_there(result, asked.place):
+                content = of_beta_temp(results, as_grids(results), result, asked.place)
+                announce(write_report(content, result, asked.place, images=asked.pictures))
         else:
             say("No run has finished, so there is no table.", {"failed": failed})
         for row in failed:

@@ -254,6 +254,7 @@ def _where(result: "SweepResult") -> list[str]:
     look = f"mlflow ui --backend-store-uri {result.tracking_uri} --host 127.0.0.1"
     return [
         f"Trained {result.trained} runs, found {reused} finished ones ({seconds}).",
+        *([result.cost_line()] if result.cost else []),
         f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
         f"Checkpoints and Ray's state: {result.storage}; Optuna study: {result.study}",
         f"To compare the runs: make ui   (or: {look})" if local else f"To compare the runs open {result.tracking_uri}",

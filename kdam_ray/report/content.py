@@ -5,13 +5,16 @@ from typing import Any
 
 from kdam_ray.config import Place, Run
 from kdam_ray.paper import SINGLE_TASK
-from kdam_ray.report.curves import Series, epochs_curve, gain, importance, learning_curves, parallel_coordinates
+from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, learning_curves, parallel_coordinates
 from kdam_ray.report.formats import Grid
+from kdam_ray.report.gain import Study
+from kdam_ray.report.gain import grids as gain_grids
 from kdam_ray.report.plots import Costed, accuracy_against_cost, beta_temp_curves
 from kdam_ray.report.row_grid import grids
 from kdam_ray.report.rows import Measured, PaperTable
 from kdam_ray.report.sweep_report import Content, Plot
 from kdam_ray.report.tables import Resultset, Scored, number
+from kdam_ray.service.cohorts import titled
 from kdam_ray.service.compare import LOOKED_AT, OBJECTIVE
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.storage import Storage
@@ -112,6 +115,17 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
     return Content(f"Table 5 on {results.dataset}", shown, plots, pictured, {})
+
+
+# --------------------------------------------------------------------------------------------------- what is gained at all
+def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Content:
+    """Every variant against its rival; learning curves and pictures of the first seed."""
+    rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
+    plots = [Plot("gain", gain(differences(study), study.tasks), "Each variant minus its rival, paired by seed, with 95 % intervals.")]
+    labelled = {titled(row.run, results[0].sweep.base): row for row in rows}
+    plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), study.tasks, place))
+    distilled = [row.run for row in rows if row.run.distill.method != "none"]
+    return Content(study.heading, gain_grids(study), plots, distilled[:MOST_PICTURES], {})
 
 
 # ---------------------------------------------------------------------------------------------------------------- all

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdam_ray.metrics import delta_mt
+from kdam_ray.report.compared import Column, Compared, compared_grid
+from kdam_ray.report.formats import FORMATS, Cell, Grid
 from kdam_ray.report.significance import Difference, holm, paired
-from kdam_ray.report.tables import ARROWS, DELTA, TITLES, Number, number
+from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, Number, number, ours
 from kdam_ray.tasks import Task
 
 
@@ -68,32 +70,42 @@ class Study:
         return {(v.label, key): p for (v, key, _), p in zip(compared, holm([d.p for *_, d in compared]), strict=True)}
 
 
-def as_text(study: Study) -> str:
+def grids(study: Study) -> list[Grid]:
     """Means and deviations, then every comparison with its interval."""
-    titles = [*(f"{TITLES[task.name]} {ARROWS[task.higher_is_better]}" for task in study.tasks), "Delta ↑"]
-    width = max(len(variant.label) for variant in study.variants) + 2
-    lines = [study.heading, "", f"{'':{width}}{'seeds':>6}" + "".join(f"{title:>18}" for title in titles)]
-    for label, metrics in study.teachers.items():
-        lines.append(f"{label:{width}}{'':6}" + "".join(f"{metrics.get(task.metric_key, float('nan')):18.3f}" for task in study.tasks))
-    for variant in study.variants:
-        cells = (_cell(study.number(variant, key)) for key in study.keys)
-        lines.append(f"{variant.label:{width}}{len(variant.by_seed):6}" + "".join(f"{cell:>18}" for cell in cells))
-    lines += ["", "Paired by seed: mean difference [95 % interval], p of the paired t-test, p corrected for all comparisons (Holm)."]
+    columns = {
+        task.metric_key: Column(f"{TITLES[task.name]} {ARROWS[task.higher_is_better]} {task.unit}", DIGITS[task.unit])
+        for task in study.tasks
+    }
+    columns |= {DELTA: Column("Δ ↑ %", 2)}
+    header = ("", "n", *(column.title for column in columns.values()))
+    rows = [_taught(study, label, metrics) for label, metrics in study.teachers.items()]
+    rows += [_line(study, variant, columns) for variant in study.variants]
+    note = f"Mean ± standard deviation over n seeds. Δ: against the mean of {study.variants[0].label}."
+    means = Grid(study.heading, header, 1, tuple(rows), (note,))
     corrected = study.corrected()
+    compared = []
     for variant in study.variants:
-        for key, title in zip(study.keys, titles, strict=True):
-            if (found := study.difference(variant, key)) is not None:
-                lines.append(
-                    f"{variant.label} - {variant.against}, {title}: {found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], "
-                    f"p {found.p:.4f}, corrected {corrected[variant.label, key]:.4f}, larger in {found.wins} of {found.pairs}"
-                )
-    return "\n".join(lines)
+        found = {key: (d, corrected[variant.label, key]) for key in study.keys if (d := study.difference(variant, key)) is not None}
+        if found:
+            compared.append(Compared((f"{variant.label} − {variant.against}",), found))
+    return [means] + ([compared_grid("What each variant changes", ("variant − rival",), columns, compared)] if compared else [])
 
 
-def _cell(value: Number | None) -> str:
-    if value is None:
-        return "missing"
-    return f"{value.mean:.3f}" + (f" ± {value.std:.3f}" if value.std is not None else "")
+def _taught(study: Study, label: str, metrics: Mapping[str, float]) -> tuple[Cell, ...]:
+    """A teacher's row: one run, no Delta."""
+    values = (number([metrics[task.metric_key]]) if task.metric_key in metrics else None for task in study.tasks)
+    cells = (Cell(ours(value, DIGITS[task.unit])) for value, task in zip(values, study.tasks, strict=True))
+    return Cell(label), Cell("1"), *cells, Cell("-")
+
+
+def _line(study: Study, variant: Variant, columns: Mapping[str, Column]) -> tuple[Cell, ...]:
+    cells = (Cell(ours(study.number(variant, key), column.digits, signed=key == DELTA)) for key, column in columns.items())
+    return Cell(variant.label), Cell(str(len(variant.by_seed))), *cells
+
+
+def as_text(study: Study) -> str:
+    """For people."""
+    return FORMATS["text"](grids(study))
 
 
 def as_json(study: Study) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kdam_ray.config import Place, Run, Sweep
 from kdam_ray.report.gain import Study, Variant
-from kdam_ray.service.sweep import Row, run_sweep
+from kdam_ray.service.sweep import SweepResult, run_sweep
 from kdam_ray.service.unseen import score_unseen
 from kdam_ray.tasks import DATASETS
 
@@ -15,7 +15,7 @@ def run_study(
     teachers: Mapping[str, Run],
     variants: Mapping[str, tuple[str, str, Any]],
     place: Place,
-) -> tuple[Study, list[Row]]:
+) -> tuple[Study, list[SweepResult]]:
     """Train what is missing, score every finished run on the test split.
 
     Args:
@@ -25,13 +25,13 @@ def run_study(
         place: where.
 
     Returns:
-        The study, and the rows of runs that failed.
+        The study, and what each sweep came to.
     """
     runs: dict[tuple[str, int], Run] = {}
-    failed: list[Row] = []
+    results: list[SweepResult] = []
     for name, sweep, labels in sweeps:
         result = run_sweep(sweep, place, teachers=[teachers[name]])
-        failed += result.failed
+        results.append(result)
         runs |= {label: row.run for label, row in zip(labels, result.rows, strict=True)}
     used = [teachers[name] for name, *_ in sweeps]
     scores = score_unseen([*runs.values(), *used], place)
@@ -49,4 +49,4 @@ def run_study(
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
         variants=tuple(Variant(variants[name][0], variants[name][1], found) for name, found in by_variant.items()),
         teachers={f"teacher {name} ({run.student})": scores[run.run_id] for name, run in teachers.items() if run.run_id in scores},
-    ), failed  # fmt: skip
+    ), results  # fmt: skip

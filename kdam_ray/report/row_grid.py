@@ -1,9 +1,9 @@
 """A table of the paper beside our runs, as a `formats.Grid` and as one JSON document."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from kdam_ray.paper import printed_deltas
+from kdam_ray.report.compared import Column, Compared, compared_grid
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.rows import Comparison, Measured, PaperTable
 from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, column_title, ours
@@ -99,44 +99,25 @@ def notes(shown: PaperTable) -> list[str]:
 
 def comparison_grid(shown: PaperTable) -> Grid | None:
     """Every distilled row against its baseline, paired by seed; None: nothing to compare, or one seed only."""
-    pairs = list(dict.fromkeys((id(item.row), id(item.baseline)) for item in shown.comparisons))
-    rows = [[item for item in shown.comparisons if (id(item.row), id(item.baseline)) == pair] for pair in pairs]
-    rows = [items for items in rows if max(item.difference.pairs for item in items) > 1]
-    if not rows:
+    by_row: dict[int, list[Comparison]] = {}
+    for item in shown.comparisons:
+        by_row.setdefault(id(item.row), []).append(item)
+    rows = [
+        Compared(
+            (f"{items[0].row.row.model} − {items[0].baseline.row.model}", items[0].row.row.group),
+            {item.key: (item.difference, item.p_corrected) for item in items},
+        )
+        for items in by_row.values()
+    ]
+    if all(row.pairs <= 1 for row in rows):
         return None
-    groups = [("", 3)] + [(_key_title(shown, key), 2) for key in shown.keys]
-    header = ("distilled − baseline", "on", "n", *(name for _ in shown.keys for name in ("mean [95 % interval]", "p")))
-    notes = ("Paired by seed; the paired t-test's p, corrected for all comparisons of this table (Holm). n: seeds that both have.",)
-    return Grid(
-        f"What distillation changed in Table {shown.table.number}", header, 2, tuple(_compared(shown, items) for items in rows), notes,
-        tuple(groups),
-    )  # fmt: skip
-
-
-def _key_title(shown: PaperTable, key: str) -> str:
-    task = next((task for task in shown.tasks if task.metric_key == key), None)
-    return "Δ ↑ %" if task is None else f"{TITLES[task.name]} {ARROWS[task.higher_is_better]} {task.unit}"
-
-
-def _compared(shown: PaperTable, items: Sequence[Comparison]) -> tuple[Cell, ...]:
-    row, rival = items[0].row, items[0].baseline
-    cells = [Cell(f"{row.row.model} − {rival.row.model}"), Cell(row.row.group), Cell(str(max(item.difference.pairs for item in items)))]
-    for key in shown.keys:
-        item = next((item for item in items if item.key == key), None)
-        cells += _difference_cells(item, 2 if key == DELTA else DIGITS[next(t.unit for t in shown.tasks if t.metric_key == key)])
-    return tuple(cells)
-
-
-def _difference_cells(item: Comparison | None, digits: int) -> list[Cell]:
-    if item is None:
-        return [Cell("missing"), Cell("")]
-    found = item.difference
-    interval = f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]" if found.pairs > 1 else ""
-    return [Cell(f"{found.mean:+.{digits}f}{interval}"), Cell(_p(item.p_corrected) if found.pairs > 1 else "")]
-
-
-def _p(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    columns = {
+        task.metric_key: Column(f"{TITLES[task.name]} {ARROWS[task.higher_is_better]} {task.unit}", DIGITS[task.unit])
+        for task in shown.tasks
+    }
+    columns |= {DELTA: Column("Δ ↑ %", 2)} if shown.has_delta else {}
+    title = f"What distillation changed in Table {shown.table.number}"
+    return compared_grid(title, ("distilled − baseline", "on"), columns, [row for row in rows if row.pairs > 1])
 
 
 def document(shown: PaperTable) -> dict[str, Any]:
