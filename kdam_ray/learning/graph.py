@@ -29,8 +29,11 @@ RANDOM_IMAGES = 3
 class Deployed(nn.Module):
     """Image as it is decoded -> logits at its resolution.
 
+    Parameters are held flat, by names with underscores: the exporter writes module paths out as Python, where a module called
+    `global` (a type of context) is a syntax error.
+
     Args:
-        network: as `models.Network`; must be in eval mode.
+        network: as `models.Network`, on the CPU and in eval mode; its parameters are shared, not copied.
         tasks: names, in the order of the outputs.
         size: (height, width) of the image.
     """
@@ -40,13 +43,18 @@ class Deployed(nn.Module):
 
     def __init__(self, network: nn.Module, tasks: Sequence[str], size: tuple[int, int]) -> None:
         super().__init__()
-        self.network, self.tasks, self.size = network, tuple(tasks), tuple(size)
-        self.register_buffer("mean", torch.tensor(MEAN).reshape(1, 3, 1, 1) * 255)
-        self.register_buffer("deviation", torch.tensor(STD).reshape(1, 3, 1, 1) * 255)
+        self.tasks, self.size = tuple(tasks), tuple(size)
+        self.hidden = [network]  # in a list, so that it is no submodule
+        self.flat = {name: f"network_{name.replace('.', '_')}" for name in network.state_dict()}
+        for name, tensor in network.state_dict().items():
+            self.register_buffer(self.flat[name], tensor)
+        for name, values in (("mean", MEAN), ("deviation", STD)):
+            self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1) * 255)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """[B, 3, H, W] RGB, 0 .. 255 -> per task [B, task's channels, H, W]."""
-        logits = self.network((image - self.mean) / self.deviation)
+        state = {name: getattr(self, flat) for name, flat in self.flat.items()}
+        logits = torch.func.functional_call(self.hidden[0], state, ((image - self.mean) / self.deviation,))
         return tuple(resize(logits[name], self.size) for name in self.tasks)
 
 

@@ -1,0 +1,156 @@
+"""An exported network computes what the trained one does, or does not exist.
+
+python -m pytest tests/learning/test_graph.py
+"""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+from kdam_ray.learning import graph
+from kdam_ray.learning.export import load_exported, open_network, write_export
+from kdam_ray.learning.infer import Picture, predict
+from kdam_ray.models import local, network_of
+from kdam_ray.tasks import DATASETS
+from kdam_ray.zoo import DECODERS
+
+onnxruntime = pytest.importorskip("onnxruntime")
+pytest.importorskip("onnxscript")
+ROOMS = DATASETS["rooms"]
+
+
+def network_and_run(**changes):
+    run = tiny.make_run(**({"student": "resnet_w8"} | changes))
+    torch.manual_seed(11)
+    return network_of(run).eval(), run
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(folder, card, network, run, images): one export that several tests look at."""
+    folder = tmp_path_factory.mktemp("export") / "student"
+    network, run = network_and_run(student="swin_w12", method="kdam")  # Swin: the exporter that traces gets its shifts wrong
+    images = {"tiny": tiny.TinySource(1)[0]["image"]}
+    card = write_export(folder, network, run, metrics={"val/depth/rmse": 0.5}, images=images)
+    return folder, card, network, run, images
+
+
+def test_nothing_but_the_student_is_written(exported):
+    folder, card, network, _, _ = exported
+    assert sorted(path.name for path in folder.iterdir()) == ["card.json", "model.onnx", "weights.safetensors"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["student"]  # nothing half-written beside it
+    count = sum(tensor.numel() for tensor in network.state_dict().values())
+    assert card["files"]["weights.safetensors"]["bytes"] < 4 * count + 20_000
+    for name, file in card["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == file["sha256"]
+
+
+def test_the_card_says_what_is_needed(exported):
+    folder, _, _, run, _ = exported
+    card = json.loads((folder / "card.json").read_text())
+    assert (card["backbone"], card["decoder"], card["run_id"]) == ("swin_w12", "mt_baseline", run.run_id)
+    assert card["run"] == run.model_dump(mode="json")
+    assert card["metrics"] == {"val/depth/rmse": 0.5}
+    rows = {row["name"]: row for row in card["tasks"]}
+    assert rows["semseg"]["classes"] == list(ROOMS.classes)
+    assert (rows["depth"]["metric"], rows["depth"]["unit"], rows["depth"]["channels"]) == ("rmse", "m", 1)
+    assert card["onnx"]["input"]["image"] == ["batch", 3, 32, 48]
+    assert card["onnx"]["checked"]["images"] == ["tiny"]
+    assert max(card["onnx"]["checked"]["largest_difference"].values()) <= card["onnx"]["checked"]["tolerance"]
+    assert card["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_the_graph_alone_gives_the_predictions(exported):
+    """What a user does without this code: decoded pixels in, argmax out."""
+    folder, _, network, run, images = exported
+    image = images["tiny"]
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    batch = np.stack([image, image[:, ::-1]]).transpose(0, 3, 1, 2).astype(np.float32)  # two at once
+    outputs = dict(zip((output.name for output in session.get_outputs()), session.run(None, {"image": batch}), strict=True))
+    wanted = predict(network, Picture(image, image.shape[:2]), ROOMS, run.tasks, image_size=run.image_size)
+    assert (outputs["semseg"][0].argmax(0) == wanted["semseg"]).mean() > 0.999  # float32 in another order may turn a tie
+    np.testing.assert_allclose(outputs["depth"][0], wanted["depth"], atol=1e-4)
+    np.testing.assert_allclose(outputs["normals"][0], wanted["normals"], atol=1e-4)
+    edge = 255 / (1 + np.exp(-outputs["edge"][0, 0]))
+    assert np.abs(edge - wanted["edge"]).max() < 1.01
+
+
+def test_a_round_trip_gives_the_same_network(exported):
+    folder, _, network, run, _ = exported
+    again, known, metrics = open_network(folder)
+    assert known == run
+    assert metrics == {"val/depth/rmse": 0.5}
+    state = network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
+
+
+def test_altered_weights_are_refused(exported, tmp_path):
+    folder = exported[0]
+    (tmp_path / "card.json").write_bytes((folder / "card.json").read_bytes())
+    with pytest.raises(ValueError, match=r"weights\.safetensors: missing"):
+        load_exported(tmp_path)
+    weights = bytearray((folder / "weights.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(weights)
+    with pytest.raises(ValueError, match="SHA-256"):
+        open_network(tmp_path)
+    with pytest.raises(ValueError, match="holds neither"):
+        open_network(folder.parent)
+
+
+def test_a_graph_that_differs_is_not_kept(exported, tmp_path, monkeypatch):
+    _, _, network, run, _ = exported
+    monkeypatch.setattr(graph, "TOLERANCE", 0.0)
+    monkeypatch.setattr(graph, "write_graph", None)
+    kept = exported[0].joinpath("model.onnx").read_bytes()
+    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(kept)))
+    with pytest.raises(ValueError, match="ONNX differs from torch by"):
+        write_export(tmp_path / "out", network, run, metrics={})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_of_other_weights_differs(exported, tmp_path):
+    other, run = network_and_run(student="swin_w12", method="kdam")
+    with torch.no_grad():
+        other.decoder.logits["edge"].bias += 0.01
+    with pytest.raises(ValueError, match="edge: ONNX differs"):
+        graph.check_graph(graph.Deployed(other, run.tasks, run.image_size), exported[0] / "model.onnx", images={}, dynamic=True)
+
+
+def test_a_folder_of_something_else_is_left_alone(exported, tmp_path):
+    _, _, network, run, _ = exported
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds no card\.json"):
+        write_export(tmp_path, network, run, metrics={})
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_local_operators_have_an_equal_in_onnx():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 4, 7, 9).unbind()
+    scores = local.local_similarity(query, key, 5)
+    torch.testing.assert_close(graph._similarity(query, key, 5), scores)
+    torch.testing.assert_close(graph._aggregate(scores, value, 5), local.local_aggregate(scores, value, 5))
+
+
+def test_a_network_that_cannot_be_exported_is_named(tmp_path):
+    class Stubborn(torch.nn.Module):
+        def forward(self, image):
+            return {"depth": image[:, :1] * float(image.sum())}  # depends on the numbers themselves
+
+    with pytest.raises(ValueError, match=r"decoder: stubborn cannot be exported to ONNX: .+"):
+        graph.write_graph(graph.Deployed(Stubborn(), ["depth"], (32, 32)), tmp_path / "model.onnx", "stubborn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_decoder_can_be_exported(tmp_path, decoder):
+    network, run = network_and_run(decoder=decoder)
+    card = write_export(tmp_path / decoder, network, run, metrics={}, size=(40, 56))
+    one_at_a_time = {"mqtransformer", "demt", "invpt"}  # their graphs hold the number of images as a constant
+    assert card["onnx"]["dynamic_batch"] == (decoder not in one_at_a_time)
+    assert card["onnx"]["outputs"]["semseg"][2:] == [40, 56]

@@ -1,0 +1,129 @@
+"""Images of every kind become what networks learnt on, and predictions lie on the image as its owner sees it.
+
+python -m pytest tests/learning/test_infer.py
+"""
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from kdam_ray.data.predictions import read_prediction
+from kdam_ray.learning import infer
+from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.learning.infer import Picture, enlarged, predict, read_picture
+from kdam_ray.metrics import build_metric
+from kdam_ray.models import build_network
+from kdam_ray.models.heads import resize
+from kdam_ray.tasks import DATASETS
+
+ROOMS = DATASETS["rooms"]
+TASKS = [task.name for task in ROOMS.tasks]
+LEFT_RED = np.zeros((6, 8, 3), np.uint8)
+LEFT_RED[:, :4, 0] = 255
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return build_network("resnet_w8", "mt_baseline", ROOMS.tasks, image_size=(32, 48))
+
+
+def saved(folder, array, name="image.png", mode=None, **options):
+    image = Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(folder / name, **options)
+    return folder / name
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_survive_every_mode(tmp_path, mode):
+    picture = read_picture(saved(tmp_path, LEFT_RED, mode=mode))
+    np.testing.assert_array_equal(picture.image, LEFT_RED)
+    assert picture.size == (6, 8)
+
+
+@pytest.mark.parametrize(("mode", "name"), [("L", "a.png"), ("LA", "a.png"), ("1", "a.png"), ("CMYK", "a.tif"), ("L", "a.bmp")])
+def test_other_modes_become_rgb(tmp_path, mode, name):
+    white = read_picture(saved(tmp_path, np.full((6, 8, 3), 255, np.uint8), name, mode)).image
+    assert white.shape == (6, 8, 3)
+    assert (white == 255).all()
+
+
+def test_sixteen_bits_become_eight(tmp_path):
+    deep = np.array([[0, 256 * 7, 65535]], np.uint16)
+    picture = read_picture(saved(tmp_path, deep))
+    assert picture.image[0].tolist() == [[0] * 3, [7] * 3, [255] * 3]
+    assert "8-bit" in picture.notes[0]
+
+
+def test_grey_values_without_a_white_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"deep\.tif: holds grey values outside"):
+        read_picture(saved(tmp_path, np.array([[0, 10**6]], np.int32), "deep.tif"))
+
+
+def test_transparency_is_laid_on_white(tmp_path):
+    clear = np.zeros((2, 2, 4), np.uint8)
+    assert (read_picture(saved(tmp_path, clear)).image == 255).all()
+
+
+def test_a_turned_photograph_is_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown after a quarter turn clockwise
+    picture = read_picture(saved(tmp_path, LEFT_RED, exif=exif))
+    assert picture.size == (8, 6)
+    assert picture.image[0].tolist() == [[255, 0, 0]] * 6  # what was on the left is on top
+    assert any("EXIF" in note for note in picture.notes)
+
+
+def test_what_is_no_image_is_refused_by_name(tmp_path):
+    (tmp_path / "notes.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"notes\.jpg: cannot be read as an image"):
+        read_picture(tmp_path / "notes.jpg")
+    cut = saved(tmp_path, np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), "cut.png")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"cut\.png"):
+        read_picture(cut)
+
+
+def test_large_images_are_reduced_and_it_is_said(tmp_path):
+    path = saved(tmp_path, np.zeros((100, 400, 3), np.uint8))
+    picture = read_picture(path, limit=200)
+    assert picture.image.shape == (50, 200, 3)
+    assert picture.size == (100, 400)
+    assert "100 x 400 to 50 x 200" in picture.notes[0]
+    assert read_picture(path, limit=400).notes == ()
+
+
+@pytest.mark.parametrize("canvas", [(32, 48), (50, 70)])  # the images' own size; larger, so that they are padded
+def test_predictions_are_those_of_evaluation(network, tmp_path, canvas):
+    source = tiny.TinySource(1, seed=4)
+    evaluate({"a": network}, source, ROOMS, {"a": TASKS}, image_size=canvas, predictions={"a": tmp_path})
+    image = source[0]["image"]
+    found = predict(network, Picture(image, image.shape[:2]), ROOMS, TASKS, image_size=canvas)
+    assert network.training
+    for task in ROOMS.tasks:
+        (path,) = (tmp_path / task.name).iterdir()
+        np.testing.assert_array_equal(found[task.name], read_prediction(path, task, (32, 48)))
+
+
+def test_predictions_of_a_reduced_image_have_the_files_size(network):
+    picture = Picture(tiny.TinySource(1)[0]["image"], (75, 111))
+    found = predict(network, picture, ROOMS, TASKS, image_size=(32, 48))
+    shapes = {name: array.shape for name, array in found.items()}
+    assert shapes == {"semseg": (75, 111), "depth": (1, 75, 111), "normals": (3, 75, 111), "edge": (75, 111)}
+
+
+def test_enlarging_in_bands_is_enlarging_at_once(monkeypatch):
+    logits = torch.randn(1, 17, 9, 13, generator=torch.Generator().manual_seed(0))
+    metric = build_metric(ROOMS.task("depth"), ROOMS)  # predicts what it is given
+    monkeypatch.setattr(infer, "BAND_NUMBERS", 17 * 50 * 7)  # 7 rows at a time
+    torch.testing.assert_close(enlarged(logits, (40, 50), metric), resize(logits, (40, 50)))
+
+
+def test_outputs_that_are_not_finite_are_refused(network):
+    broken = build_network("resnet_w8", "mt_baseline", ROOMS.tasks, image_size=(32, 48))
+    with torch.no_grad():
+        broken.decoder.logits["depth"].bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="depth: the network's output is not finite"):
+        predict(broken, Picture(LEFT_RED, (6, 8)), ROOMS, TASKS, image_size=(32, 48))
