@@ -47,7 +47,8 @@ def table_5(
     if not runs:
         raise ValueError("no finished run to make Table 5 from")
     runs = list({scored.run.run_id: scored for scored in runs}.values())
-    method = method or Counter(scored.run.distill.method for scored in runs if scored.run.distill.method != "none").most_common(1)[0][0]
+    used = Counter(scored.run.distill.method for scored in runs if scored.run.distill.method != "none").most_common(1)
+    method = method or (used[0][0] if used else "plain_kd")
     no_kd = tuple(scored for scored in runs if scored.run.distill.method == "none")
     run = runs[0].run
     tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)

@@ -19,11 +19,12 @@ from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import table_5
-from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, importances, learning_curves, parallel_coordinates
+from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, learning_curves, parallel_coordinates
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.report.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import Number, Scored, number
+from kdam_ray.service.importance import importances
 from kdam_ray.tasks import DATASETS
 
 TASKS = DATASETS["rooms"].tasks

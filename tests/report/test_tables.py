@@ -141,6 +141,12 @@ def test_a_half_finished_sweep_says_missing():
         table_5([], teacher=None)
 
 
+def test_a_sweep_of_which_only_the_reference_has_finished_is_a_table():
+    results = table_5(no_kd(), teacher=None)
+    assert next(line for line in results.lines if line.label.startswith("no KD")).number("semseg/mIoU").n == 3
+    assert all(line.runs == () for line in results.lines if line.part.startswith("5"))
+
+
 def test_nan_is_missing_not_a_number():
     assert number([float("nan")]) is None
     assert number([1.0, float("nan")]).n == 1
