@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from kdam_ray.config import Place, Run, flatten
-from kdam_ray.service.compare import TeacherScores
+from kdam_ray.service.compare import SingleTasks, TeacherScores
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import train_cohorts
 from kdam_ray.service.layout import Layout
@@ -36,7 +36,7 @@ class Opener:
         parent: MLflow run of the sweep, or None.
         base: what titles leave out; None: members are called by their backbone.
         teachers: what members are compared with.
-        single_task: metrics of single-task runs, or None.
+        single_tasks: which single-task runs they are compared with; None: with none.
         teacher_epochs: per teacher_run, the epochs that its final checkpoint has behind it.
         cohorts: how many there will be.
         titled: operations per title, for what is left to do; filled here.
@@ -51,7 +51,7 @@ class Opener:
     parent: str | None = None
     base: Run | None = None
     teachers: TeacherScores = field(default_factory=TeacherScores)
-    single_task: Mapping[str, float] | None = None
+    single_tasks: SingleTasks | None = None
     teacher_epochs: Mapping[str, int] = field(default_factory=dict)
     cohorts: int = 1
     titled: dict[str, float] = field(default_factory=dict)
@@ -70,7 +70,6 @@ class Opener:
             "about": f"{count(len(seats), 'member')}, {count(ranks, 'worker')}",
             "members": [self._member(seat) for seat in seats],
             "teacher": next(({"run_id": name, "epochs": self.teacher_epochs[name]} for run in runs if (name := run.teacher_run)), None),
-            "single_task": dict(self.single_task) if self.single_task else None,
             "workers_here": workers_a_node(self.layout),
             "epochs_done": min(seat.epochs_done for seat in seats),
             "place": self.place.model_copy(update={"tracking_uri": self.tracking.uri}).model_dump(mode="json"),
@@ -78,12 +77,13 @@ class Opener:
         }  # fmt: skip
 
     def _member(self, seat: Seat) -> dict[str, Any]:
-        title, reference = titled(seat.run, self.base), self.teachers.of(seat.run)
+        title, teacher = titled(seat.run, self.base), self.teachers.of(seat.run)
+        single_task = self.single_tasks.of(seat.run) if self.single_tasks else None
         mlflow_run = self.tracking.open_member(seat.run, sweep=self.sweep, table=self.table, parent=self.parent, title=title)
         return {
             "run": seat.run.model_dump(mode="json"), "title": title, "mlflow_run": mlflow_run, "trial": seat.trial,
-            "prunable": seat.kind == "searched", "reference": dict(reference) if reference else None,
-            "operations": asdict(self.costs.epoch(seat.run)),
+            "prunable": seat.kind == "searched", "reference": dict(teacher) if teacher else None,
+            "single_task": dict(single_task) if single_task else None, "operations": asdict(self.costs.epoch(seat.run)),
         }  # fmt: skip
 
     def close(self, seats: Sequence[Seat], why_it_died: str | None) -> None:

@@ -1,9 +1,10 @@
 """How good a member is, in one number: against its teacher (what the search maximises) and against single-task runs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from kdam_ray.config import Run
+from kdam_ray.config import Run, change
 from kdam_ray.tasks import DATASETS
 
 OBJECTIVE = "val/delta_teacher"
@@ -45,6 +46,33 @@ class TeacherScores:
         """What `val/delta_teacher` of `run` is against: its own teacher, else the sweep's only one, else nothing."""
         name = run.teacher_run or self.only
         return self.by_run.get(name) if name else None
+
+
+# what single-task runs of the same network, data and schedule do not share with a multi-task run
+NOT_ALONE: dict[str, Any] = {
+    "decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0, "task_factors": {}, "seed": 0,
+    "teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {},
+}  # fmt: skip
+
+
+class SingleTasks:
+    """Which single-task runs each member is compared with: those of its own network, data and schedule.
+
+    Args of the constructor:
+        look: metrics of finished single-task runs like a run, or None (`Tracking.single_task_reference`); asked once for all that
+            are alike.
+    """
+
+    def __init__(self, look: Callable[[Run], Mapping[str, float] | None]):
+        self._look = look
+        self._known: dict[str, Mapping[str, float] | None] = {}
+
+    def of(self, run: Run) -> Mapping[str, float] | None:
+        """What `val/delta_mt` of `run` is against; None where there are no such runs."""
+        alike = change(run, NOT_ALONE)
+        if alike.run_id not in self._known:
+            self._known[alike.run_id] = self._look(alike)
+        return self._known[alike.run_id]
 
 
 def with_deltas(

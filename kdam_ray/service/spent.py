@@ -41,8 +41,8 @@ class Meter:
     was spent. A member that diverges within an epoch pays for the whole of it. What is stored after a cohort's very last
     epoch is in nobody's cost.
 
-    An epoch that is cut short never becomes a metric. What it had cost by its last `beat` (energy apart) is in a small
-    file per member in this machine's cache and counts when the run goes on here.
+    An epoch that is cut short never becomes a metric. What it had cost by its last `beat` is in a small file per member in
+    this machine's cache and counts when the run goes on here.
 
     Args of the constructor:
         ranks: workers that train the cohort.
@@ -55,7 +55,7 @@ class Meter:
         self._ranks, self._every, self._notes, self._clock = ranks, evaluate_every, notes, clock
         self._members: dict[str, _Metered] = {}
         self._spent: dict[str, dict[str, float]] = {}
-        self._mark = clock()
+        self._mark, self._joules = clock(), 0.0
 
     def join(self, run: Run, operations: Operations, *, done: int, recorded: Mapping[str, float]) -> None:
         """A member takes part, with `done` epochs behind it and its last recorded metrics.
@@ -68,19 +68,18 @@ class Meter:
             name: max(each.get(name, 0.0) for each in known) for name in NAMES if any(name in each for each in known)
         }
 
-    def beat(self, epoch: int, share: float) -> None:
-        """Note what an epoch has cost so far; `share` of its steps are done."""
-        seconds = self._clock() - self._mark
-        for name, more in self._shares(epoch, seconds, None, evaluated=False, share=share).items():
+    def beat(self, epoch: int, share: float, joules: float | None) -> None:
+        """Note what an epoch has cost so far; `share` of its steps are done, `joules` as for `end_epoch`."""
+        for name, more in self._shares(epoch, self._clock(), joules, evaluated=False, share=share).items():
             self._write(name, plus(self._spent[name], more))
 
     def end_epoch(self, epoch: int, joules: float | None) -> None:
-        """An epoch is over; `joules`: what all ranks took since the last one was, None where nothing counts them."""
+        """An epoch is over; `joules`: what all ranks have taken since the cohort began, None where nothing counts them."""
         now = self._clock()
-        for name, more in self._shares(epoch, now - self._mark, joules, evaluated=True, share=1.0).items():
+        for name, more in self._shares(epoch, now, joules, evaluated=True, share=1.0).items():
             self._spent[name] = plus(self._spent[name], more)
             self._write(name, self._spent[name])
-        self._mark = now
+        self._mark, self._joules = now, joules or self._joules
 
     def total(self, run_id: str) -> dict[str, float]:
         """{"cost/wall_s": ...} of a member until the end of its last epoch, earlier attempts included."""
@@ -91,17 +90,18 @@ class Meter:
         self._members.pop(run_id, None)
         self._path(run_id).unlink(missing_ok=True)
 
-    def _shares(self, epoch: int, seconds: float, joules: float | None, *, evaluated: bool, share: float) -> dict[str, dict[str, float]]:
+    def _shares(self, epoch: int, now: float, joules: float | None, *, evaluated: bool, share: float) -> dict[str, dict[str, float]]:
+        """Per member, what the time and energy since the last epoch come to."""
         present = {name: member for name, member in self._members.items() if member.done < epoch <= member.epochs}
         scored = {name for name, member in present.items() if evaluated and is_evaluated(epoch, member.epochs, self._every)}
         operations = needed({name: member.operations for name, member in present.items()}, scored)
-        everything = sum(operations.values())
+        everything, seconds = sum(operations.values()), now - self._mark
         shares = {}
         for name, flops in operations.items():
             part = flops / everything
             shares[name] = {"cost/wall_s": seconds, "cost/device_s": seconds * self._ranks * part, "cost/tflop": flops * share / 1e12}
             if joules is not None:
-                shares[name]["cost/kwh"] = joules / JOULES_PER_KWH * part
+                shares[name]["cost/kwh"] = (joules - self._joules) / JOULES_PER_KWH * part
         return shares
 
     def _path(self, run_id: str) -> Path:

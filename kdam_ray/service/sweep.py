@@ -15,7 +15,7 @@ import ray
 from kdam_ray.config import Place, Run, Sweep
 from kdam_ray.service import ledger
 from kdam_ray.service.cohorts import Opener, start_actor, titled, train_seats
-from kdam_ray.service.compare import OBJECTIVE, TeacherScores, with_deltas
+from kdam_ray.service.compare import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import session
 from kdam_ray.service.layout import layout, resolve
@@ -87,9 +87,9 @@ class _Work:
             context = session(arranged)
             context.__enter__()
             connecting.join()
-        parent = self.tracking.open_parent(self.sweep)
-        ledger.open_call(self.storage, self.tracking, parent, known)
         try:
+            parent = self.tracking.open_parent(self.sweep)
+            ledger.open_call(self.storage, self.tracking, parent, known)
             with self.phase("teachers"):
                 wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
                 missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
@@ -113,7 +113,7 @@ class _Work:
         costs = Costs(self.storage, evaluate_every=self.place.evaluate_every)
         opener = Opener(
             self.place, arranged, self.tracking, costs, self.sweep.name, self.sweep.table, parent, self.sweep.base,
-            teachers=teacher_scores(known, teachers), single_task=self.tracking.single_task_reference(self.sweep.base),
+            teachers=teacher_scores(known, teachers), single_tasks=SingleTasks(self.tracking.single_task_reference),
             teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
         actor = start_actor(study_name(self.sweep), self.storage, self.sweep.model_dump(mode="json"))
@@ -153,13 +153,13 @@ class _Work:
         parent = self.tracking.open_parent(self.sweep)
         trained = {item.run.run_id for item in before.runs if item.status in DONE}
         teacher_records = self.tracking.find([item.run.run_id for item in after.teachers])
-        single_task = self.tracking.single_task_reference(self.sweep.base)
+        single_tasks = SingleTasks(self.tracking.single_task_reference)
         references, lost = teacher_scores(after, teacher_records), lost_teachers(after, teacher_records)
 
         def row(item: Planned, changes: dict[str, Any]) -> Row:
             reason = lost.get(item.run.teacher_run or "")
-            teacher = references.of(item.run)
-            return _row(item, changes, reused=item.run.run_id in trained, teacher=teacher, single_task=single_task, reason=reason)
+            compared = {"teacher": references.of(item.run), "single_task": single_tasks.of(item.run)}
+            return _row(item, changes, reused=item.run.run_id in trained, reason=reason, **compared)
 
         for item in after.runs:
             if item.record is not None:
@@ -169,21 +169,24 @@ class _Work:
         rows += tuple(row(item, {}) for item in after.runs if item.kind == "searched")
         before_teachers = {item.run.run_id for item in before.teachers if item.status in DONE}
         teachers = tuple(
-            _row(item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_task) for item in after.teachers
+            _row(item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_tasks.of(item.run))
+            for item in after.teachers
         )
         ledger.close_call(self.storage, self.tracking, parent, after, wall_s=None if before.complete else time.monotonic() - self.started)
-        return self._close(parent, rows, teachers, single_task)
+        return self._close(parent, rows, teachers, single_tasks.of(self.sweep.base))
 
-    def _close(self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: dict[str, float] | None) -> SweepResult:
+    def _close(self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: Mapping[str, float] | None) -> SweepResult:
         candidates = [row for row in rows if row.kind != "reference" and row.status == "finished" and OBJECTIVE in row.metrics]
         best = max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
         failed = any(row.status == "failed" for row in (*rows, *teachers))
         self.tracking.end_parent(parent, {"best/delta_teacher": best.metrics[OBJECTIVE]} if best else {}, failed)
+        params = (best and searched_params(self.sweep, best.run)) or {}
         study = self.storage.uri(f"studies/{study_name(self.sweep)}.journal") if self.sweep.space else ""
         return SweepResult(
-            self.sweep, rows, teachers, best, (searched_params(self.sweep, best.run) or {}) if best else {}, single_task,
+            self.sweep, rows, teachers, best, params, dict(single_task) if single_task else None,
             f"kdam/{self.sweep.base.dataset}/{self.sweep.name}", parent, self.tracking.uri, self.storage.root, study,
-            len({row.run.run_id for row in rows if not row.reused}), self.seconds, *ledger.recorded(self.tracking, parent),
+            len({row.run.run_id for row in rows if not row.reused and row.mlflow_run}), self.seconds,
+            *ledger.recorded(self.tracking, parent),
         )  # fmt: skip
 
 

@@ -43,6 +43,7 @@ class Member:
         trial: its number in the study, or None.
         prunable: whether the search may give it up.
         reference: metrics of the teacher that it is compared with, "semseg/mIoU", or None.
+        single_task: metrics of single-task runs of its network, or None.
         operations: of one of its epochs.
     """
 
@@ -52,6 +53,7 @@ class Member:
     trial: int | None
     prunable: bool
     reference: Mapping[str, float] | None
+    single_task: Mapping[str, float] | None
     operations: Operations
 
 
@@ -90,21 +92,19 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
 def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None", energy: Energy) -> Iterator[dict[str, Any]]:
     """Iterate the reports; record and prune. Yields one dict per epoch of the cohort, on every rank."""
     row: dict[str, Any] = {}
-    counted = 0.0
     for report in reports:
         if row and report.epoch != row["epoch"]:
             yield row
             row = {}
-        joules = energy.joules()
         if isinstance(report, StepReport):
+            joules = _over_ranks(energy.joules())
             if recorder:
-                recorder.step(report)
+                recorder.step(report, joules)
             continue
         if not row:  # the first of its epoch: training and evaluation are over
-            spent = _over_ranks(None if joules is None else joules - counted)
-            counted = joules or counted
+            joules = _over_ranks(energy.joules())
             if recorder:
-                recorder.meter.end_epoch(report.epoch, spent)
+                recorder.meter.end_epoch(report.epoch, joules)
         if agree(recorder.epoch(report) if recorder else None):
             report.prune()
         row = {"epoch": report.epoch, "members": row.get("members", 0) + 1}
@@ -118,8 +118,7 @@ class Recorder:
     def __init__(
         self, config: Mapping[str, Any], members: Mapping[str, Member], storage: Storage, tracking: Tracking, actor: Any, meter: Meter
     ):  # fmt: skip
-        self.title, self.single_task = config["title"], config["single_task"]
-        self.epochs_done = config["epochs_done"]
+        self.title, self.epochs_done = config["title"], config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
         self.members, self.storage, self.tracking, self.actor, self.meter = members, storage, tracking, actor, meter
 
@@ -147,9 +146,9 @@ class Recorder:
                 self.meter.join(member.run, member.operations, done=manifest["epoch"], recorded=metrics)
         return found
 
-    def step(self, report: StepReport) -> None:
-        """Between two epochs nothing is recorded for good."""
-        self.meter.beat(report.epoch, report.step / report.steps)
+    def step(self, report: StepReport, joules: float | None) -> None:
+        """Say where the cohort is, note what the epoch has cost so far."""
+        self.meter.beat(report.epoch, report.step / report.steps, joules)
         self._notice(report)
 
     def epoch(self, report: EpochReport) -> bool:
@@ -189,7 +188,7 @@ class Recorder:
             ray.get(self.actor.tell.remote(member.trial, outcome, objective))
 
     def _compared(self, member: Member, metrics: Mapping[str, float]) -> dict[str, float]:
-        return with_deltas(member.run, metrics, teacher=member.reference, single_task=self.single_task)
+        return with_deltas(member.run, metrics, teacher=member.reference, single_task=member.single_task)
 
     def _observe(self, member: Member, epoch: int, objective: float | None) -> bool:
         if objective is not None and (self._best is None or objective > self._best[0]):
@@ -222,7 +221,8 @@ def _gpu(device: torch.device) -> str | None:
 
 
 def _meter(place: Place, storage: Storage) -> Meter:
-    return Meter(ranks=world_size(), evaluate_every=place.evaluate_every, notes=storage.cache() / "unrecorded")
+    notes = storage.cache() if storage.local is not None else storage.copies()  # the cache of S3 storages is shared among them
+    return Meter(ranks=world_size(), evaluate_every=place.evaluate_every, notes=notes / "unrecorded")
 
 
 def _over_ranks(joules: float | None) -> float | None:

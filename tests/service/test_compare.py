@@ -3,8 +3,9 @@
 import pytest
 from fakes import make_run, taught_by
 
+from kdam_ray.config import change
 from kdam_ray.recipes import recipe
-from kdam_ray.service.compare import OBJECTIVE, TeacherScores, with_deltas
+from kdam_ray.service.compare import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 
 RUN = recipe("rooms").student
 TEACHER = {"semseg/mIoU": 20.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 80.0}
@@ -68,3 +69,19 @@ def test_a_teacher_that_has_not_finished_is_no_reference():
     known = among(SECOND, given=(FIRST, SECOND), named=STUDENTS)
     assert known.of(STUDENTS[0]) is None
     assert known.of(make_run()) is None
+
+
+def test_each_student_is_compared_with_single_tasks_of_its_own_network():
+    asked = []
+
+    def look(run):
+        asked.append(run)
+        return {"semseg/mIoU": float(run.epochs)} if run.student == "swin_w12" else None
+
+    known = SingleTasks(look)
+    small = make_run(epochs=3)
+    alike = [small, change(small, {"seed": 4}), change(small, {"task_factors": {"semseg": 2.0}}), taught_by(FIRST, epochs=3)]
+    assert [known.of(run) for run in alike] == [{"semseg/mIoU": 3.0}] * 4
+    assert known.of(change(small, {"epochs": 5})) == {"semseg/mIoU": 5.0}
+    assert known.of(FIRST) is None
+    assert [(run.student, run.epochs) for run in asked] == [("swin_w12", 3), ("swin_w12", 5), ("resnet_w8", 2)]

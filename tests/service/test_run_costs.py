@@ -114,7 +114,7 @@ def test_what_was_spent_is_shared_by_operations_and_nothing_is_lost(clock, tmp_p
     meter = metered(clock, tmp_path, (a, HEAVY), (b, LIGHT), (c, TAUGHT), ranks=2)
     for epoch, seconds in ((1, 10.0), (2, 7.0)):
         clock.now += seconds
-        meter.end_epoch(epoch, joules=3.6e6 * seconds)
+        meter.end_epoch(epoch, joules=3.6e6 * (clock.now - 100))
     totals = [meter.total(run.run_id) for run in (a, b, c)]
     assert [costs["cost/wall_s"] for costs in totals] == [17.0] * 3
     assert sum(costs["cost/device_s"] for costs in totals) == pytest.approx(2 * 17)
@@ -131,6 +131,15 @@ def test_without_a_counter_there_is_no_energy(clock, tmp_path):
     meter.end_epoch(1, None)
     meter.end_epoch(2, 3.6e6)  # half of it would look like all
     assert "cost/kwh" not in meter.total(run.run_id)
+
+
+def test_the_energy_of_a_cut_epoch_counts_too(clock, tmp_path):
+    (run,) = runs_of(1)
+    first = metered(clock, tmp_path, (run, LIGHT))
+    first.beat(1, 0.5, 3.6e6)
+    again = metered(clock, tmp_path, (run, LIGHT))  # another process, whose counter starts anew
+    again.end_epoch(1, 2 * 3.6e6)
+    assert again.total(run.run_id)["cost/kwh"] == pytest.approx(3)
 
 
 def test_who_has_left_and_who_has_not_come_yet_pay_nothing(clock, tmp_path):
@@ -181,7 +190,7 @@ def test_an_epoch_that_is_cut_counts_as_far_as_it_came(clock, tmp_path):
     first.end_epoch(1, None)
     recorded = first.total(a.run_id)
     clock.now += 6
-    first.beat(2, 2 / 3)
+    first.beat(2, 2 / 3, None)
     clock.now += 50  # nobody knows of these
     again = Meter(ranks=1, evaluate_every=1, notes=tmp_path / "notes", clock=clock)
     again.join(a, LIGHT, done=1, recorded=recorded)
@@ -216,11 +225,11 @@ class Ticking:
 def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: None):
     """What a worker does with a cohort, without Ray; stops at a StepReport of epoch `until` as if it had been killed."""
     members = {
-        run.run_id: Member(run, run.run_id, tracking.open_member(run, sweep="costs"), None, False, None, LIGHT) for run in runs
+        run.run_id: Member(run, run.run_id, tracking.open_member(run, sweep="costs"), None, False, None, None, LIGHT) for run in runs
     }  # fmt: skip
     actor = SimpleNamespace(notice=SimpleNamespace(remote=lambda *_: None))
     meter = Meter(ranks=1, evaluate_every=1, notes=storage.cache() / "unrecorded", clock=clock)
-    recorder = Recorder({"title": "cohort", "single_task": None, "epochs_done": 0}, members, storage, tracking, actor, meter)
+    recorder = Recorder({"title": "cohort", "epochs_done": 0}, members, storage, tracking, actor, meter)
     resume = {name: storage.fetch(found) for name, found in recorder.resume().items() if found not in (None, "ended")}
     reports = fake_train(runs, train=[1], val=[1], teacher=None, resume=resume, weights={}, device="cpu", evaluate_every=1)
 

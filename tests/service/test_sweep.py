@@ -225,6 +225,7 @@ def test_a_failed_teacher_stops_its_own_students_only(several):
     lost = result.rows[2]
     assert (lost.status, lost.reason) == ("failed", f"its teacher {bad.run_id} failed: the training loss became nan")
     assert [row.status for row in result.rows] == ["finished", "finished", "failed", "finished"]
+    assert result.trained == 3
     assert {row.run.run_id for row in result.failed} == {bad.run_id, lost.run.run_id}
 
 
@@ -237,3 +238,4 @@ def test_what_a_failed_teacher_blocks_is_not_tried_again(several, monkeypatch):
     assert "1 run cannot be trained: their teacher has failed" in left.text()
     again = run_sweep(sweep, place, teachers=teachers)
     assert [(row.run, row.status, row.reason) for row in again.rows] == [(row.run, row.status, row.reason) for row in result.rows]
+    assert again.trained == 0
