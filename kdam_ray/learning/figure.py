@@ -19,6 +19,8 @@ TEXT, SMALL, LARGE = 14, 12, 17  # sizes of letters
 BLACK, DARK, PALE = "#000000", "#404040", "#f2f2f2"
 SWATCH = 12
 ELLIPSIS = "..."
+KEY_WIDTH = 200  # of what the colours mean, at least
+CAPTION_LINES = 2  # at most
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,10 @@ def cell_size(height: int, width: int, side: int) -> tuple[int, int]:
 def _draw_block(block: Block, side: int) -> Image.Image:
     height, width = cell_size(block.image.shape[0], block.image.shape[1], side)
     labels = LINE + 2 if any(block.rows) else 0
-    key = _draw_key(block, max(width, 150))
+    key = _draw_key(block, max(width, KEY_WIDTH))
     tops, bottom = [], MARGIN + LARGE + 2 * GAP
     for row in block.grid:
-        bottom += LINE if any(cell.caption for cell in row) else 0
+        bottom += LINE * max(len(_lines(cell.caption, width)) for cell in row)
         tops.append(bottom)
         bottom += height + GAP
     names = MARGIN + max(width, key.width) + GAP  # left of the rows' names
@@ -128,8 +130,8 @@ def _draw_block(block: Block, side: int) -> Image.Image:
 def _paste(page: Image.Image, cell: Cell, corner: tuple[int, int], size: tuple[int, int]) -> None:
     """A cell at (left, top), its caption above."""
     pen, (left, top), (height, width) = ImageDraw.Draw(page), corner, size
-    if cell.caption:
-        pen.text((left, top - 4), _fitting(cell.caption, TEXT, width), fill=BLACK, font=_font(TEXT), anchor="ls")
+    for number, line in enumerate(reversed(_lines(cell.caption, width))):
+        pen.text((left, top - 4 - number * LINE), line, fill=BLACK, font=_font(TEXT), anchor="ls")
     if cell.pixels is None:
         pen.rectangle((left, top, left + width - 1, top + height - 1), fill=PALE)
         pen.text((left + width // 2, top + height // 2), cell.gap, fill=DARK, font=_font(SMALL), anchor="mm")
@@ -204,6 +206,18 @@ def _bar(colours: np.ndarray, ticks: Sequence[str], width: int) -> Image.Image:
     for place, tick, anchor in zip((0, width // 2, width - 1), ticks, ("lt", "mt", "rt"), strict=True):
         pen.text((place, SWATCH + 4), tick, fill=DARK, font=_font(SMALL), anchor=anchor)
     return strip
+
+
+def _lines(caption: str, width: int) -> list[str]:
+    """A caption broken between words where it is wider than its cell; what two lines do not hold is cut."""
+    lines: list[str] = []
+    for word in caption.split():
+        joined = f"{lines[-1]} {word}" if lines else word
+        if lines and (len(lines) == CAPTION_LINES or _font(TEXT).getlength(joined) <= width):
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return [_fitting(line, TEXT, width) for line in lines]
 
 
 def _fitting(text: str, size: int, width: int) -> str:

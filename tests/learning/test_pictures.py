@@ -156,3 +156,9 @@ def test_a_summary_shows_every_task_once():
     assert image.width >= 3 * 384
     assert pixels_of(image, class_colours(ROOMS.classes)[3]) >= 288 * 384
     assert pixels_of(image, (200, 200, 200)) >= 288 * 384
+
+
+def test_long_titles_are_broken_not_cut(source):
+    short, long = (picture({title: Always(1)}, source) for title in ("student", "student swin_w12 mqtransformer + plain_kd"))
+    assert long.width == short.width
+    assert long.height == short.height + 18  # one line more above the first row
