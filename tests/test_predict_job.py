@@ -102,9 +102,13 @@ def test_predictions_are_the_networks(monkeypatch, capsys, storage, images, tmp_
         np.testing.assert_allclose(stored, wanted[task.name], atol=tolerance)
 
 
-def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_path):
+@pytest.mark.parametrize("graph", ["stands in", pytest.param("made", marks=pytest.mark.slow)])  # tests/learning/test_graph.py makes one
+def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_path, graph):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
+    if graph == "stands in":
+        monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
+        monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda deployed, *_, **__: dict.fromkeys(deployed.tasks, 0.0))
     out, exported = tmp_path / "out", tmp_path / "exported"
     code, text, errors = job(monkeypatch, capsys, "export", "--run", only_run(storage), "--storage", storage, "--out", exported)
     assert code == 0, errors
