@@ -119,7 +119,6 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("sweep_pairs.py", ("--seeds", "0"), ("seeds", "greater than or equal to 1")),
         ("ablate_terms.py", ("--epochs", "-1"), ("epochs", "greater than or equal to 1")),
         ("ablate_epochs.py", ("--student", "swin_t"), ("--student",)),
-        ("compare_systems.py", ("--dataset", "nyud", "--root", "absent"), ("root", "absent")),
     ],
 )
 def test_other_jobs_refuse_in_one_line(name, arguments, words, tmp_path):

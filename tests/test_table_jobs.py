@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from kdam_ray.config import Place
+from kdam_ray.service.tracking import Tracking
+
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 
@@ -36,9 +39,13 @@ def run(storage, ray_session, monkeypatch, capfd):
 
 
 def test_terms_then_epochs_share_a_run_and_all_tables_come_from_mlflow(run, storage):
-    code, out, _ = run("ablate_terms", "--seeds", "2", "--json")
+    code, out, _ = run("ablate_terms", "--seeds", "2", "--pictures-every", "1", "--json")
     terms = json.loads(out)
     assert code == 0
+    tracking = Tracking(Place(storage=str(storage)))
+    for record in tracking.find(run_id for row in terms["rows"] for ids in row["run_ids"].values() for run_id in ids).values():
+        assert [item.path for item in tracking.client.list_artifacts(record.mlflow_run, "pictures")] == ["pictures/epoch_0001.png"]
+        assert record.metrics["cost/device_s"] > 0
     assert (terms["table"], terms["dataset"], terms["smoke"], terms["trained"]) == ("6", "rooms", True, 8)
     assert [row["model"] for row in terms["rows"]] == ["MT", "MT+KDAM intra", "MT+KDAM inter", "MT+KDAM inter and intra"]
     assert all(row["metrics"]["edge/odsF"]["n"] == 2 for row in terms["rows"])

@@ -53,6 +53,11 @@ class EpochReport:
     failed: str | None
     _member: Member = field(repr=False)
 
+    @property
+    def network(self) -> torch.nn.Module:
+        """The member's network as it stands, without wrappers (valid until the generator moves on)."""
+        return self._member.network
+
     def save(self, folder: Path) -> None:
         """Write a checkpoint of this member as it stands (valid until the generator moves on)."""
         self._member.save(folder, self.epoch, self.metrics)

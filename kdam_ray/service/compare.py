@@ -25,26 +25,33 @@ class TeacherScores:
     Attributes:
         by_run: a teacher's run_id -> its metrics, "semseg/mIoU", ...; only teachers that have finished.
         only: run_id of the sweep's teacher if it has exactly one; members without a teacher are compared with that one.
+        common: run_id of the teacher that all are compared with, where pairs are searched: what each has to its own teacher
+            would not say which pair is better.
     """
 
     by_run: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     only: str | None = None
+    common: str | None = None
 
     @classmethod
-    def among(cls, finished: Mapping[str, Mapping[str, float]], *, given: Collection[str], named: Collection[str]) -> "TeacherScores":
+    def among(
+        cls, finished: Mapping[str, Mapping[str, float]], *, given: Collection[str], named: Collection[str], common: str | None = None
+    ) -> "TeacherScores":
         """Of the teachers of a sweep.
 
         Args:
             finished: run_id -> metrics as recorded ("val/semseg/mIoU", ...).
             given: run_ids of all its teachers; some may teach nobody.
             named: run_ids of those that its members name.
+            common: run_id of the one that all are compared with, or None.
         """
         candidates = set(named) or set(given)
-        return cls({name: scores(metrics) for name, metrics in finished.items()}, candidates.pop() if len(candidates) == 1 else None)
+        by_run = {name: scores(metrics) for name, metrics in finished.items()}
+        return cls(by_run, candidates.pop() if len(candidates) == 1 else None, common)
 
     def of(self, run: Run) -> Mapping[str, float] | None:
-        """What `val/delta_teacher` of `run` is against: its own teacher, else the sweep's only one, else nothing."""
-        name = run.teacher_run or self.only
+        """What `val/delta_teacher` of `run` is against: the common teacher, else its own, else the sweep's only one, else nothing."""
+        name = self.common or run.teacher_run or self.only
         return self.by_run.get(name) if name else None
 
 

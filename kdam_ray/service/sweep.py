@@ -211,7 +211,8 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     finished = {name: record.metrics for name, record in records.items() if record.status == "finished"}
     given = [item.run.run_id for item in known.teachers]
     named = {run.teacher_run for run in (known.sweep.base, *(item.run for item in known.runs)) if run.teacher_run}
-    return TeacherScores.among(finished, given=given, named=named)
+    common = known.sweep.base.teacher_run if known.sweep.choices else None
+    return TeacherScores.among(finished, given=given, named=named, common=common)
 
 
 def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any, reason: str | None = None) -> Row:

@@ -7,6 +7,7 @@ costs at most an epoch, and so does starting the whole job again.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,13 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     waiting = [member.run for name, member in members.items() if resume[name] != "ended"]
     if not waiting:
         return
-    sources = _open_in_turn(waiting[0], place)
+    sources, teacher = _open_in_turn(waiting[0], place), _teacher(storage, config["teacher"])
+    if recorder and place.pictures_every:
+        from kdam_ray.service.pictures import draw_member
+
+        recorder.draw = partial(draw_member, source=sources[1], place=place, teacher=teacher)
     reports = train(
-        waiting, train=sources[0], val=sources[1], teacher=_teacher(storage, config["teacher"]),
+        waiting, train=sources[0], val=sources[1], teacher=teacher,
         resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
         weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
@@ -121,6 +126,8 @@ class Recorder:
         self.title, self.epochs_done = config["title"], config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
         self.members, self.storage, self.tracking, self.actor, self.meter = members, storage, tracking, actor, meter
+        self.draw: Callable[..., None] | None = None  # makes a picture of what a member predicts
+        self._draw_every = Place.model_validate(config["place"]).pictures_every
 
     def resume(self) -> dict[str, str | None]:
         """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train.
@@ -160,6 +167,8 @@ class Recorder:
             return False
         metrics = self._compared(member, report.metrics)
         self.tracking.log_epoch(member.mlflow_run, metrics | cost, report.epoch)
+        if self.draw and self._draw_every and report.epoch % self._draw_every == 0:
+            self.draw(report.network, report.run, report.epoch, mlflow_run=member.mlflow_run)
         hopeless = self._observe(member, report.epoch, metrics.get(OBJECTIVE))
         if hopeless and not report.finished:
             self._end(member, "pruned")

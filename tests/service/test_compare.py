@@ -85,3 +85,13 @@ def test_each_student_is_compared_with_single_tasks_of_its_own_network():
     assert known.of(change(small, {"epochs": 5})) == {"semseg/mIoU": 5.0}
     assert known.of(FIRST) is None
     assert [(run.student, run.epochs) for run in asked] == [("swin_w12", 3), ("swin_w12", 5), ("resnet_w8", 2)]
+
+
+def test_where_pairs_are_searched_all_are_compared_with_one_teacher():
+    strong, weak = make_run(student="resnet_w16"), make_run(student="resnet_w8")
+    finished = {strong.run_id: {"val/semseg/mIoU": 50.0}, weak.run_id: {"val/semseg/mIoU": 20.0}}
+    both = {strong.run_id, weak.run_id}
+    own = TeacherScores.among(finished, given=both, named=both)
+    assert own.of(taught_by(weak)) == {"semseg/mIoU": 20.0}
+    common = TeacherScores.among(finished, given=both, named=both, common=strong.run_id)
+    assert common.of(taught_by(weak)) == common.of(taught_by(strong)) == {"semseg/mIoU": 50.0}
