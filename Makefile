@@ -4,14 +4,14 @@ PORT ?= 5000
 BIN := .venv/bin
 export PYTHONUNBUFFERED := 1
 
-.PHONY: help sweep smoke tables test test-fast lint ui clean
+.PHONY: help sweep smoke tables test test-fast test-long lint ui clean
 
 help:
 	@echo "make sweep      the beta/temperature sweep (Table 5) on the embedded data, on this machine"
 	@echo "make smoke      the same in about a minute, tiny; its numbers mean nothing"
 	@echo "make tables     all seven tables of the paper, tiny, in about ten minutes; their numbers mean nothing"
 	@echo "make ui         MLflow on http://127.0.0.1:$(PORT) over what the sweeps recorded"
-	@echo "make test       the whole suite;  make test-fast: without the slow tests"
+	@echo "make test       the suite;  make test-fast: without the slow tests;  make test-long: what takes minutes"
 	@echo "make lint       ruff and mypy"
 	@echo "make clean      removes .venv; never touches runs/"
 
@@ -39,10 +39,13 @@ tables: .venv/.ready
 	$(BIN)/python jobs/make_tables.py --table all --smoke
 
 test: .venv/.ready
-	$(BIN)/python -m pytest -q --durations=15
+	$(BIN)/python -m pytest -q -m "not long" --durations=15
+
+test-long: .venv/.ready
+	$(BIN)/python -m pytest -q -m long --durations=5
 
 test-fast: .venv/.ready
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow and not long"
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

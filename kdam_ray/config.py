@@ -250,7 +250,8 @@ class Place(Frozen):
         root: folder of the dataset's packaging; unused by the procedural datasets.
         evaluate_every: epochs between evaluations; the last epoch is always evaluated. The search prunes only where there
             is an evaluation.
-        pictures_every: epochs between pictures of what each member predicts, recorded with its run; None: none while it trains.
+        pictures_every: epochs between pictures of what each member predicts, recorded with its run; None: one, after the last
+            epoch; 0: none.
     """
 
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -261,7 +262,7 @@ class Place(Frozen):
     tracking_uri: str | None = None
     root: str | None = None
     evaluate_every: Annotated[int, Field(ge=1)] = 1
-    pictures_every: Annotated[int, Field(ge=1)] | None = None
+    pictures_every: Annotated[int, Field(ge=0)] | None = None
 
     @field_validator("storage", "root")
     @classmethod

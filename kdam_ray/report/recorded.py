@@ -14,6 +14,7 @@ from kdam_ray.config import Frozen, Run
 from kdam_ray.paper import TABLES
 from kdam_ray.report.rows import Measured, PaperTable
 from kdam_ray.service.compare import LOOKED_AT, scores
+from kdam_ray.service.spent import spent
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
     records = tracking.find(recorded.run_ids)
     table = TABLES[recorded.table]
     rows = tuple(_measured(row, recorded, records, tracking, partial) for row in recorded.rows)
-    return PaperTable(table, recorded.dataset, rows, recorded.stand_ins, recorded.smoke)
+    return PaperTable(table, recorded.dataset, rows, recorded.stand_ins, recorded.smoke, spent(records.values()))
 
 
 def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool) -> Measured:

@@ -90,6 +90,8 @@ def notes(shown: PaperTable) -> list[str]:
     if any(row.provisional for row in shown.rows):
         why = "boundaries at 25 thresholds on at most 100 images, or an unfinished run"
         said.append(f"† at a metric: not a last epoch's full protocol: {why}.")
+    if shown.cost is not None and shown.cost.runs:
+        said.append(f"Cost of its runs, without the teachers that are in no row: {shown.cost.text()}.")
     if missing := shown.missing:
         said.append(f"{len(missing)} of {len(shown.rows)} rows are missing: no run of theirs has ended.")
     if all(item.difference.pairs == 1 for item in shown.comparisons) and shown.comparisons:
@@ -128,6 +130,7 @@ def document(shown: PaperTable) -> dict[str, Any]:
         "smoke": shown.smoke,
         "stand_ins": dict(shown.stand_ins),
         "rows": [_json_row(shown, row) for row in shown.rows],
+        "cost": shown.cost and shown.cost.as_json(),
         "comparisons": [_json_comparison(item) for item in shown.comparisons],
         "notes": notes(shown),
     }

@@ -13,6 +13,7 @@ from kdam_ray.metrics import delta_mt
 from kdam_ray.paper import SINGLE_TASK
 from kdam_ray.report.significance import Difference, holm, paired
 from kdam_ray.report.tables import DELTA, Number, number
+from kdam_ray.service.spent import Spent
 from kdam_ray.tasks import Task
 
 
@@ -53,6 +54,7 @@ class PaperTable:
         rows: in printed order.
         stand_ins: the paper's backbones -> ours, where they differ.
         smoke: the numbers mean nothing.
+        cost: what its runs have cost, wherever they were trained; None: not looked up.
     """
 
     table: paper.Table
@@ -60,6 +62,7 @@ class PaperTable:
     rows: tuple[Measured, ...]
     stand_ins: Mapping[str, str]
     smoke: bool = False
+    cost: Spent | None = None
 
     @property
     def tasks(self) -> tuple[Task, ...]:

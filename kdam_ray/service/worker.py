@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 
 from kdam_ray.config import Place, Run
+from kdam_ray.data import Source
 from kdam_ray.learning import EpochReport, StepReport, train_cohort
 from kdam_ray.learning.checkpoint import verify
 from kdam_ray.ranks import rank, world_size
@@ -24,6 +25,7 @@ from kdam_ray.service.compare import OBJECTIVE, with_deltas
 from kdam_ray.service.cost import Operations
 from kdam_ray.service.energy import Energy
 from kdam_ray.service.layout import open_sources
+from kdam_ray.service.pictures import draw_member
 from kdam_ray.service.spent import Meter
 from kdam_ray.service.storage import Storage, latest_checkpoint, save_checkpoint
 from kdam_ray.service.study import Outcome
@@ -81,10 +83,8 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     if not waiting:
         return
     sources, teacher = _open_in_turn(waiting[0], place), _teacher(storage, config["teacher"])
-    if recorder and place.pictures_every:
-        from kdam_ray.service.pictures import draw_member
-
-        recorder.draw = partial(draw_member, source=sources[1], place=place, teacher=teacher)
+    if recorder and place.pictures_every != 0:
+        recorder.draw = partial(_draw, place, sources[1], teacher)
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=teacher,
         resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
@@ -92,6 +92,12 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     )  # fmt: skip
     for row in follow(reports, recorder, energy):
         ray.train.report(row)
+
+
+def _draw(place: Place, val: Source, teacher: torch.nn.Module | None, report: EpochReport, mlflow_run: str) -> None:
+    """After the last epoch of a member, and every so many that `place` says."""
+    if report.finished or (place.pictures_every and report.epoch % place.pictures_every == 0):
+        draw_member(report.network, report.run, report.epoch, source=val, place=place, mlflow_run=mlflow_run, teacher=teacher)
 
 
 def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None", energy: Energy) -> Iterator[dict[str, Any]]:
@@ -126,8 +132,7 @@ class Recorder:
         self.title, self.epochs_done = config["title"], config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
         self.members, self.storage, self.tracking, self.actor, self.meter = members, storage, tracking, actor, meter
-        self.draw: Callable[..., None] | None = None  # makes a picture of what a member predicts
-        self._draw_every = Place.model_validate(config["place"]).pictures_every
+        self.draw: Callable[[EpochReport, str], None] | None = None  # makes a picture of what a member predicts, if it is time
 
     def resume(self) -> dict[str, str | None]:
         """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train.
@@ -167,8 +172,8 @@ class Recorder:
             return False
         metrics = self._compared(member, report.metrics)
         self.tracking.log_epoch(member.mlflow_run, metrics | cost, report.epoch)
-        if self.draw and self._draw_every and report.epoch % self._draw_every == 0:
-            self.draw(report.network, report.run, report.epoch, mlflow_run=member.mlflow_run)
+        if self.draw:
+            self.draw(report, member.mlflow_run)
         hopeless = self._observe(member, report.epoch, metrics.get(OBJECTIVE))
         if hopeless and not report.finished:
             self._end(member, "pruned")

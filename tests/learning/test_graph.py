@@ -146,7 +146,7 @@ def test_a_network_that_cannot_be_exported_is_named(tmp_path):
         graph.write_graph(graph.Deployed(Stubborn(), ["depth"], (32, 32)), tmp_path / "model.onnx", "stubborn")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder_can_be_exported(tmp_path, decoder):
     network, run = network_and_run(decoder=decoder)

@@ -4,7 +4,9 @@ python -m pytest tests/report/test_rows.py
 """
 
 import json
+import shutil
 import statistics
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,18 @@ def test_single_task_row_with_a_missing_network_gives_no_delta():
 def test_letter_by_letter(form):
     """Against files that were read and found right; a wanted change of a format is a change of them."""
     assert FORMATS[form](grids(table_6())) + "\n" == (GOLDEN / f"table_6.{form}").read_text()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no TeX is installed")
+@pytest.mark.parametrize("number", ["1", "3", "4"])
+def test_tex_compiles(number, tmp_path):
+    body = FORMATS["tex"](grids(as_printed(number)))
+    (tmp_path / "table.tex").write_text(
+        "\\documentclass[landscape,a3paper]{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\n\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_differences_stand_only_on_the_papers_own_data():

@@ -66,7 +66,7 @@ def run_until(sweep: Sweep, place: Place, teacher: Run, reached) -> None:
 
 @pytest.fixture(scope="module")
 def taken_up(ray_session, mlflow_uri, tmp_path_factory):
-    place = Place(storage=str(tmp_path_factory.mktemp("killed") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False)
+    place = Place(storage=str(tmp_path_factory.mktemp("killed") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0)
     sweep, teacher = tiny_sweep(place)
     storage = Storage(place.storage)
     run_until(sweep, place, teacher, lambda: epochs_done(storage, sweep.base.run_id) >= 1)

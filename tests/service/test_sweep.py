@@ -38,7 +38,7 @@ def done(ray_session, mlflow_uri, tmp_path_factory):
 
     ray.cloudpickle.register_pickle_by_value(fakes)  # workers do not have the tests' folder
     folder = tmp_path_factory.mktemp("sweep")
-    place = Place(storage=str(folder / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False)
+    place = Place(storage=str(folder / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0)
     teacher = make_run(student="resnet_w8", batch_norm_ranks=2, data_seed=77)
     sweep = Sweep(
         name="whole", table=5, base=taught_by(teacher, epochs=3), cells=CELLS, references=(ALONE,), space=WORSE_THAN_THE_CELLS, trials=3
@@ -189,7 +189,9 @@ def several(ray_session, mlflow_uri, tmp_path_factory):
     from kdam_ray.config import Place
 
     ray.cloudpickle.register_pickle_by_value(fakes)
-    place = Place(storage=str(tmp_path_factory.mktemp("several") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False)
+    place = Place(
+        storage=str(tmp_path_factory.mktemp("several") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0
+    )
     good, better, bad = (make_run(student="resnet_w8", data_seed=79, **own) for own in ({}, {"epochs": 3}, {"seed": NAN_SEED}))
     alone = make_run(student="resnet_w8", data_seed=79, tasks=("semseg",))
     cells = ({}, {"teacher_run": better.run_id}, {"teacher_run": bad.run_id}, ALONE)
