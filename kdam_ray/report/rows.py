@@ -131,13 +131,16 @@ class PaperTable:
         return next((task.higher_is_better for task in self.tasks if task.metric_key == key), True)
 
     def is_best(self, row: Measured, key: str) -> bool:
-        """Whether its mean is the best of its column among the multi-task rows on the same backbone."""
+        """Whether its mean is the best of its column among the multi-task rows on the same backbone; a Delta over few tasks never."""
         mine = self.number(row, key)
-        if mine is None or row.row.model == SINGLE_TASK:
+        if mine is None or not self._competes(row, key):
             return False
-        rivals = [o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and o.row.model != SINGLE_TASK]
+        rivals = [o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and self._competes(o, key)]
         means = [value.mean for other in rivals if (value := self.number(other, key)) is not None]
         return len(set(means)) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
+
+    def _competes(self, row: Measured, key: str) -> bool:
+        return row.row.model != SINGLE_TASK and (key != DELTA or len(self.tasks_of(row)) == len(self.tasks))
 
     def baseline(self, row: Measured) -> Measured | None:
         """The row that a distilled one is compared with."""
