@@ -1,7 +1,7 @@
 """What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in MLflow.
 
-Everything is made from what MLflow has of the sweep, after it has ended; `<storage>/reports/<dataset>/<sweep>/` holds it
-(a folder that is thrown away where the storage is S3), and so do the artifacts `report/` of the sweep's run.
+Everything is made from what MLflow has of the sweep, after it has ended. `<storage>/reports/<dataset>/<sweep>/<run_id of its
+base>/` holds it (a folder that is thrown away where the storage is S3), and so do the artifacts `report/` of the sweep's run.
 """
 
 import contextlib
@@ -88,14 +88,18 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
 
 @contextlib.contextmanager
 def _folder(place: Place, result: SweepResult) -> Iterator[Path]:
-    local = Storage(place.storage).local
-    if local is None:
+    if (folder := _own_folder(place, result)) is None:
         with tempfile.TemporaryDirectory() as scratch:
             yield Path(scratch)
         return
-    folder = local / "reports" / result.sweep.base.dataset / result.sweep.name
     folder.mkdir(parents=True, exist_ok=True)
     yield folder
+
+
+def _own_folder(place: Place, result: SweepResult) -> Path | None:
+    """Of this sweep and no other of its name; None where the storage is not local."""
+    local = Storage(place.storage).local
+    return local and local / "reports" / result.sweep.base.dataset / result.sweep.name / result.sweep.base.run_id
 
 
 def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
@@ -142,8 +146,8 @@ def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ..
 
 def is_there(result: SweepResult, place: Place) -> bool:
     """The report of an earlier call, of a sweep for which this one had nothing to train."""
-    local = Storage(place.storage).local
-    return result.trained == 0 and local is not None and (local / "reports" / result.sweep.base.dataset / result.sweep.name / PAGE).exists()
+    folder = _own_folder(place, result)
+    return result.trained == 0 and folder is not None and (folder / PAGE).exists()
 
 
 def announce(name: str) -> None:

@@ -205,7 +205,8 @@ class Recorder:
         return with_deltas(member.run, metrics, teacher=member.reference, single_task=member.single_task)
 
     def _observe(self, member: Member, epoch: int, objective: float | None) -> bool:
-        if objective is not None and (self._best is None or objective > self._best[0]):
+        is_whole = len(member.run.tasks) > 1  # a single-task network's difference is over its own task
+        if objective is not None and is_whole and (self._best is None or objective > self._best[0]):
             self._best = (objective, member.title)
         if member.trial is None or objective is None:
             return False
