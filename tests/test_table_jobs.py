@@ -91,6 +91,7 @@ def check_report(folder, plot):
         assert (folder / name).stat().st_size > 0
 
 
+@pytest.mark.long
 def test_pairs_are_searched_beside_the_rows(run, storage):
     code, out, _ = run("sweep_pairs", "--seeds", "1", "--trials", "3")
     assert code == 0
