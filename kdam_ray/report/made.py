@@ -30,8 +30,10 @@ def made(number: str, dataset: str, tracking: "Tracking", *, smoke: bool, partia
         partial: also runs that have not finished, at the last epoch that was evaluated.
 
     Raises:
-        ValueError: there is none; names the experiment, the store and the job to run.
+        ValueError: there is none; names the experiment, the store and the job to run. Or the table is of another data set.
     """
+    if dataset != dataset_of(number, dataset):
+        raise ValueError(f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}")
     sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
     if number == "5":
         results = beta_temp.recorded(tracking, dataset, sweep, partial=partial)

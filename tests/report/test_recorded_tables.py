@@ -139,6 +139,8 @@ def test_single_task_networks_make_one_row(here, tracking):
 def test_all_tables_name_what_is_not_recorded(here, tracking):
     with pytest.raises(ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"):
         made("4", "rooms", tracking, smoke=True, partial=False)
+    with pytest.raises(ValueError, match="dataset: Table 1 is of rooms or nyud, not pascal"):
+        made("1", "pascal", tracking, smoke=True, partial=False)
     assert [dataset_of(number, "rooms") for number in "135"] == ["rooms", "rooms_pascal", "rooms"]
     assert dataset_of("3", "nyud") == "pascal"
     assert dataset_of("5", "rooms_pascal") == "rooms_pascal"
