@@ -116,6 +116,7 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("make_tables.py", ("--table", "all"), ("none is recorded", "mlflow.db")),
         ("compare_systems.py", ("--dataset", "coco"), ("dataset", "'coco'", "rooms, nyud, rooms_pascal, pascal")),
         ("distill_decoders.py", ("--dataset", "pascal"), ("dataset", "'pascal'", "rooms, nyud")),
+        ("ablate_terms.py", ("--weights", "swin_t"), ("weights", "'swin_t'", "NETWORK=FILE")),
         ("sweep_pairs.py", ("--seeds", "0"), ("seeds", "greater than or equal to 1")),
         ("ablate_terms.py", ("--epochs", "-1"), ("epochs", "greater than or equal to 1")),
         ("ablate_epochs.py", ("--student", "swin_t"), ("--student",)),

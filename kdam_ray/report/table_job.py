@@ -27,6 +27,7 @@ class TableFlags(Frozen):
 
     Attributes:
         seeds: of every row: 0, 1, ...; a teacher has one.
+        weights: NETWORK=FILE, local files that backbones start from instead of timm's, teachers and students.
         pictures: evaluation images whose predictions the report shows; 0: none.
         plan: print cohorts, members, estimated FLOPs and time; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
@@ -35,6 +36,7 @@ class TableFlags(Frozen):
     schedule: Schedule = Schedule()
     seeds: Annotated[int, Field(ge=1)] = 2
     place: Place = Place()
+    weights: tuple[str, ...] = ()
     pictures: Annotated[int, Field(ge=0)] = 4
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
@@ -72,7 +74,10 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
             from kdam_ray.service.sweep import plan
 
             trials = asked.trials if isinstance(asked, SearchFlags) else 0
-            wanted = table_sweep(number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, trials=trials)
+            wanted = table_sweep(
+                number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, trials=trials,
+                weights=_files(asked.weights),
+            )  # fmt: skip
             planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
             if asked.plan:
                 say(planned.text(), planned.as_json())
@@ -90,6 +95,19 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
         for row in result.failed:
             print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
         return 1 if result.failed else 0
+
+
+def _files(weights: tuple[str, ...]) -> dict[str, str]:
+    """Of NETWORK=FILE.
+
+    Raises:
+        ValueError: something else.
+    """
+    pairs = [item.partition("=") for item in weights]
+    for name, equals, file in pairs:
+        if not (name and equals and file):
+            raise ValueError(f"weights: {name + equals + file!r} is not NETWORK=FILE, such as swin_t=swin_t.pth")
+    return {name: file for name, _, file in pairs}
 
 
 def _number(dataset: str, table_of: Mapping[str, str]) -> str:

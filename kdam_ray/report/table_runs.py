@@ -28,7 +28,9 @@ class TableSweep:
     recorded: RecordedTable
 
 
-def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place: Place, trials: int = 0) -> TableSweep:
+def table_sweep(
+    number: str, schedule: Schedule, *, seeds: int, name: str, place: Place, trials: int = 0, weights: Mapping[str, str] | None = None
+) -> TableSweep:
     """The rows of a table, resolved.
 
     Args:
@@ -38,6 +40,7 @@ def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place
         name: of the sweep.
         place: where the data and the records are.
         trials: runs that are searched beyond the rows: beta, T, alpha and which of the table's distilled pairs.
+        weights: backbone -> local file that its runs start from, teachers and students.
 
     Raises:
         ValueError: bad input, in one line that names the field.
@@ -46,16 +49,19 @@ def table_sweep(number: str, schedule: Schedule, *, seeds: int, name: str, place
     shown = cells(table, schedule)
     as_student = _inputs(resolve(schedule.recipe_of(None, None).student, place))
     as_teacher = _inputs(resolve(schedule.recipe_of(None, None).teacher, place, teacher=True))
+    start = _stored(weights or {}, shown, place)
     rows, students, teachers = [], dict[str, Run](), dict[str, Run]()
     for cell in shown:
-        teacher = None if cell.teacher is None else change(cell.teacher, as_teacher)
+        teacher = None if cell.teacher is None else change(cell.teacher, as_teacher | start.get(cell.teacher.student, {}))
         if teacher is not None:
             teachers[teacher.run_id] = teacher
         inputs = as_teacher if cell.is_teacher else as_student | {"teacher_run": teacher and teacher.run_id}
+        inputs = inputs | start.get(cell.student.student, {})
         by_seed = {seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)}
         (teachers if cell.is_teacher else students).update({run.run_id: run for runs in by_seed.values() for run in runs})
         rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
-    base = change(schedule.recipe_of(None, None).student, as_student)
+    plain = schedule.recipe_of(None, None).student
+    base = change(plain, as_student | start.get(plain.student, {}))
     title = f"{name}_smoke" if schedule.smoke else name
     sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
     recorded = RecordedTable(
@@ -78,6 +84,15 @@ def _searched(name: str, number: str, runs: Mapping[str, Run], trials: int) -> S
 
 def _inputs(resolved: Run) -> dict[str, object]:
     return {"dataset_hash": resolved.dataset_hash, "batch_norm_ranks": resolved.batch_norm_ranks}
+
+
+def _stored(weights: Mapping[str, str], shown: Sequence[Cell], place: Place) -> dict[str, dict[str, object]]:
+    """backbone -> what its runs record of the file that they start from, which is put into the storage."""
+    runs = {run.student: run for cell in shown for run in (cell.student, cell.teacher) if run is not None}
+    for name in weights:
+        if name not in runs:
+            raise ValueError(f"weights: {name!r} is none of this table's networks: {', '.join(runs)}")
+    return {name: {"pretrained": resolve(runs[name], place, weights=file).pretrained} for name, file in weights.items()}
 
 
 def _stand_ins(shown: Sequence[Cell], schedule: Schedule) -> dict[str, str]:

@@ -61,6 +61,19 @@ def test_a_sweeps_cells_are_the_runs_of_its_rows(here):
     assert change(of.sweep.base, differences(of.sweep.base, found[of.recorded.run_ids[-1]])) == found[of.recorded.run_ids[-1]]
 
 
+def test_networks_start_from_local_files(here, tmp_path):
+    from safetensors.torch import save_file
+
+    from kdam_ray.models.backbones import build_backbone
+
+    save_file(build_backbone("swin_w12").state_dict(), tmp_path / "swin.safetensors")
+    of = table_sweep("6", Schedule(smoke=True), seeds=1, name="some", place=here, weights={"swin_w12": str(tmp_path / "swin.safetensors")})
+    starts = {run.student: run.pretrained[:7] for run in runs_of(of).values()}
+    assert starts == {"swin_w12": "sha256:", "resnet_w16": "none"}
+    with pytest.raises(ValueError, match="weights: 'swin_t' is none of this table's networks: swin_w12, resnet_w16"):
+        table_sweep("6", Schedule(smoke=True), seeds=1, name="some", place=here, weights={"swin_t": "x.pth"})
+
+
 def test_rows_of_teachers_are_trained_as_teachers_and_have_one_seed(here):
     of = wanted(here, "4", seeds=2)
     teacher_rows = [row for row in of.recorded.rows if "teaching" in TABLES["4"].rows[row.index].group]
