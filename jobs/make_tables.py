@@ -6,7 +6,8 @@
     python jobs/make_tables.py --table all --smoke      # of the smoke runs
     python jobs/make_tables.py --paper --table all --format tex    # the paper's own tables, their Deltas recomputed
 
-Shows the sweep that was last begun for each table. Takes a few seconds, most of it imports.
+Shows the sweep that was last begun or taken up again for each table, and names the others; --sweep takes one of those.
+Takes a few seconds, most of it imports.
 """
 
 import sys
@@ -30,6 +31,7 @@ class Flags(Frozen):
         partial: also runs that have not finished, at the last epoch that was evaluated.
         paper: the paper's own tables: every Delta recomputed from its row, those flagged that do not follow from it.
         smoke: of the runs that --smoke made.
+        sweep: of this sweep (MLflow's id of its run, which the job that trained it prints); left out: the last one.
     """
 
     table: str = "5"
@@ -38,6 +40,7 @@ class Flags(Frozen):
     partial: bool = False
     paper: bool = False
     smoke: bool = False
+    sweep: str | None = None
     place: Place = Place()
 
 
@@ -49,6 +52,8 @@ def main() -> int:
                 one_of(allowed)(getattr(asked, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        if asked.sweep and (asked.table == "all" or asked.paper):
+            raise ValueError("sweep: it makes one table; say which by --table N, without --paper")
         numbers = list("1234567") if asked.table == "all" else [asked.table]
 
         from kdam_ray.report.formats import FORMATS as RENDER
@@ -77,12 +82,14 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset
         try:
-            found, document = made(number, dataset, tracking, smoke=asked.smoke, partial=asked.partial)
+            found, document = made(number, dataset, tracking, smoke=asked.smoke, partial=asked.partial, sweep_run=asked.sweep)
         except ValueError as error:
             if asked.table != "all":
                 raise
             missing.append(f"missing: {error}")
             continue
+        if others := document["other_sweeps"]:
+            print(f"table {number}: of sweep {document['sweep']}; --sweep shows another: {', '.join(others)}", file=sys.stderr)
         grids += found
         documents.append(document)
     if not documents:

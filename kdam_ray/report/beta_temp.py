@@ -17,6 +17,7 @@ from kdam_ray import paper
 from kdam_ray.config import Run
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.tables import DELTA, RESOLVED, TITLES, Line, Resultset, Scored, as_json, as_text, grids, reference_of
+from kdam_ray.service.compare import scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
@@ -49,11 +50,12 @@ def table_5(
     runs = list({scored.run.run_id: scored for scored in runs}.values())
     used = Counter(scored.run.distill.method for scored in runs if scored.run.distill.method != "none").most_common(1)
     method = method or (used[0][0] if used else "plain_kd")
-    no_kd = tuple(scored for scored in runs if scored.run.distill.method == "none")
+    plain = [scored for scored in runs if scored.run.distill.method == "none"]
+    no_kd = tuple(scored for scored in plain if scored.is_finished)  # what is compared with
     run = runs[0].run
     tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)
     with_paper = [task.name for task in tasks] == [task.name for task in paper.TABLE_5A.tasks]
-    lines = [*_cells(runs, method), *_searched(runs, method), *_references(runs, no_kd, teacher)]
+    lines = [*_cells(runs, method), *_searched(runs, method), *_references(runs, plain, teacher)]
     if not with_paper:
         lines = [Line(line.label, line.part, line.facts, line.runs) for line in lines]
     reference = reference_of(no_kd, single_task, tasks)
@@ -117,7 +119,7 @@ def _objective(scored: Scored) -> float:
     return scored.metrics.get("delta_teacher", float("-inf"))
 
 
-def _references(runs: Sequence[Scored], no_kd: tuple[Scored, ...], teacher: Scored | None) -> list[Line]:
+def _references(runs: Sequence[Scored], no_kd: Sequence[Scored], teacher: Scored | None) -> list[Line]:
     """Teacher, no KD and KDAM at beta 1, beside the paper's rows of the same meaning."""
     kdam = [s for s in runs if s.run.distill.method == "kdam" and (s.run.distill.beta, s.run.distill.temperature) == (FIXED_BETA, 1.0)]
     printed = {row.model: paper.TABLE_1.metrics(row) for row in paper.TABLE_1.rows if row.group == "swin_t"}
@@ -131,25 +133,27 @@ def _references(runs: Sequence[Scored], no_kd: tuple[Scored, ...], teacher: Scor
     ]
 
 
-def recorded(tracking: "Tracking", dataset: str, sweep: str, *, partial: bool = False) -> Resultset:
-    """Table 5 of the newest sweep in `kdam/<dataset>/<sweep>`, from MLflow alone.
+def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, partial: bool = False) -> Resultset:
+    """Table 5 of one sweep, from MLflow alone.
 
     Args:
         tracking: where.
         dataset: of ours.
         sweep: its name.
+        parent: MLflow's id of its run.
         partial: also runs that have not finished, at the last epoch that was evaluated.
 
     Raises:
         ValueError: nothing finished there; names the experiment and the store.
     """
     wanted = ("finished", "unfinished") if partial else ("finished",)
-    members = tracking.rows(dataset, sweep)
-    newest = members[-1].tags.get("mlflow.parentRunId") if members else None
-    mine = [found for found in members if found.tags.get("mlflow.parentRunId") == newest and found.status in wanted]
+    members = [found for found in tracking.rows(dataset, sweep) if found.tags.get("mlflow.parentRunId") == parent]
+    mine = [found for found in members if found.status in wanted and scores(found.metrics)]
     if not mine:
-        raise ValueError(f"no finished run in experiment kdam/{dataset}/{sweep} of {tracking.uri}; run jobs/sweep_beta_temp.py first")
-    runs = {found.run.run_id: Scored.of(found.run, found.metrics) for found in mine}
+        going_on = sum(found.status == "unfinished" for found in members)
+        hint = f"; {going_on} have not ended: --partial shows those that were evaluated" if going_on and not partial else ""
+        raise ValueError(f"table 5: no finished run in sweep {parent}, experiment kdam/{dataset}/{sweep} of {tracking.uri}{hint}")
+    runs = {found.run.run_id: Scored.of(found.run, found.metrics, is_finished=found.status == "finished") for found in mine}
     teacher_run = next((scored.run.teacher_run for scored in runs.values() if scored.run.teacher_run), None)
     found = tracking.find_finished(teacher_run) if teacher_run else None
     teacher = Scored.of(found.run, found.metrics) if found else None
@@ -164,9 +168,13 @@ def sentences(results: Resultset) -> list[str]:
 
 
 def _cell_lines(results: Resultset) -> list[Line]:
-    """The distinct cells that have runs: the one that both tables share counts once."""
-    found = {(line.facts["beta"], line.facts["temperature"]): line for line in results.lines if line.part.startswith("5") and line.runs}
-    return list(found.values())
+    """The distinct cells whose runs have all ended: the one that both tables share counts once."""
+    mine = [line for line in results.lines if line.part.startswith("5") and line.runs and _has_ended(line)]
+    return list({(line.facts["beta"], line.facts["temperature"]): line for line in mine}.values())
+
+
+def _has_ended(line: Line) -> bool:
+    return all(scored.is_finished for scored in line.runs)
 
 
 def _resolution(results: Resultset) -> list[str]:
@@ -198,7 +206,7 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 
 def _best(results: Resultset) -> list[str]:
-    lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched")]
+    lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched" and _has_ended(line))]
     scored = [(max(map(_objective, line.runs)), line) for line in lines if line.runs]
     scored = [(value, line) for value, line in scored if value > float("-inf")]
     if not scored:

@@ -1,14 +1,15 @@
 """Any table of the paper, made from MLflow alone: grids for people, a document for programs."""
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
 from kdam_ray.report import beta_temp, row_grid
 from kdam_ray.report.formats import Grid
-from kdam_ray.report.recorded import newest, read_table
+from kdam_ray.report.recorded import read_table, table_of
 
 if TYPE_CHECKING:
-    from kdam_ray.service.tracking import Tracking
+    from kdam_ray.service.tracking import Parent, Tracking
 
 SIBLING = {"rooms": "rooms_pascal", "rooms_pascal": "rooms", "nyud": "pascal", "pascal": "nyud"}  # as the paper's two data sets
 
@@ -19,8 +20,10 @@ def dataset_of(number: str, dataset: str) -> str:
     return dataset if dataset in allowed or number == "5" else SIBLING[dataset]
 
 
-def made(number: str, dataset: str, tracking: "Tracking", *, smoke: bool, partial: bool) -> tuple[list[Grid], dict[str, Any]]:
-    """The table of the newest sweep that was made for it.
+def made(
+    number: str, dataset: str, tracking: "Tracking", *, smoke: bool, partial: bool, sweep_run: str | None = None
+) -> tuple[list[Grid], dict[str, Any]]:
+    """The table of the sweep that was last begun or taken up again for it.
 
     Args:
         number: "1" to "7".
@@ -28,6 +31,10 @@ def made(number: str, dataset: str, tracking: "Tracking", *, smoke: bool, partia
         tracking: where.
         smoke: of the runs that --smoke made.
         partial: also runs that have not finished, at the last epoch that was evaluated.
+        sweep_run: MLflow's id of the sweep's run; None: the last.
+
+    Returns:
+        Grids, and a document that also says which sweep ("sweep": MLflow's id) and which others there are ("other_sweeps").
 
     Raises:
         ValueError: there is none; names the experiment, the store and the job to run. Or the table is of another data set.
@@ -35,15 +42,29 @@ def made(number: str, dataset: str, tracking: "Tracking", *, smoke: bool, partia
     if dataset != dataset_of(number, dataset):
         raise ValueError(f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}")
     sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
-    if number == "5":
-        results = beta_temp.recorded(tracking, dataset, sweep, partial=partial)
-        return beta_temp.as_grids(results), beta_temp.as_report(results)[1]
-    found = newest(tracking, number, dataset, sweep)
-    if found is None:
-        option = " --smoke" if smoke else ""
-        raise ValueError(
-            f"table {number}: nothing is recorded in experiment kdam/{dataset}/{sweep} of {tracking.uri}; "
-            f"run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first"
-        )
-    shown = read_table(found[0], tracking, partial=partial)
-    return row_grid.grids(shown), row_grid.document(shown)
+    sweeps = {parent.mlflow_run: parent for parent in tracking.parents(dataset, sweep) if parent.tags.get("kdam.table") == number}
+    if sweep_run is not None and sweep_run not in sweeps:
+        known = ", ".join(map(_name, sweeps.values())) or "none"
+        raise ValueError(f"sweep: {sweep_run!r} is no sweep for table {number} in kdam/{dataset}/{sweep}; there are: {known}")
+    for mlflow_run in [sweep_run] if sweep_run else sweeps:
+        if number == "5":
+            results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial)
+            grids, document = beta_temp.as_grids(results), beta_temp.as_report(results)[1]
+        elif (recorded := table_of(tracking, mlflow_run)) is not None:
+            shown = read_table(recorded, tracking, partial=partial)
+            grids, document = row_grid.grids(shown), row_grid.document(shown)
+        else:  # it ended before it said which runs it needs, or another version wrote it
+            continue
+        others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
+        return grids, document | {"sweep": mlflow_run, "other_sweeps": others}
+    option = " --smoke" if smoke else ""
+    raise ValueError(
+        f"table {number}: nothing is recorded in experiment kdam/{dataset}/{sweep} of {tracking.uri}; "
+        f"run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first"
+    )
+
+
+def _name(parent: "Parent") -> str:
+    """Its id and when it was last taken up, UTC."""
+    opened = datetime.fromtimestamp(int(parent.tags.get("kdam.opened", 0)) / 1000, UTC)
+    return f"{parent.mlflow_run} ({opened:%Y-%m-%d %H:%M} UTC)"

@@ -13,7 +13,7 @@ from kdam_ray.cells import Cell
 from kdam_ray.config import Frozen, Run
 from kdam_ray.paper import TABLES
 from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.service.compare import LOOKED_AT, scores
+from kdam_ray.service.compare import LOOKED_AT, full_names, scores
 from kdam_ray.service.spent import spent
 from kdam_ray.tasks import DATASETS
 
@@ -53,15 +53,12 @@ def recorded_row(index: int, cell: Cell, runs: Mapping[int, Sequence[Run]]) -> R
     return RecordedRow(index=index, part=cell.part, network=cell.student.student, epochs=cell.epoch, runs=ids)
 
 
-def newest(tracking: "Tracking", number: str, dataset: str, sweep: str) -> tuple[RecordedTable, str] | None:
-    """The table of the newest sweep of that name, and the sweep's run in MLflow; None: there is none."""
-    for parent in tracking.parents(dataset, sweep):
-        if parent.tags.get("kdam.table") == number and (found := tracking.document(parent.mlflow_run, DOCUMENT)) is not None:
-            try:
-                return RecordedTable.model_validate(found), parent.mlflow_run
-            except ValidationError:  # of another version
-                continue
-    return None
+def table_of(tracking: "Tracking", mlflow_run: str) -> RecordedTable | None:
+    """The table of a sweep by the sweep's run in MLflow; None: it keeps none, or one of another version."""
+    try:
+        return RecordedTable.model_validate(tracking.document(mlflow_run, DOCUMENT))
+    except ValidationError:
+        return None
 
 
 def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool = False) -> PaperTable:
@@ -88,7 +85,7 @@ def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "
             if row.part or record.status != "finished":
                 provisional |= _provisional(metrics, record, row)
             own = {DATASETS[recorded.dataset].task(name).metric_key for name in record.run.tasks}
-            together |= {key: value for key, value in _full_names(metrics).items() if key in own}
+            together |= {key: value for key, value in full_names(metrics).items() if key in own}
         by_seed[seed] = together
     printed = TABLES[recorded.table].rows[row.index]
     return Measured(printed, row.part, row.network, row.epochs, by_seed, row.runs, frozenset(provisional))
@@ -105,17 +102,10 @@ def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: b
 
 def _provisional(metrics: Mapping[str, float], record: "Found", row: RecordedRow) -> set[str]:
     if record.status != "finished" and not row.part:
-        return set(_full_names(metrics))
+        return set(full_names(metrics))
     return {full for looked, full in LOOKED_AT.items() if looked in metrics and full not in metrics}
 
 
-def _full_names(metrics: Mapping[str, float]) -> dict[str, float]:
-    """A look at boundaries takes the place of the metric that it looks at, where there is no other."""
-    return {LOOKED_AT[name]: value for name, value in metrics.items() if LOOKED_AT.get(name, name) not in metrics and name in LOOKED_AT} | {
-        name: value for name, value in metrics.items() if name not in LOOKED_AT
-    }
-
-
 def as_document(recorded: RecordedTable) -> dict[str, Any]:
-    """What `newest` reads back."""
+    """What `table_of` reads back."""
     return recorded.model_dump(mode="json")

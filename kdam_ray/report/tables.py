@@ -14,6 +14,7 @@ from kdam_ray.config import Run
 from kdam_ray.metrics import delta_mt
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.formats import as_text as as_text_table
+from kdam_ray.service.compare import full_names
 from kdam_ray.tasks import DATASETS, Task
 
 TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "Depth", "normals": "Normal", "edge": "Bound"}
@@ -25,20 +26,23 @@ RESOLVED = 2 * math.sqrt(2)  # two runs that differ by chance alone differ by mo
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished run and its last metrics.
+    """A run and its last metrics.
 
     Attributes:
         run: the run.
         metrics: by `Task.metric_key`, in the paper's units.
+        is_finished: otherwise they are of the last epoch that was evaluated.
     """
 
     run: Run
     metrics: Mapping[str, float]
+    is_finished: bool = True
 
     @classmethod
-    def of(cls, run: Run, recorded: Mapping[str, float]) -> "Scored":
-        """From metrics as MLflow has them ("val/semseg/mIoU")."""
-        return cls(run, {key.removeprefix("val/"): value for key, value in recorded.items() if key.startswith("val/")})
+    def of(cls, run: Run, recorded: Mapping[str, float], *, is_finished: bool = True) -> "Scored":
+        """From metrics as MLflow has them ("val/semseg/mIoU"); of an unfinished run a look at boundaries counts as their metric."""
+        metrics = {key.removeprefix("val/"): value for key, value in recorded.items() if key.startswith("val/")}
+        return cls(run, metrics if is_finished else full_names(metrics), is_finished)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ class Line:
     facts: Mapping[str, Any]
     runs: tuple[Scored, ...]
     paper: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The label, and how many of its runs go on."""
+        going_on = sum(not scored.is_finished for scored in self.runs)
+        return f"{self.label} ({going_on} unfinished)" if going_on else self.label
 
     def number(self, key: str) -> Number | None:
         """Mean over the seeds of one metric; None: missing."""
@@ -203,7 +213,7 @@ def column_title(task: Task) -> str:
 
 
 def _grid_row(results: Resultset, line: Line, beside: Sequence[Line], with_paper: bool) -> tuple[Cell, ...]:
-    cells = [Cell(line.label), Cell(str(len(line.runs)))]
+    cells = [Cell(line.name), Cell(str(len(line.runs)))]
     for task in results.tasks:
         cells.append(_cell(results, line, beside, task.metric_key, DIGITS[task.unit]))
         if with_paper:
@@ -228,8 +238,8 @@ def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -
 
 
 def _is_marked(results: Resultset, line: Line, key: str) -> bool:
-    """For what distillation did; the teacher is another network, and the no-KD runs are what is compared with."""
-    distilled = line.facts.get("role") not in ("teacher", "no_kd")
+    """For what distillation did; the teacher is another network, the no-KD runs are what is compared with, the rest has ended."""
+    distilled = line.facts.get("role") not in ("teacher", "no_kd") and all(scored.is_finished for scored in line.runs)
     return distilled and results.is_resolved(line, key)
 
 
@@ -274,6 +284,7 @@ def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
         **line.facts,
         "seeds": [scored.run.seed for scored in line.runs],
         "run_ids": [scored.run.run_id for scored in line.runs],
+        "unfinished": [scored.run.run_id for scored in line.runs if not scored.is_finished],
         "metrics": {task.metric_key: _json_number(line.number(task.metric_key)) for task in results.tasks},
         "delta_mt": delta and {"mean": delta.mean, "std": delta.std, "n": delta.n},
     }

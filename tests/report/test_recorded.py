@@ -8,6 +8,7 @@ import pytest
 from kdam_ray.config import Distill, Place, Sweep, change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import as_report, recorded
+from kdam_ray.report.made import made
 from kdam_ray.service.tracking import Tracking
 
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
@@ -44,6 +45,10 @@ def record_sweep(tracking, mIoU, epochs):
     return base
 
 
+def last(tracking, **options):
+    return recorded(tracking, "rooms", "beta_temp", tracking.parents("rooms", "beta_temp")[0].mlflow_run, **options)
+
+
 def line(results, label):
     return next(line for line in results.lines if line.label == label)
 
@@ -51,7 +56,7 @@ def line(results, label):
 def test_two_sweeps_of_one_experiment_do_not_mix(tracking):
     record_sweep(tracking, 20.0, epochs=5)
     record_sweep(tracking, 30.0, epochs=6)
-    results = recorded(tracking, "rooms", "beta_temp")
+    results = last(tracking)
     assert line(results, "beta 2").number("semseg/mIoU").mean == 30.0
     assert {scored.run.epochs for one in results.lines for scored in one.runs} == {6}
     assert line(results, "teacher resnet_w16").number("semseg/mIoU").mean == 56.0
@@ -63,18 +68,61 @@ def test_two_sweeps_of_one_experiment_do_not_mix(tracking):
 
 def test_single_task_runs_become_the_reference_once_complete(tracking):
     base = record_sweep(tracking, 20.0, epochs=5)
-    assert recorded(tracking, "rooms", "beta_temp").reference.kind == "no KD"
+    assert last(tracking).reference.kind == "no KD"
     for task, key in zip(base.tasks, KEYS, strict=True):
         run = change(base, ALONE | {"tasks": (task,)})
         child = tracking.open_member(run, sweep="student")
         tracking.log_epoch(child, {f"val/{key}": {"semseg/mIoU": 10.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 70.0}[key]}, 5)
         tracking.end_member(child, "finished")
-    results = recorded(tracking, "rooms", "beta_temp")
+    results = last(tracking)
     assert results.reference.kind == "single-task"
     assert results.line_delta(line(results, "beta 2")).mean == pytest.approx(100 / 4)
 
 
+def test_unfinished_runs_are_shown_where_asked_and_decide_nothing(tracking):
+    record_sweep(tracking, 20.0, epochs=5)
+    finished, shown = last(tracking), last(tracking, partial=True)
+    cell = line(shown, "beta 4")
+    assert cell.number("semseg/mIoU").mean == 77.0
+    assert cell.name == "beta 4 (1 unfinished)"
+    assert not shown.is_resolved(line(shown, "beta 8"), "semseg/mIoU")  # failed: still missing
+    text, document = as_report(shown)
+    assert "beta 4 (1 unfinished)" in text
+    assert not any("77" in cell for cell in text.split() if "†" in cell)
+    assert document["notes"] == as_report(finished)[1]["notes"]  # best point, what one seed resolves
+    assert [row["unfinished"] for row in document["rows"] if row["model"] == "beta 4"] == [[cell.runs[0].run.run_id]]
+
+
+def test_a_sweep_of_which_nothing_has_ended_says_what_to_ask_for(tracking):
+    base = recipe("rooms").student
+    tracking.open_parent(Sweep(name="beta_temp", table=5, base=base, cells=({},)))
+    with pytest.raises(
+        ValueError, match=r"table 5: no finished run in sweep [0-9a-f]{32}, experiment kdam/rooms/beta_temp of sqlite:[^;]*$"
+    ):
+        last(tracking)
+    parent = tracking.parents("rooms", "beta_temp")[0].mlflow_run
+    record(tracking, base, "beta_temp", (10.0, 1.0, 30.0, 70.0), parent=parent, status=None)
+    with pytest.raises(ValueError, match="1 have not ended: --partial shows those"):
+        last(tracking)
+
+
+def test_an_older_sweep_is_shown_by_name(tracking):
+    record_sweep(tracking, 20.0, epochs=5)
+    record_sweep(tracking, 30.0, epochs=6)
+    (new, old) = [parent.mlflow_run for parent in tracking.parents("rooms", "beta_temp")]
+    values = {}
+    for name in (None, old):
+        _, document = made("5", "rooms", tracking, smoke=False, partial=False, sweep_run=name)
+        values[document["sweep"]] = next(row for row in document["rows"] if row["model"] == "beta 2")["metrics"]["semseg/mIoU"]["mean"]
+        assert len(document["other_sweeps"]) == 1
+    assert values == {new: 30.0, old: 20.0}
+    with pytest.raises(ValueError, match=rf"sweep: 'x' is no sweep for table 5 in kdam/rooms/beta_temp; there are: {new} \(20.*{old} \(20"):
+        made("5", "rooms", tracking, smoke=False, partial=False, sweep_run="x")
+
+
 def test_nothing_recorded_is_said_with_where_it_was_looked_for(tracking, tmp_path):
-    with pytest.raises(ValueError, match=r"no finished run in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp"):
-        recorded(tracking, "rooms", "beta_temp")
+    with pytest.raises(
+        ValueError, match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp"
+    ):
+        made("5", "rooms", tracking, smoke=False, partial=False)
     assert not (tmp_path / "runs").exists()

@@ -9,7 +9,7 @@ from kdam_ray.config import Place, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
 from kdam_ray.report.made import dataset_of, made
-from kdam_ray.report.recorded import DOCUMENT, as_document, newest, read_table
+from kdam_ray.report.recorded import DOCUMENT, as_document, read_table, table_of
 from kdam_ray.report.table_runs import differences, table_sweep
 from kdam_ray.service.tracking import Tracking
 
@@ -35,6 +35,10 @@ def begin(tracking, of):
     parent = tracking.open_parent(of.sweep)
     tracking.log_document(parent, DOCUMENT, as_document(of.recorded))
     return parent
+
+
+def last(tracking):
+    return table_of(tracking, tracking.parents("rooms", "some_smoke")[0].mlflow_run)
 
 
 def runs_of(of):
@@ -93,7 +97,7 @@ def test_every_finished_run_is_in_its_row_and_the_others_are_missing(here, track
     record(tracking, runs[first[1][0]], (12.0, 1.0, 30.0, 70.0))
     record(tracking, runs[second[0][0]], status="failed")
     record(tracking, runs[third[0][0]], (20.0, 0.5, 15.0, 80.0), sweep="another")  # trained by another table's job
-    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    shown = read_table(last(tracking), tracking)
     assert shown.number(shown.rows[0], "semseg/mIoU").mean == 11.0
     assert [sorted(seed for seed, metrics in row.by_seed.items() if metrics) for row in shown.rows] == [[0, 1], [], [0], []]
     assert shown.number(shown.rows[2], "edge/odsF").paper == 76.50
@@ -105,7 +109,7 @@ def test_an_unfinished_run_counts_only_where_partial_is_asked_and_is_marked(here
     begin(tracking, of)
     run = runs_of(of)[of.recorded.rows[0].runs[0][0]]
     record(tracking, run, epochs=2, status=None)
-    recorded, _ = newest(tracking, "6", "rooms", "some_smoke")
+    recorded = last(tracking)
     assert read_table(recorded, tracking).number(read_table(recorded, tracking).rows[0], "semseg/mIoU") is None
     row = read_table(recorded, tracking, partial=True).rows[0]
     assert row.by_seed[0] == dict(zip(KEYS, (42.0, 2.6, 23.0, 78.0), strict=True))  # of epoch 2; boundaries by their look
@@ -117,10 +121,10 @@ def test_two_sweeps_in_one_experiment_do_not_mix(here, tracking):
     for of, value in ((short, 10.0), (long, 20.0)):
         begin(tracking, of)
         record(tracking, runs_of(of)[of.recorded.rows[0].runs[0][0]], (value, 1.0, 30.0, 70.0))
-    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    shown = read_table(last(tracking), tracking)
     assert shown.number(shown.rows[0], "semseg/mIoU").mean == 20.0
     begin(tracking, short)  # asked for again: it is the newest now
-    shown = read_table(newest(tracking, "6", "rooms", "some_smoke")[0], tracking)
+    shown = read_table(last(tracking), tracking)
     assert shown.number(shown.rows[0], "semseg/mIoU").mean == 10.0
 
 
