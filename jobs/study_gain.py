@@ -118,13 +118,13 @@ def main() -> int:
         from kdam_ray.report.content import of_gain
         from kdam_ray.report.gain import as_json, as_text
         from kdam_ray.report.gain_runs import run_study
-        from kdam_ray.report.sweep_report import announce, write_report
+        from kdam_ray.report.sweep_report import announce, is_there, write_report
 
         study, results = run_study(sweeps, teachers, variants, asked.place)
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(as_text(study), as_json(study))
-        if study.variants[0].by_seed and any(result.trained for result in results):
+        if study.variants[0].by_seed and not is_there(results[0], asked.place):
             announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
         failed = [row for result in results for row in result.failed]
         for row in failed:

@@ -294,6 +294,13 @@ class Sweep(Frozen):
     choices: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def sweep_id(self) -> str:
+        """12 hex digits of what is trained, whatever the seeds and the number of trials: more of those are the same sweep."""
+        rows = {json.dumps(row | {"seed": 0}, sort_keys=True) for row in (*self.cells, *self.references)}
+        parts = [self.name, canonical_json(change(self.base, {"seed": 0})), sorted(rows), self.space, self.choices]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+
 
 # fields younger than the first recorded runs: left out of the canonical JSON at the value that those had
 YOUNGER: dict[str, Any] = {

@@ -24,13 +24,20 @@ DOCUMENT = "table.json"
 
 
 class RecordedRow(Frozen):
-    """A row: place of its printed row, what was trained for it, seed -> run_ids (one, or one per task)."""
+    """A row: place of its printed row, what was trained for it, seed -> run_ids (one, or one per task).
+
+    `tasks`: that it learns; `params` and `macs`: of its network, or of those of its tasks together, one image of the data set's
+    size (`row_cost`). All three are unknown in tables recorded before they were kept.
+    """
 
     index: int
     part: str
     network: str
     epochs: int
     runs: dict[int, tuple[str, ...]]
+    tasks: tuple[str, ...] = ()
+    params: int | None = None
+    macs: int | None = None
 
 
 class RecordedTable(Frozen):
@@ -50,7 +57,17 @@ class RecordedTable(Frozen):
 def recorded_row(index: int, cell: Cell, runs: Mapping[int, Sequence[Run]]) -> RecordedRow:
     """What is kept of a row once its runs are resolved; `index`: of its printed row."""
     ids = {seed: tuple(run.run_id for run in some) for seed, some in runs.items()}
-    return RecordedRow(index=index, part=cell.part, network=cell.student.student, epochs=cell.epoch, runs=ids)
+    return RecordedRow(
+        index=index, part=cell.part, network=cell.student.student, epochs=cell.epoch, runs=ids, tasks=cell.student.tasks
+    )  # fmt: skip
+
+
+def with_seeds_of(recorded: RecordedTable, earlier: RecordedTable | None) -> RecordedTable:
+    """The same table, with the seeds that an earlier call of the same sweep had beyond this one's."""
+    if earlier is None or [(row.index, row.part) for row in earlier.rows] != [(row.index, row.part) for row in recorded.rows]:
+        return recorded
+    rows = tuple(row.model_copy(update={"runs": old.runs | row.runs}) for row, old in zip(recorded.rows, earlier.rows, strict=True))
+    return recorded.model_copy(update={"rows": rows})
 
 
 def table_of(tracking: "Tracking", mlflow_run: str) -> RecordedTable | None:
@@ -67,7 +84,7 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
     Args:
         recorded: which runs.
         tracking: where they are.
-        partial: also runs that have not finished, at the last epoch that was evaluated; marked as provisional.
+        partial: also runs that have not finished, at the last epoch that was evaluated; marked, and part of no comparison.
     """
     records = tracking.find(recorded.run_ids)
     table = TABLES[recorded.table]
@@ -77,33 +94,40 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
 
 def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool) -> Measured:
     by_seed: dict[int, dict[str, float]] = {}
-    provisional: set[str] = set()
+    provisional, unfinished, unseen, failed = set[str](), set[int](), set[int](), dict[int, str]()
+    dataset = DATASETS[recorded.dataset]
     for seed, ids in row.runs.items():
         together: dict[str, float] = {}
         for record in (records[run_id] for run_id in ids if run_id in records):
+            if record.status == "failed":
+                failed[seed] = record.reason or "no reason is recorded"
             metrics = _metrics(record, row, tracking, partial)
-            if row.part or record.status != "finished":
-                provisional |= _provisional(metrics, record, row)
-            own = {DATASETS[recorded.dataset].task(name).metric_key for name in record.run.tasks}
+            if metrics and record.status != "finished":
+                unfinished.add(seed)
+            if not metrics and record.status == "finished":
+                unseen.add(seed)
+            if row.part:  # that epoch's look at boundaries is all there will be
+                provisional |= {full for looked, full in LOOKED_AT.items() if looked in metrics and full not in metrics}
+            own = {dataset.task(name).metric_key for name in record.run.tasks}
             together |= {key: value for key, value in full_names(metrics).items() if key in own}
         by_seed[seed] = together
-    printed = TABLES[recorded.table].rows[row.index]
-    return Measured(printed, row.part, row.network, row.epochs, by_seed, row.runs, frozenset(provisional))
+    return Measured(
+        TABLES[recorded.table].rows[row.index], row.part, row.network, row.epochs, by_seed, row.runs, frozenset(provisional),
+        unfinished=frozenset(unfinished), unseen=frozenset(unseen), failed=failed,
+        keys=tuple(dataset.task(name).metric_key for name in row.tasks),
+        params=row.params, macs=row.macs,
+    )  # fmt: skip
 
 
 def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: bool) -> dict[str, float]:
-    """Of a finished run its last; of one that is looked at within, at that epoch; of an unfinished one only if `partial`."""
-    if row.part:
-        names = [name for name in record.metrics if name.startswith("val/")]
-        histories = {name: tracking.history(record.mlflow_run, name) for name in names}
-        return scores({name: values[row.epochs] for name, values in histories.items() if row.epochs in values})
-    return scores(record.metrics) if record.status == "finished" or (partial and record.status == "unfinished") else {}
-
-
-def _provisional(metrics: Mapping[str, float], record: "Found", row: RecordedRow) -> set[str]:
-    if record.status != "finished" and not row.part:
-        return set(full_names(metrics))
-    return {full for looked, full in LOOKED_AT.items() if looked in metrics and full not in metrics}
+    """Of a finished run its last, of one that is looked at within those of that epoch; of an unfinished one only if `partial`."""
+    if record.status != "finished" and not (partial and record.status == "unfinished"):
+        return {}
+    if not row.part:
+        return scores(record.metrics)
+    names = [name for name in record.metrics if name.startswith("val/")]
+    histories = {name: tracking.history(record.mlflow_run, name) for name in names}
+    return scores({name: values[row.epochs] for name, values in histories.items() if row.epochs in values})
 
 
 def as_document(recorded: RecordedTable) -> dict[str, Any]:

@@ -1,27 +1,31 @@
 """A table of the paper beside our runs, as a `formats.Grid` and as one JSON document."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kdam_ray.paper import printed_deltas
 from kdam_ray.report.compared import Column, Compared, compared_grid
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.rows import Comparison, Measured, PaperTable
-from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, column_title, ours
+from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, Number, column_title, ours
 
+FAILED_SHOWN = 6
 NOT_OUR_DATA = "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
 
 
 def grid(shown: PaperTable) -> Grid:
     """Ours (mean ± standard deviation over seeds), the paper's, and on the paper's own data the difference."""
     names = _names(shown)
-    same_data = shown.dataset == shown.table.dataset
-    per_task = ("ours", "paper", "diff") if same_data else ("ours", "paper")
+    per_task = ("ours", "paper", "diff") if _same_data(shown) else ("ours", "paper")
     groups = [("", len(names) + 1), *((column_title(task), len(per_task)) for task in shown.tasks)]
     header = [*names, "n", *(name for _ in shown.tasks for name in per_task)]
     if shown.has_delta:
         groups.append(("Δ ↑ %", 3))
         header += ["ours", "printed", "recomputed"]
-    rows = tuple(_row(shown, row, same_data) for row in shown.rows)
+    if _has_cost(shown):
+        groups += [("params M", 2), ("GMACs", 2)]
+        header += ["ours", "paper"] * 2
+    rows = tuple(_row(shown, row) for row in shown.rows)
     return Grid(_caption(shown), tuple(header), len(names), rows, tuple(notes(shown)), tuple(groups))
 
 
@@ -42,41 +46,57 @@ def _name_cells(shown: PaperTable, row: Measured) -> list[Cell]:
     return cells
 
 
-def _row(shown: PaperTable, row: Measured, same_data: bool) -> tuple[Cell, ...]:
-    cells = [*_name_cells(shown, row), Cell(_count(row))]
+def _same_data(shown: PaperTable) -> bool:
+    return shown.dataset == shown.table.dataset
+
+
+def _has_cost(shown: PaperTable) -> bool:
+    return any(row.row.fact("params") is not None for row in shown.rows)
+
+
+def _row(shown: PaperTable, row: Measured) -> tuple[Cell, ...]:
+    cells = [*_name_cells(shown, row), Cell(str(len(row.seeds)))]
     for index, task in enumerate(shown.tasks):
         value = shown.number(row, task.metric_key)
-        text = ours(value, DIGITS[task.unit])
+        text = _of_seeds(value, row, DIGITS[task.unit])
         if value is None and task not in shown.tasks_of(row):
             text = "-"
-        cells.append(Cell(text, shown.is_best(row, task.metric_key), task.metric_key in row.provisional))
+        cells.append(Cell(text, shown.is_best(row, task.metric_key), task.metric_key in row.provisional or bool(row.unfinished)))
         printed = row.row.printed.split()[index]
         cells.append(Cell(printed))
-        if same_data:
+        if _same_data(shown):
             cells.append(Cell("" if value is None or value.diff is None else f"{value.diff:+.{DIGITS[task.unit]}f}"))
-    return (*cells, *_delta_cells(shown, row)) if shown.has_delta else tuple(cells)
+    cells += _delta_cells(shown, row) if shown.has_delta else []
+    return (*cells, *(_cost_cells(row) if _has_cost(shown) else []))
+
+
+def _of_seeds(value: Number | None, row: Measured, digits: int, *, signed: bool = False) -> str:
+    """With its own n where some of the row's seeds lack it."""
+    text = ours(value, digits, signed=signed)
+    return text if value is None or value.n == len(row.seeds) else f"{text} (n {value.n})"
 
 
 def _delta_cells(shown: PaperTable, row: Measured) -> list[Cell]:
     value, recomputed = shown.number(row, DELTA), shown.printed(row, DELTA)
-    text = ours(value, 2, signed=True) if value is not None or shown.reference(row) is not None else "missing"
     few = value is not None and len(shown.tasks_of(row)) < len(shown.tasks)
     wrong = any(not delta.follows for delta in printed_deltas([shown.table]) if delta.row is row.row)
     return [
-        Cell(text, shown.is_best(row, DELTA), few),
+        Cell(_of_seeds(value, row, 2, signed=True), shown.is_best(row, DELTA), few or (value is not None and bool(row.unfinished))),
         Cell(row.row.printed_delta or "-", is_flagged=wrong),
         Cell("-" if recomputed is None else f"{recomputed + 0.0:.2f}"),
     ]
 
 
-def _count(row: Measured) -> str:
-    return str(sum(bool(metrics) for metrics in row.by_seed.values()))
+def _cost_cells(row: Measured) -> list[Cell]:
+    params, macs = (None if value is None else value / scale for value, scale in ((row.params, 1e6), (row.macs, 1e9)))
+    found = (params, row.row.fact("params"), macs, row.row.fact("gmacs"))
+    return [Cell("-" if value is None else f"{value:.2f}" if value >= 0.1 else f"{value:.2g}") for value in found]
 
 
 def notes(shown: PaperTable) -> list[str]:
     """What the table may be read for."""
     said = ["Ours: mean ± standard deviation over n seeds. Bold: the best of its column among multi-task rows on one backbone."]
-    if shown.dataset != shown.table.dataset:
+    if not _same_data(shown):
         said.append(NOT_OUR_DATA.format(theirs=shown.table.dataset, ours=shown.dataset))
     if shown.stand_ins:
         instead = ", ".join(f"{ours} for {theirs}" for theirs, ours in shown.stand_ins.items())
@@ -88,15 +108,55 @@ def notes(shown: PaperTable) -> list[str]:
     if any(len(shown.tasks_of(row)) < len(shown.tasks) for row in shown.rows):
         said.append("† at a Δ of ours: over the tasks that the row has.")
     if any(row.provisional for row in shown.rows):
-        why = "boundaries at 25 thresholds on at most 100 images, or an unfinished run"
-        said.append(f"† at a metric: not a last epoch's full protocol: {why}.")
+        said.append("† at a metric: boundaries at 25 thresholds on at most 100 images, not the last epoch's full protocol.")
+    said += _states(shown)
+    if _has_cost(shown) and any(row.params is not None for row in shown.rows):
+        said.append("GMACs: of one image, ours of our data set's size, the paper's of 425x560; on HRNet18 with products inside attention.")
     if shown.cost is not None and shown.cost.runs:
         said.append(f"Cost of its runs, without the teachers that are in no row: {shown.cost.text()}.")
+    return [*said, *_pairing(shown)]
+
+
+def _states(shown: PaperTable) -> list[str]:
+    """Which runs the table is without, and why."""
+    said = []
     if missing := shown.missing:
-        said.append(f"{len(missing)} of {len(shown.rows)} rows are missing: no run of theirs has ended.")
-    if all(item.difference.pairs == 1 for item in shown.comparisons) and shown.comparisons:
-        said.append("One seed: no interval and no test; differences between rows may be chance.")
+        said.append(f"{len(missing)} of {len(shown.rows)} rows are missing: no run of theirs has finished with numbers.")
+    going_on = [f"{_title(shown, row)} ({_seeds(row.unfinished)})" for row in shown.rows if row.unfinished]
+    if going_on:
+        said.append(f"† also: unfinished, at the last epoch that was evaluated, never bold and in no comparison: {'; '.join(going_on)}.")
+    failed = [f"{_title(shown, row)} seed {seed} ({why})" for row in shown.rows for seed, why in sorted(row.failed.items())]
+    if failed:
+        said.append(f"Failed, so without numbers: {'; '.join(failed[:FAILED_SHOWN])}{_more(failed, FAILED_SHOWN)}.")
+    unseen = [f"{_title(shown, row)} ({_seeds(row.unseen)})" for row in shown.rows if row.unseen]
+    if unseen:
+        said.append(f"Finished, but not evaluated at that epoch (--evaluate-every): {'; '.join(unseen)}.")
     return said
+
+
+def _more(items: Sequence[str], shown: int) -> str:
+    return f"; and {len(items) - shown} more" if len(items) > shown else ""
+
+
+def _seeds(seeds: Collection[int]) -> str:
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}"
+
+
+def _title(shown: PaperTable, row: Measured) -> str:
+    """A row in a sentence: its names, unlike any other's."""
+    return " ".join(cell.text for cell in _name_cells(shown, row))
+
+
+def _pairing(shown: PaperTable) -> list[str]:
+    """Which rows could not be compared with their baselines."""
+    shared = {
+        _title(shown, row): len({*row.ended.seeds} & {*rival.ended.seeds})
+        for row in shown.rows if (rival := shown.baseline(row)) is not None and row.ended.seeds and rival.ended.seeds
+    }  # fmt: skip
+    if shared and max(shared.values()) == 1 and all(len(row.seeds) <= 1 for row in shown.rows):
+        return ["One seed: no interval and no test; differences between rows may be chance."]
+    lacking = [f"{name} ({'one seed' if count else 'no seed'} shared)" for name, count in shared.items() if count < 2]
+    return [f"Not tested against their baselines, which needs two shared seeds: {'; '.join(lacking)}."] if lacking else []
 
 
 def comparison_grid(shown: PaperTable) -> Grid | None:
@@ -106,7 +166,7 @@ def comparison_grid(shown: PaperTable) -> Grid | None:
         by_row.setdefault(id(item.row), []).append(item)
     rows = [
         Compared(
-            (f"{items[0].row.row.model} − {items[0].baseline.row.model}", items[0].row.row.group),
+            (f"{items[0].row.row.model} − {items[0].baseline.row.model}", _on(shown, items[0].row)),
             {item.key: (item.difference, item.p_corrected) for item in items},
         )
         for items in by_row.values()
@@ -120,6 +180,11 @@ def comparison_grid(shown: PaperTable) -> Grid | None:
     columns |= {DELTA: Column("Δ ↑ %", 2)} if shown.has_delta else {}
     title = f"What distillation changed in Table {shown.table.number}"
     return compared_grid(title, ("distilled − baseline", "on"), columns, [row for row in rows if row.pairs > 1])
+
+
+def _on(shown: PaperTable, row: Measured) -> str:
+    """What a comparison is of: the network that was trained, and in Table 4 who taught it."""
+    return f"{row.network}, {row.row.group}" if shown.table.number == "4" else row.network
 
 
 def document(shown: PaperTable) -> dict[str, Any]:
@@ -141,27 +206,30 @@ def _json_row(shown: PaperTable, row: Measured) -> dict[str, Any]:
     printed_delta = row.row.printed_delta
     return {
         "model": row.row.model, "group": row.row.group, "part": row.part, "backbone": row.network,
-        **dict(row.row.facts), "epochs": row.epochs, "paper_epochs": row.row.fact("epochs"),
-        "seeds": sorted(row.by_seed), "run_ids": {seed: list(ids) for seed, ids in row.run_ids.items()},
+        "epochs": row.epochs, "params": row.params, "macs": row.macs,
+        **{f"paper_{name}": value for name, value in row.row.facts}, "paper_epochs": row.row.fact("epochs"),
+        "seeds": row.seeds, "unfinished": sorted(row.unfinished), "failed": dict(row.failed),
+        "run_ids": {seed: list(ids) for seed, ids in row.run_ids.items()},
         "metrics": {task.metric_key: _json_number(shown, row, task.metric_key) for task in shown.tasks},
         "delta_mt": _json_number(shown, row, DELTA, with_paper=False) | {
             "paper_printed": None if printed_delta is None else float(printed_delta), "paper_recomputed": shown.printed(row, DELTA),
             "follows": None if delta is None else delta.follows,
         },
-        "provisional": sorted(row.provisional),
+        "provisional": sorted({*row.provisional, *(shown.keys if row.unfinished else ())}),
     }  # fmt: skip
 
 
 def _json_number(shown: PaperTable, row: Measured, key: str, *, with_paper: bool = True) -> dict[str, Any]:
     value = shown.number(row, key)
     found = {"mean": None, "std": None, "n": 0} if value is None else {"mean": value.mean, "std": value.std, "n": value.n}
-    return found | ({"paper": shown.printed(row, key), "diff": value and value.diff} if with_paper else {})
+    return found | ({"paper": shown.printed(row, key), "diff": value.diff if value and _same_data(shown) else None} if with_paper else {})
 
 
 def _json_comparison(item: Comparison) -> dict[str, Any]:
     found = item.difference
     return {
-        "model": item.row.row.model, "against": item.baseline.row.model, "group": item.row.row.group, "metric": item.key,
+        "model": item.row.row.model, "against": item.baseline.row.model, "group": item.row.row.group, "backbone": item.row.network,
+        "metric": item.key,
         "mean": found.mean, "low": found.low, "high": found.high, "p": found.p, "p_corrected": item.p_corrected, "pairs": found.pairs,
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ Pure functions of what was measured; `recorded` finds it, `row_grid` shows it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from kdam_ray import paper
@@ -29,6 +29,12 @@ class Measured:
         by_seed: seed -> metrics by `Task.metric_key`; of a single-task row those of its networks together.
         run_ids: seed -> its runs.
         provisional: metric keys that are not what the last epoch's full protocol would give.
+        unfinished: seeds of which some run goes on; what it has so far is in `by_seed`.
+        failed: seed -> why a run of it failed; pruned and diverged ones give no numbers.
+        unseen: seeds whose runs have finished without being evaluated after that epoch.
+        keys: metric keys of the tasks that its networks learn; empty: those that any seed has.
+        params: learnt numbers of its networks; None: not counted.
+        macs: multiply-accumulates of one image, counted as the paper counts that row (`kdam_ray.report.costs`); None: not counted.
     """
 
     row: paper.Row
@@ -38,6 +44,22 @@ class Measured:
     by_seed: Mapping[int, Mapping[str, float]]
     run_ids: Mapping[int, Sequence[str]]
     provisional: frozenset[str] = frozenset()
+    unfinished: frozenset[int] = frozenset()
+    failed: Mapping[int, str] = field(default_factory=dict)
+    unseen: frozenset[int] = frozenset()
+    keys: tuple[str, ...] = ()
+    params: int | None = None
+    macs: int | None = None
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those with numbers."""
+        return sorted(seed for seed, metrics in self.by_seed.items() if metrics)
+
+    @property
+    def ended(self) -> "Measured":
+        """The same without the seeds that go on."""
+        return replace(self, by_seed={seed: metrics for seed, metrics in self.by_seed.items() if seed not in self.unfinished})
 
     def values(self, key: str) -> dict[int, float]:
         """seed -> value of a metric, of the seeds that have it."""
@@ -71,17 +93,17 @@ class PaperTable:
 
     @property
     def missing(self) -> tuple[Measured, ...]:
-        """Rows of which no run has ended."""
+        """Rows of which no run has numbers."""
         return tuple(row for row in self.rows if not any(row.by_seed.values()))
 
     @property
     def measured(self) -> bool:
-        """Some run of some row has ended."""
+        """Some run of some row has numbers."""
         return len(self.missing) < len(self.rows)
 
     def tasks_of(self, row: Measured) -> tuple[Task, ...]:
-        """The tasks that a row's networks learn: those that any of its seeds has, all of them where none has ended."""
-        known = {key for metrics in row.by_seed.values() for key in metrics}
+        """The tasks that a row's networks learn; of a row that does not say those that any of its seeds has, or all."""
+        known = set(row.keys) or {key for metrics in row.by_seed.values() for key in metrics}
         return tuple(task for task in self.tasks if task.metric_key in known) or self.tasks
 
     def group(self, row: Measured) -> str:
@@ -92,8 +114,8 @@ class PaperTable:
         return next((other.row.group for other in alone if other.network == row.network), row.row.group)
 
     def reference(self, row: Measured) -> dict[str, float] | None:
-        """Means of the single-task row of this row's group; None: the table has none, or a task of `row` is missing in it."""
-        alone = next((other for other in self.rows if other.row.model == SINGLE_TASK and other.row.group == self.group(row)), None)
+        """Means of the finished seeds of this row's group's single-task row; None: there is none, or it lacks a task of `row`."""
+        alone = next((other.ended for other in self.rows if other.row.model == SINGLE_TASK and other.row.group == self.group(row)), None)
         means = {task.metric_key: number(list(alone.values(task.metric_key).values())) for task in self.tasks_of(row)} if alone else {}
         known = {key: value.mean for key, value in means.items() if value is not None and value.mean != 0}
         return known if known and known.keys() == means.keys() else None
@@ -131,7 +153,10 @@ class PaperTable:
         return next((task.higher_is_better for task in self.tasks if task.metric_key == key), True)
 
     def is_best(self, row: Measured, key: str) -> bool:
-        """Whether its mean is the best of its column among the multi-task rows on the same backbone; a Delta over few tasks never."""
+        """Whether its mean is the best of its column among the multi-task rows on the same backbone that have ended.
+
+        A Delta over few tasks never is.
+        """
         mine = self.number(row, key)
         if mine is None or not self._competes(row, key):
             return False
@@ -140,7 +165,7 @@ class PaperTable:
         return len(set(means)) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
 
     def _competes(self, row: Measured, key: str) -> bool:
-        return row.row.model != SINGLE_TASK and (key != DELTA or len(self.tasks_of(row)) == len(self.tasks))
+        return row.row.model != SINGLE_TASK and not row.unfinished and (key != DELTA or len(self.tasks_of(row)) == len(self.tasks))
 
     def baseline(self, row: Measured) -> Measured | None:
         """The row that a distilled one is compared with."""
@@ -149,11 +174,11 @@ class PaperTable:
 
     @cached_property
     def comparisons(self) -> tuple["Comparison", ...]:
-        """Every distilled row against its baseline, over the seeds that both have."""
+        """Every distilled row against its baseline, over the finished seeds that both have."""
         found = []
         for row in self.rows:
             if (rival := self.baseline(row)) is not None:
-                pairs = ((key, paired(self.values(row, key), self.values(rival, key))) for key in self.keys)
+                pairs = ((key, paired(self.values(row.ended, key), self.values(rival.ended, key))) for key in self.keys)
                 found += [(row, rival, key, difference) for key, difference in pairs if difference is not None]
         corrected = holm([difference.p for *_, difference in found])
         return tuple(Comparison(*item, p) for item, p in zip(found, corrected, strict=True))
@@ -161,10 +186,13 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A distilled row against its baseline in one column; `p_corrected` for the number of all comparisons of the table (Holm)."""
+    """A distilled row against its baseline in one column; `p_corrected` for the number of all tests of the table (Holm).
+
+    None where there was no test: fewer than two pairs.
+    """
 
     row: Measured
     baseline: Measured
     key: str
     difference: Difference
-    p_corrected: float
+    p_corrected: float | None

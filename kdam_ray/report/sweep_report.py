@@ -1,10 +1,11 @@
 """What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in MLflow.
 
-Everything is made from what MLflow has of the sweep, after it has ended. `<storage>/reports/<dataset>/<sweep>/<run_id of its
-base>/` holds it (a folder that is thrown away where the storage is S3), and so do the artifacts `report/` of the sweep's run.
+Everything is made from what MLflow has of the sweep, after it has ended. `<storage>/reports/<dataset>/<sweep>/<sweep_id>/`
+holds it (a folder that is thrown away where the storage is S3), and so do the artifacts `report/` of the sweep's run.
 """
 
 import contextlib
+import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from kdam_ray.service.tracking import Tracking, git_state
 
 FOLDER = "report"  # among the artifacts of the sweep's run
 PAGE = "report.html"
+MADE_OF = "runs.json"  # run_ids of the finished runs that it shows
 SUFFIXES = {"text": "txt"}
 
 
@@ -79,8 +81,9 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
             files.append(path)
         drawn = draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True) if images else []
         pictures = {row.run_id: row.path for row in drawn if row.path is not None}
+        (folder / MADE_OF).write_text(json.dumps(sorted(_finished(result))))
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
-        for path in (*files, folder / PAGE):
+        for path in (*files, folder / MADE_OF, folder / PAGE):
             tracking.log_file(result.parent, path, FOLDER)
         kept = Storage(place.storage).local is not None
         return str(folder / PAGE) if kept else f"artifact {FOLDER}/{PAGE} of run {result.parent}"
@@ -99,7 +102,7 @@ def _folder(place: Place, result: SweepResult) -> Iterator[Path]:
 def _own_folder(place: Place, result: SweepResult) -> Path | None:
     """Of this sweep and no other of its name; None where the storage is not local."""
     local = Storage(place.storage).local
-    return local and local / "reports" / result.sweep.base.dataset / result.sweep.name / result.sweep.base.run_id
+    return local and local / "reports" / result.sweep.base.dataset / result.sweep.name / result.sweep.sweep_id
 
 
 def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
@@ -145,9 +148,15 @@ def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ..
 
 
 def is_there(result: SweepResult, place: Place) -> bool:
-    """The report of an earlier call, of a sweep for which this one had nothing to train."""
+    """The report of an earlier call, made of every run that this one has finished."""
     folder = _own_folder(place, result)
-    return result.trained == 0 and folder is not None and (folder / PAGE).exists()
+    if folder is None or not (folder / PAGE).exists() or not (folder / MADE_OF).exists():
+        return False
+    return _finished(result) <= set(json.loads((folder / MADE_OF).read_text()))
+
+
+def _finished(result: SweepResult) -> set[str]:
+    return {row.run.run_id for row in (*result.rows, *result.teachers) if row.status == "finished"}
 
 
 def announce(name: str) -> None:

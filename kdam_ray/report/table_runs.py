@@ -7,8 +7,10 @@ from kdam_ray.cells import Cell, cells, networks
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import SEARCHED, Schedule
-from kdam_ray.report.recorded import DOCUMENT, RecordedTable, as_document, read_table, recorded_row
+from kdam_ray.report.recorded import DOCUMENT, RecordedTable, as_document, read_table, recorded_row, table_of, with_seeds_of
 from kdam_ray.report.rows import PaperTable
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.storage import Storage
 from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
 from kdam_ray.service.tracking import Tracking
 
@@ -26,6 +28,12 @@ class TableSweep:
     sweep: Sweep
     teachers: tuple[Run, ...]
     recorded: RecordedTable
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """All of them, teachers too, by run_id."""
+        students = (change(self.sweep.base, changes) for changes in self.sweep.cells)
+        return {run.run_id: run for run in (*students, *self.teachers)}
 
 
 def table_sweep(
@@ -110,10 +118,26 @@ def differences(base: Run, run: Run) -> dict[str, object]:
 def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResult]:
     """Train what is missing and read the table.
 
-    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on.
+    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on; with the
+    seeds that earlier calls had trained for it.
     """
     tracking = Tracking(place)
     parent = tracking.open_parent(wanted.sweep)
-    tracking.log_document(parent, DOCUMENT, as_document(wanted.recorded))
+    recorded = with_seeds_of(priced(wanted, Storage(place.storage)), table_of(tracking, parent))
+    tracking.log_document(parent, DOCUMENT, as_document(recorded))
     result = run_sweep(wanted.sweep, place, teachers=wanted.teachers)
-    return read_table(wanted.recorded, tracking), result
+    return read_table(recorded, tracking), result
+
+
+def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
+    """The table with its networks' costs where the print has some; those of a single-task row together."""
+    if not any(row.fact("params") is not None for row in TABLES[wanted.recorded.table].rows):
+        return wanted.recorded
+    costs, runs = Costs(storage), wanted.runs
+    rows = []
+    for row in wanted.recorded.rows:
+        found = [costs.network(run, run.student, run.decoder) for run in map(runs.__getitem__, next(iter(row.runs.values())))]
+        with_products = TABLES[wanted.recorded.table].rows[row.index].group == "hrnet18"
+        macs = sum(one.all_macs if with_products else one.macs for one in found)
+        rows.append(row.model_copy(update={"params": sum(one.params for one in found), "macs": macs}))
+    return wanted.recorded.model_copy(update={"rows": tuple(rows)})

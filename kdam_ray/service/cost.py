@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kdam_ray.config import Run
 from kdam_ray.service.storage import Storage
@@ -30,6 +31,14 @@ class Operations:
     teacher: float
 
 
+class Counted(NamedTuple):
+    """Of one network: parameters; multiply-accumulates of one image without and with products inside attention."""
+
+    params: int
+    macs: int
+    all_macs: int
+
+
 class Costs:
     """Operations of runs; the networks' counts are kept in the cache, for counting imports timm and takes seconds.
 
@@ -39,23 +48,28 @@ class Costs:
     """
 
     def __init__(self, storage: Storage, *, evaluate_every: int = 1):
-        self._path, self._every = storage.cache() / "costs.json", evaluate_every
+        self._path, self._every = storage.cache() / "networks.json", evaluate_every
         try:
-            self._known: dict[str, int] = json.loads(self._path.read_text())
+            self._known: dict[str, list[int]] = json.loads(self._path.read_text())
         except (OSError, ValueError):  # not there yet, or half of it: it can be counted again
             self._known = {}
 
     def forward(self, run: Run, backbone: str, decoder: str) -> int:
         """Multiply-accumulates of one image through a network for the run's tasks and size."""
+        return self.network(run, backbone, decoder).all_macs
+
+    def network(self, run: Run, backbone: str, decoder: str) -> Counted:
+        """Parameters too."""
         key = json.dumps([backbone, BACKBONES[backbone].hidden, decoder, run.tasks, run.image_size])
         if key not in self._known:
             from kdam_ray.models import network_cost
 
             tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
-            self._known[key] = network_cost(backbone, decoder, tasks, image_size=run.image_size).all_macs
+            cost = network_cost(backbone, decoder, tasks, image_size=run.image_size)
+            self._known[key] = [cost.params, cost.macs, cost.all_macs]
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.write_text(json.dumps(self._known))
-        return self._known[key]
+        return Counted(*self._known[key])
 
     def epoch(self, run: Run) -> Operations:
         """One epoch of a run, evaluated at its end."""

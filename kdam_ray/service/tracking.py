@@ -198,14 +198,15 @@ class Tracking:
     # --- what is written
 
     def open_parent(self, sweep: Sweep) -> str:
-        """The sweep's run, reopened if the same sweep (same name, same base) has one."""
+        """The sweep's run, reopened if the same sweep (`Sweep.sweep_id`) has one."""
         experiment = self.experiment(sweep.base.dataset, sweep.name)
         tags = {
             "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""), "kdam.base": sweep.base.run_id,
+            "kdam.sweep_id": sweep.sweep_id,
             "kdam.space": json.dumps(sweep.space), "kdam.cells": str(len(sweep.cells)), "kdam.trials": str(sweep.trials),
             "kdam.opened": str(int(time.time() * 1000)),
         } | source_tags(sweep.base)  # fmt: skip
-        known = self.client.search_runs([experiment], f"tags.`kdam.base` = '{sweep.base.run_id}'", max_results=1)
+        known = self.client.search_runs([experiment], f"tags.`kdam.sweep_id` = '{sweep.sweep_id}'", max_results=1)
         if known:
             self.reopen(known[0].info.run_id, tags)
             return known[0].info.run_id
@@ -227,22 +228,27 @@ class Tracking:
         return record.mlflow_run
 
     def link_member(self, record: Found, *, sweep: Sweep, parent: str, title: str | None = None) -> str:
-        """Show a member that another sweep trained, or began, under this sweep's parent; its own record is not touched."""
+        """Show a member that another sweep trained, or began, under this sweep's parent as it stands now; its own record is not touched."""
         here = f"kdam/{sweep.base.dataset}/{sweep.name}"  # one begun elsewhere has this parent, but MLflow nests within an experiment only
         if record.tags.get("mlflow.parentRunId") == parent and record.experiment == here:
             return record.mlflow_run
         experiment = self.experiment(sweep.base.dataset, sweep.name)
         wanted = f"tags.`kdam.link` = '{record.mlflow_run}' and tags.`mlflow.parentRunId` = '{parent}'"
         known = self.client.search_runs([experiment], wanted, max_results=1)
-        if known:
+        ended = ENDED.get(record.status, "FAILED")
+        if known and (known[0].info.status, dict(known[0].data.metrics)) == (ended, record.metrics):
             return known[0].info.run_id
         kept = ("kdam.", "mlflow.source.git.commit")
         tags = {name: value for name, value in record.tags.items() if name.startswith(kept)}
         tags |= {"kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or "")}
         tags["mlflow.parentRunId"] = parent
-        child = self._create_child(record.run, experiment, tags, title)
+        if known:
+            child = known[0].info.run_id
+            self.reopen(child, tags)
+        else:
+            child = self._create_child(record.run, experiment, tags, title)
         self.log_epoch(child, record.metrics, record.run.epochs)
-        self.client.set_terminated(child, ENDED.get(record.status, "FAILED"))
+        self.client.set_terminated(child, ended)
         return child
 
     def log_epoch(self, mlflow_run: str, metrics: Mapping[str, float], epoch: int) -> None:

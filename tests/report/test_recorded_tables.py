@@ -9,8 +9,9 @@ from kdam_ray.config import Place, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
 from kdam_ray.report.made import dataset_of, made
-from kdam_ray.report.recorded import DOCUMENT, as_document, read_table, table_of
-from kdam_ray.report.table_runs import differences, table_sweep
+from kdam_ray.report.recorded import DOCUMENT, as_document, read_table, table_of, with_seeds_of
+from kdam_ray.report.table_runs import differences, priced, table_sweep
+from kdam_ray.service.storage import Storage
 from kdam_ray.service.tracking import Tracking
 
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
@@ -113,7 +114,7 @@ def test_an_unfinished_run_counts_only_where_partial_is_asked_and_is_marked(here
     assert read_table(recorded, tracking).number(read_table(recorded, tracking).rows[0], "semseg/mIoU") is None
     row = read_table(recorded, tracking, partial=True).rows[0]
     assert row.by_seed[0] == dict(zip(KEYS, (42.0, 2.6, 23.0, 78.0), strict=True))  # of epoch 2; boundaries by their look
-    assert row.provisional == set(KEYS)
+    assert row.unfinished == {0}
 
 
 def test_two_sweeps_in_one_experiment_do_not_mix(here, tracking):
@@ -141,6 +142,54 @@ def test_a_long_run_is_looked_at_on_its_way(here, tracking):
     whole = next(row for row in shown.rows if row.epochs == 6)
     assert whole.by_seed[0]["edge/odsF"] == 76.0
     assert not whole.provisional
+
+
+def test_a_long_run_that_goes_on_or_failed_is_looked_at_only_where_asked(here, tracking):
+    of = wanted(here, "7")
+    begin(tracking, of)
+    longest = max(runs_of(of).values(), key=lambda run: run.epochs)
+    record(tracking, longest, epochs=4, status=None)
+    on_the_way = [row for row in read_table(of.recorded, tracking).rows if row.part]
+    assert not any(row.seeds for row in on_the_way)
+    on_the_way = [row for row in read_table(of.recorded, tracking, partial=True).rows if row.part]
+    assert [row.unfinished for row in on_the_way] == [{0}] * 4
+    tracking.end_member(tracking.find([longest.run_id])[longest.run_id].mlflow_run, "failed", reason="nan")
+    on_the_way = [row for row in read_table(of.recorded, tracking, partial=True).rows if row.part]
+    assert [(row.seeds, row.failed) for row in on_the_way] == [([], {0: "nan"})] * 4
+
+
+def test_an_epoch_that_was_not_evaluated_is_told_from_a_run_that_did_not_end(here, tracking):
+    of = wanted(here, "7")
+    begin(tracking, of)
+    longest = max(runs_of(of).values(), key=lambda run: run.epochs)
+    child = tracking.open_member(longest, sweep="some")
+    tracking.log_epoch(child, {f"val/{key}": 1.0 for key in KEYS}, longest.epochs)  # as with --evaluate-every 100
+    tracking.end_member(child, "finished")
+    assert [row.unseen for row in read_table(of.recorded, tracking).rows if row.part] == [{0}] * 4
+
+
+def test_the_table_of_a_sweep_keeps_the_seeds_of_earlier_calls(here):
+    two, one, other = (wanted(here, "6", seeds=seeds, epochs=epochs) for seeds, epochs in ((2, 2), (1, 2), (1, 3)))
+    assert two.sweep.sweep_id == one.sweep.sweep_id != other.sweep.sweep_id
+    assert with_seeds_of(one.recorded, two.recorded) == two.recorded
+    assert with_seeds_of(two.recorded, one.recorded) == two.recorded
+    assert with_seeds_of(two.recorded, None) == two.recorded
+
+
+def test_sweeps_that_differ_only_in_their_teachers_schedule_are_two(here, tracking):
+    short, long = (wanted(here, "6", teacher_epochs=epochs) for epochs in (2, 3))
+    assert short.sweep.base == long.sweep.base
+    assert begin(tracking, short) != begin(tracking, long)
+    assert len(tracking.parents("rooms", "some_smoke")) == 2
+
+
+def test_costs_are_those_of_the_networks_that_make_a_row(here):
+    of = wanted(here, "1")
+    rows = priced(of, Storage(here.storage)).rows
+    single, mt = rows[0], rows[1]
+    assert 0 < mt.params < single.params < 4.5 * mt.params  # four networks of one task each
+    assert mt.macs < single.macs
+    assert priced(wanted(here, "6"), Storage(here.storage)).rows[0].params is None  # the print has no costs there
 
 
 def test_single_task_networks_make_one_row(here, tracking):

@@ -7,6 +7,7 @@ import json
 import shutil
 import statistics
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,12 @@ KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
 def measured(row, *seeds, network="net", **more):
     by_seed = {seed: dict(zip(KEYS, values, strict=True)) for seed, values in enumerate(seeds)}
     return Measured(row, "", network, 4, by_seed, {seed: (f"{seed:012x}",) for seed in by_seed}, **more)
+
+
+def cell(shown, row, title):
+    """Of a row, under that title."""
+    found = grid(shown)
+    return found.rows[shown.rows.index(row)][found.full_header.index(title)]
 
 
 def as_printed(number, dataset="nyud"):
@@ -64,7 +71,7 @@ def test_a_row_whose_backbone_the_print_does_not_name_is_compared_on_its_network
     alone = {"semseg/mIoU": 48.92, "depth/rmse": 0.5804}
     assert shown.number(former, DELTA).mean == pytest.approx(delta_mt(former.by_seed[0], alone, tasks))
     line = next(row for row in grid(shown).rows if row[0].text == "MTFormer")
-    assert not line[-3].is_best  # a Delta over two tasks is another quantity
+    assert not line[grid(shown).full_header.index("Δ ↑ % ours")].is_best  # a Delta over two tasks is another quantity
     assert [cell.text for cell in line].count("-") >= 4  # ours and the paper's of the two tasks that it does not learn
     assert any("over the tasks that the row has" in note for note in notes(shown))
 
@@ -126,6 +133,79 @@ def test_missing_rows_and_seeds_say_so():
     assert "1 of 3 rows are missing" in text
     row = document(shown)["rows"][1]
     assert row["metrics"]["semseg/mIoU"] == {"mean": None, "std": None, "n": 0, "paper": 43.31, "diff": None}
+    assert (row["seeds"], list(row["run_ids"])) == ([], [0, 1])
+
+
+def test_what_goes_on_is_shown_and_decides_nothing():
+    """Neither best, nor a reference of Deltas, nor in a comparison, and every number of it is marked."""
+    table = TABLES["1"]
+    alone = measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), (20.0, 1.0, 30.0, 70.0), unfinished=frozenset({1}))
+    mt = measured(table.rows[1], (11.0, 1.0, 30.0, 70.0), (11.0, 1.0, 30.0, 70.0), (11.0, 1.0, 30.0, 70.0))
+    kdam = measured(table.rows[2], (99.0, 0.1, 1.0, 99.0), (12.0, 1.0, 30.0, 70.0), (13.0, 1.0, 30.0, 70.0), unfinished=frozenset({0}))
+    shown = PaperTable(table, "rooms", (alone, mt, kdam), {})
+    assert shown.reference(mt)["semseg/mIoU"] == 10.0
+    assert {(item.difference.pairs, item.baseline.row.model) for item in shown.comparisons} == {(2, "MT")}
+    semseg = next(item.difference for item in shown.comparisons if item.key == "semseg/mIoU")
+    assert semseg.mean == 1.5
+    assert not shown.is_best(kdam, "semseg/mIoU")
+    for title in ("SemSeg mIoU ↑ % ours", "Bound odsF ↑ % ours", "Δ ↑ % ours"):
+        assert cell(shown, kdam, title).is_flagged
+        assert not cell(shown, mt, title).is_flagged
+    assert any("unfinished" in note and "MT+KDAM net (seed 0)" in note and "single-task net (seed 1)" in note for note in notes(shown))
+    row = document(shown)["rows"][2]
+    assert (row["seeds"], row["unfinished"], row["provisional"]) == ([0, 1, 2], [0], sorted([*KEYS, DELTA]))
+
+
+def test_failed_runs_are_named_with_their_reason():
+    table = TABLES["6"]
+    half = Measured(
+        table.rows[1], "", "net", 4, {0: dict.fromkeys(KEYS, 1.0), 1: {}}, {0: ("a" * 12,), 1: ("b" * 12,)}, failed={1: "the loss is nan"}
+    )
+    shown = PaperTable(table, "rooms", (measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 2), half), {})
+    assert "Failed, so without numbers: MT+KDAM intra net seed 1 (the loss is nan)." in notes(shown)
+    assert document(shown)["rows"][1]["failed"] == {1: "the loss is nan"}
+    assert document(shown)["rows"][1]["seeds"] == [0]
+
+
+def test_a_metric_that_some_seeds_lack_has_its_own_count_and_no_other_quantity_takes_its_place():
+    table = TABLES["1"]
+    alone = measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), (10.0, 1.0, 30.0, 70.0))
+    mt = measured(table.rows[1], (11.0, 1.0, 30.0, 50.0), (11.0, 1.0, 30.0, 50.0), keys=KEYS)
+    kdam = measured(table.rows[2], (11.0, 1.0, 30.0, 50.0), (11.0, 1.0, 30.0, 50.0), keys=KEYS)
+    lost = replace(kdam, by_seed={seed: dict(list(metrics.items())[:3]) for seed, metrics in kdam.by_seed.items()})
+    shown = PaperTable(table, "rooms", (alone, mt, lost), {})
+    assert DELTA not in {item.key for item in shown.comparisons}  # a Delta without boundaries is another quantity
+    assert [cell(shown, lost, title).text for title in ("Bound odsF ↑ % ours", "Δ ↑ % ours")] == ["missing", "missing"]
+    once = replace(kdam, by_seed={0: kdam.by_seed[0], 1: lost.by_seed[1]})
+    shown = PaperTable(table, "rooms", (alone, mt, once), {})
+    assert cell(shown, once, "n").text == "2"
+    assert cell(shown, once, "Bound odsF ↑ % ours").text == "50.00 (n 1)"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [((2, 3, 4), "MT+KDAM intra net (one seed shared)"), ((5, 6), "MT+KDAM intra net (no seed shared)"), ((0, 1), None)],
+)
+def test_rows_that_cannot_be_tested_are_named(seeds, said):
+    table = TABLES["6"]
+    values = dict(zip(KEYS, (13.0, 1.0, 30.0, 70.0), strict=True))
+    rows = (
+        measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 3),
+        Measured(table.rows[1], "", "net", 4, dict.fromkeys(seeds, values), {}),
+    )
+    found = [note for note in notes(PaperTable(table, "rooms", rows, {})) if "shared" in note]
+    assert not any("One seed:" in note for note in notes(PaperTable(table, "rooms", rows, {})))
+    assert found == ([f"Not tested against their baselines, which needs two shared seeds: {said}."] if said else [])
+
+
+def test_costs_stand_beside_the_printed_ones():
+    table = TABLES["1"]
+    shown = PaperTable(table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), params=1_234_567, macs=23_400_000),), {})
+    titles = ("params M ours", "params M paper", "GMACs ours", "GMACs paper")
+    assert [cell(shown, shown.rows[0], title).text for title in titles] == ["1.23", "16.09", "0.023", "40.93"]
+    row = document(shown)["rows"][0]
+    assert (row["params"], row["macs"], row["paper_params"], row["paper_gmacs"]) == (1_234_567, 23_400_000, 16.09, 40.93)
+    assert "params M" not in [title for title, _ in grid(as_printed("6")).groups]
 
 
 def test_single_task_row_with_a_missing_network_gives_no_delta():
@@ -134,7 +214,7 @@ def test_single_task_row_with_a_missing_network_gives_no_delta():
     mt = measured(table.rows[1], (11.0, 0.9, 32.0, 72.0))
     shown = PaperTable(table, "rooms", (alone, mt), {})
     assert shown.number(mt, DELTA) is None
-    assert grid(shown).rows[1][-3].text == "missing"
+    assert cell(shown, shown.rows[1], "Δ ↑ % ours").text == "missing"
 
 
 @pytest.mark.parametrize("form", list(FORMATS))

@@ -55,7 +55,7 @@ def test_counts_are_kept_and_a_damaged_file_is_counted_again(tmp_path):
     storage, run = Storage(str(tmp_path)), make_run()
     counted = Costs(storage).forward(run, run.student, run.decoder)
     (kept,) = storage.cache().glob("*.json")
-    assert Costs(storage)._known == {next(iter(Costs(storage)._known)): counted}
+    assert [Counted(*known).all_macs for known in Costs(storage)._known.values()] == [counted]
     kept.write_text(kept.read_text()[:-5])  # a process killed while it wrote
     assert Costs(storage).forward(run, run.student, run.decoder) == counted
 

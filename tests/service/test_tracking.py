@@ -94,6 +94,25 @@ def test_a_member_of_another_sweep_is_linked_not_copied(tracking):
     assert tracking.link_member(record, sweep=one, parent=record.tags["mlflow.parentRunId"]) == child
 
 
+def test_a_link_follows_what_it_links_to(tracking):
+    one, two = sweep("goes_on", seed=108), sweep("looks_on", seed=108)
+    child = tracking.open_member(one.base, sweep="goes_on", parent=tracking.open_parent(one))
+    tracking.log_epoch(child, {"val/semseg/mIoU": 20.0}, 1)
+    parent = tracking.open_parent(two)
+    link = tracking.link_member(tracking.find([one.base.run_id])[one.base.run_id], sweep=two, parent=parent)
+    assert [row.status for row in tracking.rows("rooms", "looks_on")] == ["unfinished"]
+    tracking.log_epoch(child, {"val/semseg/mIoU": 30.0}, 2)
+    tracking.end_member(child, "failed", reason="nan")
+    assert tracking.link_member(tracking.find([one.base.run_id])[one.base.run_id], sweep=two, parent=parent) == link
+    (shown,) = tracking.rows("rooms", "looks_on")
+    assert (shown.status, shown.metrics, shown.reason) == ("failed", {"val/semseg/mIoU": 30.0}, "nan")
+    tracking.open_member(one.base, sweep="goes_on")  # tried again
+    tracking.end_member(child, "finished")
+    tracking.link_member(tracking.find_finished(one.base.run_id), sweep=two, parent=parent)
+    (shown,) = tracking.rows("rooms", "looks_on")
+    assert (shown.status, shown.reason) == ("finished", None)
+
+
 def test_a_member_that_another_sweep_began_is_shown_where_it_ended(tracking):
     one, two = sweep("began", seed=107), sweep("ended", seed=107)
     child = tracking.open_member(one.base, sweep="began", parent=tracking.open_parent(one))
@@ -110,7 +129,10 @@ def test_the_same_sweep_has_one_parent(tracking):
     parent = tracking.open_parent(of)
     tracking.end_parent(parent, {}, failed=False)
     assert tracking.open_parent(of.model_copy(update={"trials": 3})) == parent
-    assert tracking.open_parent(sweep("parents", seed=105)) != parent
+    assert tracking.open_parent(of.model_copy(update={"cells": ({}, {"seed": 1})})) == parent  # more seeds are more of the same
+    assert tracking.open_parent(sweep("parents", seed=104, data_seed=1)) != parent
+    assert tracking.open_parent(of.model_copy(update={"cells": ({}, {"distill.beta": 2.0})})) != parent
+    assert tracking.open_parent(of.model_copy(update={"cells": ({"teacher_run": "0" * 12},)})) != parent
 
 
 def test_single_task_reference_is_the_mean_over_seeds_and_all_tasks_or_nothing(tracking):
