@@ -10,7 +10,7 @@ from fakes import NAN_SEED, fake_train, make_run, taught_by
 
 from kdam_ray.config import Sweep, change
 from kdam_ray.learning import StepReport
-from kdam_ray.service.cost import RATE, Costs, Operations, needed
+from kdam_ray.service.cost import RATE, Costs, Counted, Operations, needed
 from kdam_ray.service.plan import GROUP_S, START_S
 from kdam_ray.service.spent import Meter
 from kdam_ray.service.storage import Storage
