@@ -19,6 +19,8 @@ from kdam_ray.tasks import Dataset
 Size = tuple[int, int]  # (height, width)
 BAND_NUMBERS = 2**25  # logits that are enlarged at a time, 128 MiB
 TRANSPARENT = (255, 255, 255)  # what shows through an image with transparency
+SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")  # formats whose grey images of mode "I" hold 16 bits, 65535 as white
+SEVERAL_VIEWS = "MPO"  # JPEG with a second, smaller picture of the same, as telephones write
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,9 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
     """An image file of any format and mode that Pillow opens; of several frames the first.
 
     EXIF's orientation is carried out, so that predictions lie on the image as viewers show it. Transparency is laid on white.
-    16 bits become 8 by their highest; 32-bit grey values are refused where they are neither within 8 nor within 16 bits, for
-    what white would be is unknown. Colour profiles are ignored, as in training.
+    Of 16 bits the highest 8 are taken, however dark the image: its format says what white is, not its values. Floating-point
+    grey values are read with 1 as white, and refused outside 0 .. 1; integers of more than 16 bits are refused, for nothing
+    says what their white is. Colour profiles are ignored, as in training.
 
     Args:
         path: the file.
@@ -53,11 +56,13 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
     """
     try:
         with Image.open(path) as opened:
-            notes = [f"mode {opened.mode} read as 8-bit RGB"] if opened.mode not in ("RGB", "L") else []
+            frames = 1 if opened.format == SEVERAL_VIEWS else getattr(opened, "n_frames", 1)
+            notes = [f"the first of {frames} frames"] if frames > 1 else []
             upright = ImageOps.exif_transpose(opened)
             if opened.getexif().get(0x0112, 1) != 1:
                 notes.append("turned upright by its EXIF orientation")
-            image = _as_rgb(upright, path)
+            image, note = _as_rgb(upright, path, opened.format)
+            notes += note
     except UNREADABLE as error:
         if str(error).startswith(str(path)):
             raise
@@ -73,19 +78,29 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
     return Picture(np.array(image), size, tuple(notes))
 
 
-def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _as_rgb(image: Image.Image, path: Path, format: str | None) -> tuple[Image.Image, list[str]]:
+    """The image as RGB, and a note where that is not what the file holds."""
     if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_grey_bytes(np.asarray(image).astype(np.float64), path)).convert("RGB")
+        grey, note = _grey_bytes(image, path, format)
+        return Image.fromarray(grey).convert("RGB"), [note]
+    notes = [f"mode {image.mode} read as 8-bit RGB"] if image.mode not in ("RGB", "L") else []
     if image.has_transparency_data:
         over = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", over.size, (*TRANSPARENT, 255)), over).convert("RGB")
-    return image.convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", over.size, (*TRANSPARENT, 255)), over).convert("RGB"), notes
+    return image.convert("RGB"), notes
 
 
-def _grey_bytes(grey: np.ndarray, path: Path) -> np.ndarray:
-    if not np.isfinite(grey).all() or grey.min(initial=0) < 0 or grey.max(initial=0) >= 2**16:
-        raise ValueError(f"{path}: holds grey values outside 0 .. 65535; save it with 8 or 16 bits")
-    return (grey if grey.max(initial=0) <= 255 else grey / 256).astype(np.uint8)
+def _grey_bytes(image: Image.Image, path: Path, format: str | None) -> tuple[np.ndarray, str]:
+    """Grey values of more than 8 bits as uint8 [h, w], and how they were read."""
+    grey = np.asarray(image)
+    low, high = grey.min(), grey.max()
+    if image.mode == "F":
+        if not (low >= 0 and high <= 1):  # so NaN is refused too
+            raise ValueError(f"{path}: holds floating-point grey values from {low:g} to {high:g}; scale them to 0 .. 1, or save 8 bits")
+        return (grey * 255 + 0.5).astype(np.uint8), "floating-point grey values read as 8-bit RGB, 1 as white"
+    if image.mode == "I" and format not in SIXTEEN_BITS:
+        raise ValueError(f"{path}: holds 32-bit or signed grey values, of which nothing says what is white; save it with 8 or 16 bits")
+    return (grey // 256).astype(np.uint8), f"16-bit grey values read as 8-bit RGB, 65535 as white; the brightest is {high}"
 
 
 def predict(

@@ -50,16 +50,50 @@ def test_other_modes_become_rgb(tmp_path, mode, name):
     assert (white == 255).all()
 
 
-def test_sixteen_bits_become_eight(tmp_path):
-    deep = np.array([[0, 256 * 7, 65535]], np.uint16)
-    picture = read_picture(saved(tmp_path, deep))
-    assert picture.image[0].tolist() == [[0] * 3, [7] * 3, [255] * 3]
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "deep.pgm"])
+@pytest.mark.parametrize("brightest", [255, 256, 65535])
+def test_sixteen_bits_become_eight_however_dark_the_image(tmp_path, name, brightest):
+    """Pillow opens some of these as mode "I;16" and others as "I"."""
+    picture = read_picture(saved(tmp_path, np.array([[0, 200, brightest]], np.uint16), name))
+    assert picture.image[0].tolist() == [[0] * 3, [0] * 3, [brightest // 256] * 3]
     assert "8-bit" in picture.notes[0]
+    assert f"65535 as white; the brightest is {brightest}" in picture.notes[0]
 
 
-def test_grey_values_without_a_white_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"deep\.tif: holds grey values outside"):
-        read_picture(saved(tmp_path, np.array([[0, 10**6]], np.int32), "deep.tif"))
+def test_an_old_pillows_mode_of_sixteen_bits_is_read_alike(tmp_path, monkeypatch):
+    path = saved(tmp_path, np.array([[255, 256 * 7]], np.uint16))
+    turned = infer.ImageOps.exif_transpose
+    monkeypatch.setattr(infer.ImageOps, "exif_transpose", lambda image: turned(image).convert("I"))
+    assert read_picture(path).image[0, :, 0].tolist() == [0, 7]
+
+
+def test_floating_point_has_its_white_at_one(tmp_path):
+    picture = read_picture(saved(tmp_path, np.array([[0, 0.5, 0.999, 1]], np.float32), "a.tif"))
+    assert picture.image[0, :, 0].tolist() == [0, 128, 255, 255]
+    assert "1 as white" in picture.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.array([[0, 213.5]], np.float32), r"deep\.tif: holds floating-point grey values from 0 to 213\.5; scale them to 0 \.\. 1"),
+        (np.array([[-0.1, 1]], np.float32), r"from -0\.1 to 1"),
+        (np.array([[0, np.nan]], np.float32), r"deep\.tif: holds floating-point grey values"),
+        (np.array([[0, 10**6]], np.int32), r"deep\.tif: holds 32-bit or signed grey values.*save it with 8 or 16 bits"),
+        (np.array([[0, 200]], np.int32), "32-bit or signed"),  # may be 8 bits, may be a dark image of 16
+    ],
+)
+def test_grey_values_without_a_white_are_refused(tmp_path, values, says):
+    with pytest.raises(ValueError, match=says):
+        read_picture(saved(tmp_path, values, "deep.tif"))
+
+
+def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path):
+    frames = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (10, 200)]
+    frames[0].save(tmp_path / "pages.tif", save_all=True, append_images=frames[1:])
+    picture = read_picture(tmp_path / "pages.tif")
+    assert (picture.image == 10).all()
+    assert picture.notes == ("the first of 2 frames",)
 
 
 def test_transparency_is_laid_on_white(tmp_path):
