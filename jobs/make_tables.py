@@ -32,6 +32,8 @@ class Flags(Frozen):
         paper: the paper's own tables: every Delta recomputed from its row, those flagged that do not follow from it.
         smoke: of the runs that --smoke made.
         sweep: of this sweep (MLflow's id of its run, which the job that trained it prints); left out: the last one.
+        storage: folder or s3:// URI that the runs were given.
+        tracking_uri: MLflow; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
     """
 
     table: str = "5"
@@ -41,7 +43,8 @@ class Flags(Frozen):
     paper: bool = False
     smoke: bool = False
     sweep: str | None = None
-    place: Place = Place()
+    storage: str = "runs"
+    tracking_uri: str | None = None
 
 
 def main() -> int:
@@ -77,7 +80,10 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     from kdam_ray.report.made import dataset_of, made
     from kdam_ray.service.tracking import Tracking
 
-    tracking = Tracking(asked.place)
+    place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
+    tracking = Tracking(place)
+    if tracking.empty:
+        raise ValueError(f"storage: {tracking.uri} does not exist: no job has recorded anything there")
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset
@@ -93,7 +99,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
         grids += found
         documents.append(document)
     if not documents:
-        raise ValueError(f"table: none is recorded in {tracking.uri}; run the jobs that make them first (README)")
+        hint = "" if asked.smoke else "; --smoke shows those of smoke runs"
+        raise ValueError(f"table: none is recorded in {tracking.uri}; run the jobs that make them first (README){hint}")
     for line in missing:
         print(line, file=sys.stderr)
     return grids, documents if asked.table == "all" else documents[0]

@@ -1,6 +1,6 @@
 """Does distillation help, and is it the teacher's knowledge? The paper's claim with seeds, controls and a test split.
 
-    python jobs/study_gain.py --seeds 5                     # procedural rooms: 16 variants, converged students; hours on 2 cores
+    python jobs/study_gain.py --seeds 5                     # procedural rooms: 18 variants, converged students; hours on 2 cores
     python jobs/study_gain.py --smoke --seeds 2             # the same tiny, in a few minutes; its numbers mean nothing
     python jobs/study_gain.py --only none kdam labels_kdam  # some of the variants
 
@@ -41,6 +41,16 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "kdam_no_normals": ("KDAM, not normals", "KDAM", {"distill": {"method": "kdam", "reading": {"normals": "skip"}}}),
     "kdam_image": ("KDAM, image size", "KDAM", {"distill": {"method": "kdam", "kd_resolution": "image"}}),
     "kdam_literal": ("KDAM, Eq. 4 literal", "KDAM", {"distill": {"method": "kdam", "literal": True}}),
+    "kdam_literal_intra": (
+        "KDAM, Eq. 4 literal, intra",
+        "KDAM, Eq. 4 literal",
+        {"distill": {"method": "kdam", "literal": True, "inter": False}},
+    ),
+    "labels_kdam_literal": (
+        "KDAM, Eq. 4 literal, labels",
+        "KDAM, Eq. 4 literal",
+        {"distill": {"method": "kdam", "literal": True, "source": "labels"}},
+    ),
 }
 
 

@@ -7,6 +7,8 @@ it does not say for which dataset they hold). The rooms' nets are small members 
 a Swin as their teacher stayed below its own student from random initialisation, so the teacher is convolutional there.
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +72,8 @@ RECIPES: dict[str, Recipe] = {
     ),
 }  # fmt: skip
 SEARCHED = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}  # log-uniform
+# fields of a Run that neither a flag nor a table's row names; those that end in a dot have parts
+SETTABLE = ("optim.", "image_size", "resize", "augment", "task_weights", "task_factors", "precision")
 SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
 SMOKE_TRIALS = 2
 
@@ -99,13 +103,16 @@ class Schedule(Frozen):
 
     Attributes:
         dataset: rooms, rooms_pascal (both procedural), nyud or pascal (both need --root).
-        teacher_epochs: passes of the teacher over the training images.
-        epochs: passes of the student.
-        batch: images per step, of both.
-        train_images: images of the training split, the first ones.
-        val_images: images of the evaluation split.
-        pretrained: none, or imagenet (timm's weights, downloaded), of both.
-        data_seed: order and augmentation.
+        teacher_epochs: passes of the teacher over the training images; left out: 10 on the rooms, 400 on nyud, 64 on pascal.
+        epochs: passes of the student; left out: 4 on the rooms, 400 on nyud, 64 on pascal.
+        batch: images per step, of both; left out: 8.
+        train_images: images of the training split, the first ones; left out: 1200 on the rooms, else the official list.
+        val_images: images of the evaluation split; left out: 200 on the rooms, else the official list.
+        pretrained: none, or imagenet (timm's weights, downloaded), of both; left out: none on the rooms, else imagenet.
+        data_seed: order and augmentation; left out: 0.
+        set: FIELD=VALUE, other fields of the students' runs: optim.lr=0.003 optim.weight_decay=0.01 image_size=[64,96]
+            precision=bf16 augment=none task_weights=uncertainty task_factors={"semseg":2}; --plan shows the recipe's.
+        teacher_set: the same of the teacher's run.
         smoke: a one-minute version: tiny networks and images, and runs of its own.
     """
 
@@ -117,6 +124,8 @@ class Schedule(Frozen):
     val_images: int | None = None
     pretrained: str | None = None
     data_seed: int | None = None
+    set: tuple[str, ...] = ()
+    teacher_set: tuple[str, ...] = ()
     smoke: bool = False
 
     def recipe_of(self, teacher: str | None, student: str | None) -> Recipe:
@@ -128,8 +137,8 @@ class Schedule(Frozen):
         row = recipe(self.dataset, smoke=self.smoke)
         both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
         return Recipe(
-            _changed(with_backbone(row.teacher, teacher, "teacher"), both | {"epochs": self.teacher_epochs}),
-            _changed(with_backbone(row.student, student, "student"), both | {"epochs": self.epochs}),
+            _changed(with_backbone(row.teacher, teacher, "teacher"), both | {"epochs": self.teacher_epochs}, self.teacher_set),
+            _changed(with_backbone(row.student, student, "student"), both | {"epochs": self.epochs}, self.set),
             row.smoke, row.trials,
         )  # fmt: skip
 
@@ -138,9 +147,9 @@ class Pair(Schedule):
     """A recipe and what a command line changes in it, the networks too.
 
     Attributes:
-        teacher: backbone that teaches.
+        teacher: backbone that teaches; left out: resnet_w16 on the rooms and in smoke runs, else swin_l.
         teacher_decoder: multi-task head of the teacher.
-        student: backbone that learns.
+        student: backbone that learns; left out: swin_w12 on the rooms and in smoke runs, else swin_t.
         weights: local file (.safetensors, .pth) that the student's backbone starts from instead.
         teacher_weights: the same for the teacher's.
     """
@@ -161,8 +170,25 @@ class Pair(Schedule):
         return Recipe(change(row.teacher, {"decoder": self.teacher_decoder}), row.student, row.smoke, row.trials)
 
 
-def _changed(run: Run, changes: dict[str, Any]) -> Run:
-    return change(run, {name: value for name, value in changes.items() if value is not None})
+def _changed(run: Run, changes: dict[str, Any], given: Sequence[str]) -> Run:
+    return change(run, {name: value for name, value in changes.items() if value is not None} | dict(map(setting, given)))
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """`optim.lr=0.003` -> ("optim.lr", 0.003); the value is JSON, or else a word.
+
+    Raises:
+        ValueError: no FIELD=VALUE, or a field that flags or a table's rows decide.
+    """
+    field, equals, value = text.partition("=")
+    if not equals or not value or not any(field == name or (name[-1] == "." and field.startswith(name)) for name in SETTABLE):
+        raise ValueError(
+            f"set: {text!r} is not FIELD=VALUE with a field among {', '.join(f'{name}*' if name[-1] == '.' else name for name in SETTABLE)}"
+        )
+    try:
+        return field, json.loads(value)
+    except json.JSONDecodeError:
+        return field, value
 
 
 def with_backbone(run: Run, backbone: str | None, role: str) -> Run:

@@ -71,3 +71,24 @@ def test_unknown_names_are_refused_with_the_known_ones():
         Pair(dataset="coco").recipe()
     with pytest.raises(ValueError, match=r"teacher: 'vit' is not one of: hrnet18"):
         Pair(teacher="vit").recipe()
+
+
+def test_other_fields_are_set_by_name_for_the_student_and_for_the_teacher():
+    given = ("optim.lr=0.003", "image_size=[64,96]", "precision=bf16", 'task_factors={"semseg":2}')
+    row, plain = Pair(set=given, teacher_set=("optim.lr=1e-4",)).recipe(), recipe("rooms")
+    assert (row.student.optim.lr, row.student.image_size, row.student.precision) == (0.003, (64, 96), "bf16")
+    assert row.student.task_factors == {"semseg": 2}
+    assert row.teacher == change(plain.teacher, {"optim.lr": 1e-4})
+    assert Pair(dataset="nyud", student="hrnet18", set=("optim.lr=0.5",)).recipe().student.optim.lr == 0.5  # over the published one
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("optim.lr", "is not FIELD=VALUE"), ("optim.lr=", "is not FIELD=VALUE"), ("student=swin_t", "a field among optim.*, image_size"),
+        ("optim.rate=1", "no such field"), ("optim.lr=fast", "optim.lr"), ("precision=fp8", "precision"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_set_is_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        Pair(set=(given,)).recipe()

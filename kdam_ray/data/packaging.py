@@ -10,7 +10,7 @@ Nothing is ever written into the root, and nothing outside of it is read: an id 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -282,8 +282,14 @@ def first_ids(layout: Layout, root: Path, split: Split, images: int | None) -> l
     _stay_inside(path, root)
     ids = read_ids(path)
     if images is not None and not 1 <= images <= len(ids):
-        raise ValueError(f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; use 1 to {len(ids)}")
+        whole = {name: len(read_ids(root / layout.lists / f"{name}.txt")) for name in ("train", "val")}
+        raise ValueError(f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}")
     return ids[:images]
+
+
+def use_all(images: Mapping[str, int]) -> str:
+    """What to ask for, of data that are not the official splits: `all there are: --train-images 62 --val-images 40`."""
+    return "all there are: " + " ".join(f"--{name}-images {number}" for name, number in images.items())
 
 
 def read_ids(path: Path) -> list[str]:

@@ -27,7 +27,7 @@ from pydantic import Field, ValidationError, model_validator
 from kdam_ray.config import Frozen, explain
 from kdam_ray.data.checks import FIELDS, sample_problems
 from kdam_ray.data.file_kinds import UNREADABLE, one_line
-from kdam_ray.data.packaging import remembered_hashes, resized
+from kdam_ray.data.packaging import remembered_hashes, resized, use_all
 from kdam_ray.data.source import Sample, Split
 from kdam_ray.tasks import Dataset
 
@@ -149,7 +149,8 @@ class Manifest(Frozen):
         if lacking:
             raise ValueError(f"root: {source}: the shards of {split} have no column {lacking[0]}; write them again")
         if images is not None and not 1 <= images <= len(rows.ids):
-            raise ValueError(f"{split}_images: {images} are asked for, but {source} holds {len(rows.ids)}; use 1 to {len(rows.ids)}")
+            whole = {str(name): len(other.ids) for name, other in self.splits.items() if name in ("train", "val")}
+            raise ValueError(f"{split}_images: {images} are asked for, but {source} holds {len(rows.ids)}; {use_all(whole)}")
         if image_size is not None and self.dataset in MADE_AT_A_SIZE and rows.size != tuple(image_size):
             raise ValueError(f"image_size: {source} holds {dataset.name} of {rows.size} pixels, but {tuple(image_size)} is asked for")
         return rows

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kdam_ray.config import Place, Run
+from kdam_ray.config import Place, Run, titled
 from kdam_ray.paper import SINGLE_TASK
 from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, learning_curves, parallel_coordinates
 from kdam_ray.report.formats import Grid
@@ -14,7 +14,6 @@ from kdam_ray.report.row_grid import grids
 from kdam_ray.report.rows import Measured, PaperTable
 from kdam_ray.report.sweep_report import Content, Plot
 from kdam_ray.report.tables import Resultset, Scored, number
-from kdam_ray.service.cohorts import titled
 from kdam_ray.service.compare import LOOKED_AT, OBJECTIVE
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.storage import Storage

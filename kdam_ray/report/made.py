@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
 from kdam_ray.report import beta_temp, row_grid
 from kdam_ray.report.formats import Grid
-from kdam_ray.report.recorded import read_table, table_of
+from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
 
 if TYPE_CHECKING:
     from kdam_ray.service.tracking import Parent, Tracking
@@ -47,21 +47,33 @@ def made(
         known = ", ".join(map(_name, sweeps.values())) or "none"
         raise ValueError(f"sweep: {sweep_run!r} is no sweep for table {number} in kdam/{dataset}/{sweep}; there are: {known}")
     for mlflow_run in [sweep_run] if sweep_run else sweeps:
+        others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
         if number == "5":
-            results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial)
+            try:
+                results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial)
+            except ValueError as error:
+                raise ValueError(f"{error}{'; --sweep shows another: ' if others else ''}{', '.join(others)}") from None
             grids, document = beta_temp.as_grids(results), beta_temp.as_report(results)[1]
         elif (recorded := table_of(tracking, mlflow_run)) is not None:
             shown = read_table(recorded, tracking, partial=partial)
             grids, document = row_grid.grids(shown), row_grid.document(shown)
         else:  # it ended before it said which runs it needs, or another version wrote it
             continue
-        others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
         return grids, document | {"sweep": mlflow_run, "other_sweeps": others}
+    raise ValueError(_nothing(number, dataset, sweep, tracking, smoke, list(sweeps)))
+
+
+def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke: bool, sweeps: list[str]) -> str:
+    """Why there is no table, and what would make one."""
+    where = f"experiment kdam/{dataset}/{sweep} of {tracking.uri}"
+    if sweeps:
+        return (
+            f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
+        )
     option = " --smoke" if smoke else ""
-    raise ValueError(
-        f"table {number}: nothing is recorded in experiment kdam/{dataset}/{sweep} of {tracking.uri}; "
-        f"run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first"
-    )
+    made = SWEEP_OF[number] + ("" if smoke else "_smoke")
+    hint = f"; {'without --smoke' if smoke else 'with --smoke'} there is one" if tracking.parents(dataset, made) else ""
+    return f"table {number}: nothing is recorded in {where}; run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first{hint}"
 
 
 def _name(parent: "Parent") -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 
-from kdam_ray.config import Place, Run, flatten
+from kdam_ray.config import Place, Run, titled
 from kdam_ray.service.compare import SingleTasks, TeacherScores
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import train_cohorts
@@ -91,19 +91,6 @@ class Opener:
         for record in self.tracking.find([seat.run.run_id for seat in seats]).values():
             if record.status == "unfinished":
                 self.tracking.end_member(record.mlflow_run, "unfinished", reason=why_it_died)
-
-
-def titled(run: Run, base: Run | None) -> str:
-    """What makes a run differ from the base: `distill.beta=2.0 distill.temperature=4.0`."""
-    if base is None:
-        return run.student
-    own, shared = flatten(run), flatten(base)
-    skip = {"teacher", "teacher_decoder", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
-    skip |= {"contexts"} if run.decoder != base.decoder else set()
-    if run.distill.method != base.distill.method:
-        skip |= {"distill.temperature"} if run.distill.method == "none" else set()
-    differs = [name for name in own if own[name] != shared[name] and name not in skip]
-    return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
 
 
 def workers_a_node(layout: Layout) -> int:

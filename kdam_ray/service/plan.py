@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kdam_ray.config import Place, Run, Sweep, change
+from kdam_ray.config import Place, Run, Sweep, change, titled
 from kdam_ray.service.cost import RATE, Costs
 from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.progress import count, duration
@@ -91,17 +91,29 @@ class Plan:
         """For people."""
         left = [item for item in self.runs if item.status in LEFT]
         lines = [f"sweep {self.sweep.name} on {self.sweep.base.dataset}, {count(self.workers, 'worker')}"]
+        base = self.sweep.base
+        schedule = f"{base.epochs} epochs of {base.train_images} images, batch {base.batch}, {base.optim.name}, lr {base.optim.lr:g}"
+        lines.append(f"  base: {base.student} + {base.decoder}, {schedule}, {base.image_size[0]}x{base.image_size[1]} pixels")
         for item in self.teachers:
-            lines.append(f"  teacher {item.run.student} ({item.run.run_id}): {item.status}, {item.steps} steps left")
+            alone = f" on {item.run.tasks[0]} alone" if len(item.run.tasks) == 1 else ""
+            lines.append(f"  teacher {item.run.student}{alone} ({item.run.run_id}): {item.status}, {item.steps} steps left")
         blocked = sum(item.status == "blocked" for item in self.runs)
-        lines.append(f"  {count(len(self.runs), 'known run')}, {len(left)} still to train; {self.searched} still to be drawn by the search")
+        lines.append(
+            f"  {count(len(self.runs), 'run')} in all, {len(left)} of them to train; {self.searched} more to be drawn by the search"
+        )
         if blocked:
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
-            lines.append(f"  cohort {number}: {count(len(cohort), 'member')}: {' '.join(cohort)}")
+            lines.append(f"  cohort {number}: {count(len(cohort), 'member')}, trained together")
+            lines += [f"    {self._member(run_id)}" for run_id in cohort]
         time = f"roughly {duration(self.seconds)} ({self.device_hours:.2g} device-hours)"
-        lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP, {time}")
+        lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP (10^12 operations), {time}")
         return "\n".join(lines)
+
+    def _member(self, run_id: str) -> str:
+        """Which it is: what it differs in from the base."""
+        run = next((item.run for item in (*self.runs, *self.teachers) if item.run.run_id == run_id), None)
+        return "to be drawn by the search" if run is None else f"{run_id}  {titled(run, self.sweep.base)}"
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import ray
 
-from kdam_ray.config import Place, Run, Sweep
+from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
-from kdam_ray.service.cohorts import Opener, start_actor, titled, train_seats
+from kdam_ray.service.cohorts import Opener, start_actor, train_seats
 from kdam_ray.service.compare import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.launch import session

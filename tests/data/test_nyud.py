@@ -234,7 +234,10 @@ def test_changed_after_opening(root):
     [
         ({"root": None}, r"^root: nyud is read from files"),
         ({"root": "/nowhere/at/all"}, r"^root: /nowhere/at/all is no folder"),
-        ({"images": 4}, r"^train_images: 4 are asked for, but gt_sets/train.txt lists 3"),
+        (
+            {"images": 4},
+            r"^train_images: 4 are asked for, but gt_sets/train.txt lists 3; all there are: --train-images 3 --val-images \d+$",
+        ),
         ({"images": 0}, r"^train_images: 0 are asked for"),
         ({"split": "test"}, r"^split: 'test' is not one of: train, val"),
     ],

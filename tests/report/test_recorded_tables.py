@@ -202,6 +202,15 @@ def test_single_task_networks_make_one_row(here, tracking):
     assert shown.rows[0].by_seed[0] == dict(zip(KEYS, GOOD, strict=True))
 
 
+def test_a_sweep_without_its_document_is_not_called_nothing(here, tracking):
+    of = wanted(here, "6")
+    tracking.open_parent(of.sweep.model_copy(update={"name": "terms_smoke", "table": 6}))
+    with pytest.raises(ValueError, match=r"has sweeps, but none whose artifact table.json can be read"):
+        made("6", "rooms", tracking, smoke=True, partial=False)
+    with pytest.raises(ValueError, match=r"run jobs/ablate_terms.py --dataset rooms first; with --smoke there is one"):
+        made("6", "rooms", tracking, smoke=False, partial=False)
+
+
 def test_all_tables_name_what_is_not_recorded(here, tracking):
     with pytest.raises(ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"):
         made("4", "rooms", tracking, smoke=True, partial=False)
