@@ -34,7 +34,7 @@ class Flags(Frozen):
     """What is exported.
 
     Attributes:
-        out: folder that appears; an earlier export is replaced.
+        out: folder that appears; an earlier export in it is replaced.
         run: run_id or MLflow's id of a run whose newest checkpoint is taken from `storage`.
         checkpoint: instead of a run: folder that training or this job wrote.
         storage: folder or s3:// URI of the checkpoints.
@@ -92,10 +92,12 @@ def as_text(card: dict[str, Any], out: str) -> str:
     graph = card["onnx"]
     worst = max(graph["checked"]["largest_difference"].values())
     shape = " x ".join(map(str, graph["input"]["image"]))
+    own = max(graph["checked"].get("torch_rounding", {}).values(), default=0.0)
+    few = f" at few pixels, where torch's own rounding is {own:.0e}" if own else ""
     return "\n".join([
         f"{card['backbone']} + {card['decoder']}, run {card['run_id']}, in {out}",
         *(f"  {name}: {file['bytes'] / 1e6:.1f} MB" for name, file in card["files"].items()),
-        f"  image {shape}; differs from torch by at most {worst:.0e} of an output's largest value",
+        f"  image {shape}; differs from torch by at most {worst:.0e} of an output's largest value{few}",
         f"  checked on {graph['checked']['random_images']} random images and on {', '.join(graph['checked']['images']) or 'no real one'}",
     ])  # fmt: skip
 
@@ -108,10 +110,14 @@ def main() -> int:
 
         from kdam_ray.learning.export import open_network, write_export
 
-        network, run, metrics = open_network(folder)
+        trained = open_network(folder)
+        if trained.unfinished:
+            print(trained.unfinished, file=sys.stderr)
+        run, out = trained.run, Path(asked.out).expanduser()
         size = asked.size or run.image_size
-        card = write_export(Path(asked.out), network, run, metrics=metrics, size=size, images=real_images(asked, run, size))
-        say(as_text(card, asked.out), card)
+        images = real_images(asked, run, size)
+        card = write_export(out, trained.network, run, metrics=trained.metrics, epoch=trained.epoch, size=size, images=images)
+        say(as_text(card, str(out)), card)
     return 0
 
 

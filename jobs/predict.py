@@ -35,7 +35,7 @@ class Flags(Frozen):
         tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         device: auto (a GPU if there is one), cpu or cuda.
         max_side: longest side that the network is shown, pixels; memory grows with its square.
-        as_json: one JSON document on stdout, everything else on stderr.
+        as_json: one JSON document on stdout (run, epoch, one row an image), everything else on stderr.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, Field(min_length=1)]
@@ -63,6 +63,8 @@ def check(asked: Flags) -> None:
         raise ValueError(f"device: {error}") from None
     names: dict[str, str] = {}
     for image in asked.images:
+        if Path(image).is_dir():
+            raise ValueError(f"images: {image} is a folder; give its files, as {image.rstrip('/')}/*.png")
         if not Path(image).is_file():
             raise ValueError(f"images: {image} is no file")
         if (other := names.setdefault(Path(image).stem, image)) != image:
@@ -85,13 +87,17 @@ def main() -> int:
         from kdam_ray.learning.predictor import Predictor
 
         predictor = Predictor(checkpoint_folder(asked), device=asked.device, limit=asked.max_side)
+        trained, out = predictor.trained, Path(asked.out).expanduser()
+        if trained.unfinished:
+            print(trained.unfinished, file=sys.stderr)
         rows: list[dict[str, Any]] = []
         for image in asked.images:
-            rows.append(predictor.write(Path(image), Path(asked.out)))
+            rows.append(predictor.write(Path(image), out))
             for note in rows[-1]["notes"]:
                 print(f"{image}: {note}", file=sys.stderr)
-        text = f"{len(rows)} images, {', '.join(predictor.run.tasks)}, in {asked.out}; pictures in {Path(asked.out) / 'summary'}"
-        say(text, {"run_id": predictor.run.run_id, "device": str(predictor.device), "images": rows})
+        text = f"{len(rows)} images, {', '.join(predictor.run.tasks)}, in {out}; pictures in {out / 'summary'}"
+        standing = {"run_id": predictor.run.run_id, "epoch": trained.epoch, "epochs": predictor.run.epochs}
+        say(text, standing | {"device": str(predictor.device), "images": rows})
     return 0
 
 

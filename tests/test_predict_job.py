@@ -93,9 +93,9 @@ def test_predictions_are_the_networks(monkeypatch, capsys, storage, images, tmp_
     row = json.loads(out)["images"][0]
     assert code == 0
     assert row["size"] == [60, 90]
-    network, run, metrics = open_network(folder)
-    assert metrics == {"val/sal/maxF": 50.0}
-    wanted = predict(network, read_picture(images / "grey.png"), PASCAL, TASKS, image_size=run.image_size)
+    trained = open_network(folder)
+    assert trained.metrics == {"val/sal/maxF": 50.0}
+    wanted = predict(trained.network, read_picture(images / "grey.png"), PASCAL, TASKS, image_size=trained.run.image_size)
     for task in PASCAL.tasks:
         stored = read_prediction(Path(row["files"][task.name]), task, (60, 90))
         tolerance = 1 / 255 if task.name == "sal" else 1e-6  # as 8 bits
@@ -108,10 +108,11 @@ def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_p
     pytest.importorskip("onnxscript")
     if graph == "stands in":
         monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
-        monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda deployed, *_, **__: dict.fromkeys(deployed.tasks, 0.0))
+        differs = {"largest_difference": dict.fromkeys(TASKS, 0.0)}
+        monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda deployed, *_, **__: differs)
     out, exported = tmp_path / "out", tmp_path / "exported"
     code, text, errors = job(monkeypatch, capsys, "export", "--run", only_run(storage), "--storage", storage, "--out", exported)
-    assert code == 0, errors
+    assert (code, errors) == (0, "")
     assert "checked on 3 random images and on rooms" in text
     for name, given in (("trained", storage / "checkpoints" / only_run(storage) / "epoch_0003"), ("exported", exported)):
         assert job(monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", given, "--out", out / name)[0] == 0
@@ -119,6 +120,38 @@ def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_p
     assert len(files) == 2 * len(TASKS) + 1
     for path in files:
         assert (out / "trained" / path).read_bytes() == (out / "exported" / path).read_bytes()
+
+
+def test_an_unfinished_run_is_told_of(monkeypatch, capsys, storage, images, tmp_path):
+    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
+    monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda *_, **__: {"largest_difference": dict.fromkeys(TASKS, 0.0)})
+    whole = storage / "checkpoints" / only_run(storage) / "epoch_0003"
+    weights, state, manifest = checkpoint.read(whole)
+    half = tmp_path / "half"
+    checkpoint.write(half, weights=weights, state=state, manifest=manifest | {"epoch": 2})
+    line = f"run {only_run(storage)} has not finished: epoch 2 of 3\n"
+    code, out, errors = job(monkeypatch, capsys, "export", "--checkpoint", half, "--out", tmp_path / "exported", "--json")
+    assert (code, errors) == (0, line)
+    card = json.loads(out)
+    assert (card["epoch"], card["epochs"], card["finished"]) == (2, 3, False)
+    for given in (half, tmp_path / "exported"):
+        code, out, errors = job(
+            monkeypatch, capsys, "predict", images / "large.jpg", "--checkpoint", given, "--out", tmp_path / "p", "--json"
+        )
+        assert (code, errors) == (0, line)
+        assert [json.loads(out)[name] for name in ("epoch", "epochs")] == [2, 3]
+
+
+def test_an_image_is_not_replaced_by_its_prediction(monkeypatch, capsys, storage, tmp_path):
+    photograph = tmp_path / "summary" / "a.png"
+    photograph.parent.mkdir()
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photograph)
+    before = photograph.read_bytes()
+    code, _, errors = job(monkeypatch, capsys, "predict", photograph, "--run", only_run(storage), "--storage", storage, "--out", tmp_path)
+    assert code == 2
+    assert "give another folder" in errors
+    assert photograph.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["summary"]
 
 
 MISTAKES = [
@@ -148,6 +181,7 @@ def test_images_that_cannot_be_used_are_named(monkeypatch, capsys, storage, imag
     for given, words in (
         ([tmp_path / "grey.jpg"], "grey.jpg: cannot be read as an image"),
         ([images / "no.png"], "no.png is no file"),
+        ([images], f"{images} is a folder; give its files, as {images}/*.png"),
         ([images / "grey.png", tmp_path / "grey.jpg"], "would write the same files"),
     ):
         code, _, errors = job(monkeypatch, capsys, "predict", *given, *common)

@@ -7,14 +7,17 @@ away, and the card says which.
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import nn
 
 from kdam_ray.config import Run
@@ -22,7 +25,6 @@ from kdam_ray.data.colours import class_names
 from kdam_ray.data.transforms import MEAN, STD
 from kdam_ray.learning import checkpoint
 from kdam_ray.learning.graph import RANDOM_IMAGES, TOLERANCE, Deployed, check_graph, write_graph
-from kdam_ray.models import network_of
 from kdam_ray.tasks import DATASETS, Dataset, Kind, Task
 
 WEIGHTS, GRAPH, CARD = "weights.safetensors", "model.onnx", "card.json"
@@ -36,22 +38,48 @@ READING: dict[Kind, str] = {
 PACKAGES = ("torch", "timm", "onnx", "onnxscript", "onnxruntime")
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a folder of training or of an export holds.
+
+    Attributes:
+        network: on the CPU.
+        run: that trained it.
+        metrics: "val/semseg/mIoU", ... at its epoch; {} where none are recorded.
+        epoch: how many it has behind it; None in exports older than this record.
+    """
+
+    network: nn.Module
+    run: Run
+    metrics: dict[str, Any]
+    epoch: int | None
+
+    @property
+    def unfinished(self) -> str | None:
+        """One line for whoever may take it for the run's result; None if it is that."""
+        if self.epoch is None or self.epoch >= self.run.epochs:
+            return None
+        return f"run {self.run.run_id} has not finished: epoch {self.epoch} of {self.run.epochs}"
+
+
 def write_export(
     folder: Path,
     network: nn.Module,
     run: Run,
     *,
     metrics: Mapping[str, float],
+    epoch: int | None = None,
     size: tuple[int, int] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Writes `weights.safetensors`, `model.onnx` and `card.json`; all or nothing, and only if the graph computes the same.
 
     Args:
-        folder: that appears; an export that is there is replaced.
+        folder: that appears; an export that is there is replaced, what lies beside its files stays.
         network: on the CPU; left in eval mode.
         run: that trained it.
         metrics: "val/semseg/mIoU", ... as its checkpoint records them.
+        epoch: how many the network has behind it, see `Trained`.
         size: (height, width) of the graph's images; None: the run's.
         images: by name, real ones [size, 3] uint8 that the graph is checked on beside random ones.
 
@@ -59,65 +87,69 @@ def write_export(
         the card.
 
     Raises:
-        ValueError: `folder` holds something else; the network cannot be exported, or the graph differs; says where and by how much.
+        ValueError: `folder` holds something else or cannot be written to; the network cannot be exported, or the graph differs;
+            says where and by how much.
     """
-    if folder.exists() and not (folder / CARD).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"out: {folder} is there and holds no {CARD}; give a new folder, or one that was exported before")
+    folder = folder.resolve()  # "." has no name of its own
+    _refuse_foreign(folder)
     size = size or run.image_size
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    # inside a folder that is there: it may be a mount, or where the caller stands, which nothing can be renamed to
+    partial = (folder if folder.is_dir() else folder.parent) / f".{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
+        partial.mkdir(parents=True)
         network = network.cpu().float().eval()
         save_file({name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}, partial / WEIGHTS)
         deployed = Deployed(network, run.tasks, size)
         dynamic = write_graph(deployed, partial / GRAPH, run.decoder)
         checked = check_graph(deployed, partial / GRAPH, images=images or {}, dynamic=dynamic)
-        card = _card(run, metrics, size, dynamic, checked, list(images or {}))
+        card = _card(run, size, dynamic, checked, list(images or {})) | _standing(run, metrics, epoch)
         card["files"] = {name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, GRAPH)}
         (partial / CARD).write_text(json.dumps(card, indent=1))
         _appear(partial, folder)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"out: {folder} cannot be written to ({error})") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return card
 
 
-def load_exported(folder: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """(network on the CPU, card) of an export.
+def open_network(folder: Path) -> Trained:
+    """The network in a folder that training or `write_export` wrote, and what is recorded of it.
 
     Raises:
-        ValueError: the card or the weights are missing or altered; names the file.
-    """
-    try:
-        card = json.loads((folder / CARD).read_text())
-        expected = card["files"][WEIGHTS]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CARD}: not a readable card of an export ({error})") from None
-    if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != expected:
-        raise ValueError(f"{folder / WEIGHTS}: missing, or not the file whose SHA-256 {CARD} holds")
-    network = network_of(Run.model_validate(card["run"]))
-    network.load_state_dict(load_file(folder / WEIGHTS))
-    return network, card
-
-
-def open_network(folder: Path) -> tuple[nn.Module, Run, dict[str, float]]:
-    """(network on the CPU, its run, its metrics) of a folder that training or `write_export` wrote.
-
-    Raises:
-        ValueError: it is neither, or see `load_exported` and `checkpoint.verify`.
+        ValueError: it is neither; a file is missing, altered or does not fit the recorded run; names the file.
     """
     if (folder / CARD).is_file():
-        network, card = load_exported(folder)
-        return network, Run.model_validate(card["run"]), card["metrics"]
-    if not (folder / checkpoint.MANIFEST).is_file():
-        raise ValueError(f"checkpoint: {folder} holds neither {checkpoint.MANIFEST} (written by training) nor {CARD} (by jobs/export.py)")
-    manifest = checkpoint.verify(folder)
-    return checkpoint.load_network(folder), Run.model_validate(manifest["run"]), manifest.get("metrics", {})
+        record, path = checkpoint.read_record(folder / CARD), folder / CARD
+        if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != record["files"].get(WEIGHTS, {}).get("sha256"):
+            raise ValueError(f"{folder / WEIGHTS}: missing, or not the file whose SHA-256 {CARD} holds")
+    elif (folder / checkpoint.MANIFEST).is_file():
+        record, path = checkpoint.verify(folder, files=(WEIGHTS,)), folder / checkpoint.MANIFEST
+    else:
+        newest = max(folder.glob("epoch_[0-9]*"), default=None)
+        wanted = f"{checkpoint.MANIFEST} (written by training) nor {CARD} (by jobs/export.py)"
+        raise ValueError(f"checkpoint: {folder} holds neither {wanted}" + (f"; give one of its epochs, as {newest}" if newest else ""))
+    run, metrics, epoch = checkpoint.recorded_run(record, path), record.get("metrics", {}), record.get("epoch")
+    if not isinstance(metrics, dict) or not isinstance(epoch, int | None):
+        raise ValueError(f"{path}: metrics should be numbers by name and epoch a number, not {metrics!r:.40} and {epoch!r:.40}")
+    return Trained(checkpoint.rebuilt(run, folder / WEIGHTS), run, metrics, epoch)
 
 
-def _card(
-    run: Run, metrics: Mapping[str, float], size: tuple[int, int], dynamic: bool, checked: Mapping[str, float], images: list[str]
-) -> dict[str, Any]:
+def _refuse_foreign(folder: Path) -> None:
+    if not folder.exists() or (folder / CARD).is_file():
+        return
+    if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+        raise ValueError(f"out: {folder} is there and holds no {CARD}; give a new folder, or one that was exported before")
+
+
+def _standing(run: Run, metrics: Mapping[str, float], epoch: int | None) -> dict[str, Any]:
+    """How far the network is and how good: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}; JSON knows no NaN."""
+    known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    return {"epoch": epoch, "epochs": run.epochs, "finished": None if epoch is None else epoch >= run.epochs, "metrics": known}
+
+
+def _card(run: Run, size: tuple[int, int], dynamic: bool, checked: Mapping[str, Mapping[str, float]], images: list[str]) -> dict[str, Any]:
     dataset = DATASETS[run.dataset]
     batch: str | int = "batch" if dynamic else 1
     return {
@@ -126,7 +158,6 @@ def _card(
         "decoder": run.decoder,
         "dataset": run.dataset,
         "tasks": [_task(dataset.task(name), dataset) for name in run.tasks],
-        "metrics": dict(metrics),
         "image_size": list(run.image_size),
         "normalisation": {"mean": MEAN, "std": STD, "of": "RGB values in 0 .. 1"},
         "output_resolution": {WEIGHTS: "a quarter of the image, rounded up", GRAPH: "the image's"},
@@ -134,7 +165,7 @@ def _card(
             "input": {"image": [batch, 3, *size], "type": "float32", "values": "RGB, 0 .. 255; the graph normalises them"},
             "outputs": {name: [batch, dataset.task(name).channels, *size] for name in run.tasks},
             "dynamic_batch": dynamic,
-            "checked": {"tolerance": TOLERANCE, "largest_difference": checked, "random_images": RANDOM_IMAGES, "images": images},
+            "checked": {"tolerance": TOLERANCE, **checked, "random_images": RANDOM_IMAGES, "images": images},
         },
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "run": run.model_dump(mode="json"),
@@ -148,13 +179,12 @@ def _task(task: Task, dataset: Dataset) -> dict[str, Any]:
 
 
 def _appear(partial: Path, folder: Path) -> None:
-    if folder.exists():
-        replaced = partial.with_suffix(".replaced")
-        folder.rename(replaced)
+    """Give the files their place; in a folder that is there the card last, whose hashes tell if it came to only some of them."""
+    if not folder.exists():
         partial.rename(folder)
-        shutil.rmtree(replaced)
-    else:
-        partial.rename(folder)
+        return
+    for name in (WEIGHTS, GRAPH, CARD):
+        (partial / name).replace(folder / name)
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ no graph is kept unless onnxruntime's outputs equal torch's.
 """
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -24,6 +25,7 @@ from kdam_ray.models.heads import resize
 
 TOLERANCE = 1e-4  # of an output's largest magnitude; float32 in another order differs by 1e-6, a wrong graph by 1e-1 and more
 RANDOM_IMAGES = 3
+FEW, ROUNDINGS = 0.01, 10  # share of an output that may differ by more; by so many times torch's own largest error, see `check_graph`
 
 
 class Deployed(nn.Module):
@@ -43,7 +45,7 @@ class Deployed(nn.Module):
 
     def __init__(self, network: nn.Module, tasks: Sequence[str], size: tuple[int, int]) -> None:
         super().__init__()
-        self.tasks, self.size = tuple(tasks), tuple(size)
+        self.tasks, self.size = tuple(tasks), (size[0], size[1])
         self.hidden = [network]  # in a list, so that it is no submodule
         self.flat = {name: f"network_{name.replace('.', '_')}" for name in network.state_dict()}
         for name, tensor in network.state_dict().items():
@@ -75,8 +77,12 @@ def write_graph(deployed: Deployed, path: Path, decoder: str) -> bool:
     raise ValueError(f"decoder: {decoder} cannot be exported to ONNX: {reasons[-1]}")
 
 
-def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarray], dynamic: bool) -> dict[str, float]:
+def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarray], dynamic: bool) -> dict[str, dict[str, float]]:
     """Runs the graph with onnxruntime on random and on real images.
+
+    An output must lie within TOLERANCE of torch's. Some networks decide between near-equals (the windows' softmax of PSD before
+    it is trained): there torch's own float32 is far from float64 at a few pixels, and no other order of sums can be nearer. So
+    single pixels may differ by as much as that, if all but few lie within TOLERANCE; a wrong graph differs nearly everywhere.
 
     Args:
         deployed: what it was made of.
@@ -85,10 +91,11 @@ def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarr
         dynamic: it takes several images at once.
 
     Returns:
-        The largest difference of each output, relative to its largest magnitude.
+        "largest_difference" of each output, relative to its largest magnitude; and "torch_rounding", the same between torch's
+        float32 and float64, of those outputs for which TOLERANCE was not kept.
 
     Raises:
-        ValueError: an output differs by more than TOLERANCE, or is not finite; names task and image.
+        ValueError: an output differs by more, or is not finite; names task and image.
     """
     import onnxruntime
 
@@ -98,17 +105,50 @@ def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarr
     noise = torch.rand(RANDOM_IMAGES, 3, *deployed.size, generator=torch.Generator().manual_seed(0)) * 255
     batches = {"random images": noise} if dynamic else {f"random image {i}": one[None] for i, one in enumerate(noise)}
     batches |= {name: torch.from_numpy(np.moveaxis(array, -1, 0)[None].astype(np.float32)) for name, array in images.items()}
-    worst = dict.fromkeys(deployed.tasks, 0.0)
+    worst, rounding = dict.fromkeys(deployed.tasks, 0.0), dict[str, float]()
     for name, batch in batches.items():
         with torch.inference_mode():
-            wanted = deployed(batch)
-        for task, want, got in zip(deployed.tasks, wanted, session.run(None, {"image": batch.numpy()}), strict=True):
-            difference = float(np.abs(got - want.numpy()).max() / max(float(want.abs().max()), 1e-12))
-            if not difference <= TOLERANCE:  # so a NaN is refused too
-                problem = f"ONNX differs from torch by {difference:.1e} of the largest output, more than {TOLERANCE}"
-                raise ValueError(f"{task}: {problem}, on {name}")
-            worst[task] = max(worst[task], difference)
-    return worst
+            wanted = dict(zip(deployed.tasks, (x.numpy() for x in deployed(batch)), strict=True))
+        found = dict(zip(deployed.tasks, session.run(None, {"image": batch.numpy()}), strict=True))
+        differences = {task: _difference(found[task], wanted[task]) for task in wanted}
+        largest = {task: float(difference.max()) for task, difference in differences.items()}
+        exact = {} if all(x <= TOLERANCE for x in largest.values()) else _in_float64(deployed, batch)
+        for task in deployed.tasks:
+            if not largest[task] <= TOLERANCE:  # so a NaN is refused too
+                rounding[task] = max(rounding.get(task, 0.0), _own_rounding(differences[task], wanted[task], exact.get(task), task, name))
+            worst[task] = max(worst[task], largest[task])
+    return {"largest_difference": worst} | ({"torch_rounding": rounding} if rounding else {})
+
+
+def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Of each element, relative to the other's largest magnitude."""
+    return np.abs(one - other) / max(float(np.abs(other).max()), 1e-12)
+
+
+def _own_rounding(difference: np.ndarray, wanted: np.ndarray, exact: np.ndarray | None, task: str, image: str) -> float:
+    """How far torch's float32 itself is from float64 at most, where that accounts for the difference.
+
+    Raises:
+        ValueError: it does not.
+    """
+    own = 0.0 if exact is None else float(_difference(wanted, exact).max())
+    few = float((~(difference <= TOLERANCE)).mean()) <= FEW
+    if not (few and difference.max() <= ROUNDINGS * own):
+        problem = f"ONNX differs from torch by {difference.max():.1e} of the largest output, more than {TOLERANCE}"
+        raise ValueError(f"{task}: {problem}, on {image}; torch's own rounding is {own:.1e}")
+    return own
+
+
+def _in_float64(deployed: Deployed, batch: Tensor) -> dict[str, np.ndarray]:
+    """The outputs in twice the precision, one image at a time; {} for networks that cannot."""
+    double = copy.deepcopy(deployed.hidden[0]).double()
+    exact = Deployed(double, deployed.tasks, deployed.size).double()
+    try:
+        with torch.inference_mode():
+            rows = [exact(one[None].double()) for one in batch]
+    except RuntimeError:  # of operators that know float32 only
+        return {}
+    return {task: torch.cat(parts).numpy() for task, parts in zip(deployed.tasks, zip(*rows, strict=True), strict=True)}
 
 
 def _export(deployed: Deployed, path: Path, dynamic: bool) -> None:

@@ -21,6 +21,7 @@ class Predictor:
     """A network, ready to predict.
 
     Attributes:
+        trained: the network as it was found, and what is recorded of it.
         run: that trained it.
         device: where it is.
     """
@@ -38,14 +39,15 @@ class Predictor:
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: there is no GPU that torch can use; take cpu")
         self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
-        network, self.run, _ = open_network(folder)
-        self.network, self.limit, self.dataset = network.to(self.device).eval(), limit, DATASETS[self.run.dataset]
+        self.trained = open_network(folder)
+        self.run, self.limit, self.dataset = self.trained.run, limit, DATASETS[self.trained.run.dataset]
+        self.network = self.trained.network.to(self.device).eval()
 
     def predict(self, path: Path) -> tuple[np.ndarray, dict[str, np.ndarray], tuple[str, ...]]:
         """(image [h, w, 3] as the network saw it, predictions at the file's size, notes).
 
         Raises:
-            ValueError: not readable as an image, or an output is not finite; names the file.
+            ValueError: not readable as an image, too large for the GPU, or an output is not finite; names the file.
         """
         run = self.run
         picture = read_picture(path, limit=self.limit, shape=run.image_size if run.resize else None)
@@ -55,6 +57,11 @@ class Predictor:
             )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        except torch.OutOfMemoryError:
+            side = max(picture.image.shape)
+            raise ValueError(
+                f"{path}: {side} pixels need more memory than the GPU has; give a smaller --max-side, or --device cpu"
+            ) from None
         return picture.image, found, picture.notes
 
     def write(self, path: Path, out: Path) -> dict[str, Any]:
@@ -64,8 +71,14 @@ class Predictor:
             {"image": ..., "size": [height, width], "notes": [...], "files": {task: file}, "summary": file}.
 
         Raises:
-            ValueError: see `predict`, or a folder that cannot be written to.
+            ValueError: see `predict`, or a folder that cannot be written to, or where a prediction would replace the image.
         """
+        if path.resolve().parent in [
+            (out / name).resolve() for name in ("summary", *self.run.tasks, *(f"coloured/{x}" for x in self.run.tasks))
+        ]:
+            raise ValueError(
+                f"out: predictions in {out} would lie among the images, beside {path}, and may replace it; give another folder"
+            )
         image, predictions, notes = self.predict(path)
         try:
             files = {name: str(write_prediction(out, self.dataset.task(name), path.stem, found)) for name, found in predictions.items()}
