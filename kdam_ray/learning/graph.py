@@ -26,6 +26,7 @@ from kdam_ray.models.heads import resize
 TOLERANCE = 1e-4  # of an output's largest magnitude; float32 in another order differs by 1e-6, a wrong graph by 1e-1 and more
 RANDOM_IMAGES = 3
 FEW, ROUNDINGS = 0.01, 10  # share of an output that may differ by more; by so many times torch's own largest error, see `check_graph`
+LARGEST = 2**31 - 2**24  # bytes of weights: one ONNX file holds 2 GiB, and the graph itself needs some
 
 
 class Deployed(nn.Module):
@@ -64,8 +65,14 @@ def write_graph(deployed: Deployed, path: Path, decoder: str) -> bool:
     """Writes the ONNX graph. Returns whether it takes any number of images at once; some decoders' graphs take one.
 
     Raises:
-        ValueError: it cannot be exported; names the decoder and the exporter's reason.
+        ValueError: it cannot be exported; names the decoder and the exporter's reason, or the size of a network for which one
+            file is too small.
     """
+    count = sum(buffer.numel() * buffer.element_size() for buffer in deployed.buffers())
+    if count > LARGEST:
+        raise ValueError(
+            f"decoder: {decoder}'s network has {count / 2**30:.1f} GiB of weights, and one ONNX file holds 2; take a smaller backbone"
+        )
     reasons = []
     for dynamic in (True, False):
         try:

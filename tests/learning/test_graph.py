@@ -180,6 +180,15 @@ def test_a_network_that_cannot_be_exported_is_named(tmp_path):
         graph.write_graph(graph.Deployed(Stubborn(), ["depth"], (32, 32)), tmp_path / "model.onnx", "stubborn")
 
 
+def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(tmp_path, monkeypatch):
+    """Swin-L with MTI-Net has 4.4 GiB."""
+    network, run = network_and_run()
+    monkeypatch.setattr(graph, "LARGEST", 1000)
+    with pytest.raises(ValueError, match=r"decoder: mti_net's network has .* GiB of weights, and one ONNX file holds 2"):
+        graph.write_graph(graph.Deployed(network, run.tasks, (32, 48)), tmp_path / "model.onnx", "mti_net")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_every_decoder_can_be_exported(tmp_path, decoder):
