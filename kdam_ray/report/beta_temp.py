@@ -4,6 +4,8 @@ The paper prints one run per cell and no spread. Here the teacher, the student w
 KDAM at beta 1 stand beside the cells, and sentences say which differences one seed can resolve at all.
 """
 
+import math
+import statistics
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,9 +16,22 @@ from scipy.stats import chi2
 from scipy.stats import t as student_t
 
 from kdam_ray import paper
-from kdam_ray.config import Run
+from kdam_ray.config import Run, titled
 from kdam_ray.report.formats import Grid
-from kdam_ray.report.tables import DELTA, RESOLVED, TITLES, Line, Resultset, Scored, as_json, as_text, grids, reference_of
+from kdam_ray.report.tables import (
+    DELTA,
+    NOT_OUR_DATA,
+    PAPER_DATA,
+    RESOLVED,
+    TITLES,
+    Line,
+    Resultset,
+    Scored,
+    as_json,
+    as_text,
+    grids,
+    reference_of,
+)
 from kdam_ray.service.compare import scores
 from kdam_ray.tasks import DATASETS
 
@@ -31,7 +46,13 @@ METHODS = {"plain_kd": "plain KD", "dist": "DIST", "kdam": "KDAM"}
 
 
 def table_5(
-    runs: Sequence[Scored], *, teacher: Scored | None, method: str | None = None, single_task: Mapping[str, float] | None = None
+    runs: Sequence[Scored],
+    *,
+    teacher: Scored | None,
+    method: str | None = None,
+    single_task: Mapping[str, float] | None = None,
+    failed: Sequence[tuple[Run, str]] = (),
+    smoke: bool = False,
 ) -> Resultset:
     """Table 5 from finished runs of one sweep.
 
@@ -41,6 +62,8 @@ def table_5(
         teacher: the teacher's run.
         method: distillation of the cells; None: the one that most runs use.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
+        failed: runs that failed, and why.
+        smoke: the numbers mean nothing.
 
     Raises:
         ValueError: no run at all.
@@ -59,8 +82,12 @@ def table_5(
     if not with_paper:
         lines = [Line(line.label, line.part, line.facts, line.runs) for line in lines]
     reference = reference_of(no_kd, single_task, tasks)
-    heading = _heading(run, teacher, method, with_paper)
-    return Resultset("5", run.dataset, heading, tasks, tuple(lines), TITLES_OF_PARTS, reference, no_kd)
+    instead = {"swin_l": teacher.run.student if teacher else None, "swin_t": run.student}
+    return Resultset(
+        "5", run.dataset, _heading(run, teacher, method, with_paper), tasks, tuple(lines), TITLES_OF_PARTS, reference, no_kd,
+        failed={f"{titled(item, runs[0].run)} ({item.run_id})": why for item, why in failed},
+        stand_ins={theirs: ours for theirs, ours in instead.items() if ours not in (None, theirs)}, smoke=smoke,
+    )  # fmt: skip
 
 
 TITLES_OF_PARTS = {
@@ -98,7 +125,12 @@ def _cell(part: str, label: str, cells: Sequence[Scored], beta: float, temperatu
     mine = [scored for scored in cells if (scored.run.distill.beta, scored.run.distill.temperature) == (beta, temperature)]
     table = paper.TABLES[part]
     row = table.find(beta=beta, temperature=temperature)
-    return Line(label, part, {"beta": beta, "temperature": temperature}, _by_seed(mine), table.metrics(row) if row else {})
+    return Line(label, part, {"beta": beta, "temperature": temperature}, _by_seed(mine), _printed(table, row) if row else {})
+
+
+def _printed(table: paper.Table, row: paper.Row) -> dict[str, str]:
+    """{"semseg/mIoU": "44.42", ...}, with the digits that stand there."""
+    return {task.metric_key: text for task, text in zip(table.tasks, row.printed.split(), strict=True) if text != "-"}
 
 
 def _by_seed(runs: Sequence[Scored]) -> tuple[Scored, ...]:
@@ -119,11 +151,19 @@ def _objective(scored: Scored) -> float:
     return scored.metrics.get("delta_teacher", float("-inf"))
 
 
+def _objective_of(line: Line) -> float:
+    """The mean over its seeds; -inf without a finite one."""
+    values = [value for value in map(_objective, line.runs) if math.isfinite(value)]
+    return statistics.fmean(values) if values else float("-inf")
+
+
 def _references(runs: Sequence[Scored], no_kd: Sequence[Scored], teacher: Scored | None) -> list[Line]:
     """Teacher, no KD and KDAM at beta 1, beside the paper's rows of the same meaning."""
     kdam = [s for s in runs if s.run.distill.method == "kdam" and (s.run.distill.beta, s.run.distill.temperature) == (FIXED_BETA, 1.0)]
-    printed = {row.model: paper.TABLE_1.metrics(row) for row in paper.TABLE_1.rows if row.group == "swin_t"}
-    swin_l = next(paper.TABLE_4.metrics(row) for row in paper.TABLE_4.rows if row.group.startswith("swin_l teaching") and row.model == "MT")
+    printed = {row.model: _printed(paper.TABLE_1, row) for row in paper.TABLE_1.rows if row.group == "swin_t"}
+    swin_l = next(
+        _printed(paper.TABLE_4, row) for row in paper.TABLE_4.rows if row.group.startswith("swin_l teaching") and row.model == "MT"
+    )
     seeds = f" ({len(no_kd)} seeds)" if len(no_kd) > 1 else ""
     name = f"teacher {teacher.run.student}" if teacher else "teacher"
     return [
@@ -147,7 +187,8 @@ def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, par
         ValueError: nothing finished there; names the experiment and the store.
     """
     wanted = ("finished", "unfinished") if partial else ("finished",)
-    members = [found for found in tracking.rows(dataset, sweep) if found.tags.get("mlflow.parentRunId") == parent]
+    shown = [found.run.run_id for found in tracking.rows(dataset, sweep) if found.tags.get("mlflow.parentRunId") == parent]
+    members = list(tracking.find(shown).values())  # as they stand now, wherever they are trained
     mine = [found for found in members if found.status in wanted and scores(found.metrics)]
     if not mine:
         going_on = sum(found.status == "unfinished" for found in members)
@@ -157,46 +198,53 @@ def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, par
     teacher_run = next((scored.run.teacher_run for scored in runs.values() if scored.run.teacher_run), None)
     found = tracking.find_finished(teacher_run) if teacher_run else None
     teacher = Scored.of(found.run, found.metrics) if found else None
-    return table_5(list(runs.values()), teacher=teacher, single_task=tracking.single_task_reference(mine[0].run))
+    failed = [(found.run, found.reason or "no reason is recorded") for found in members if found.status == "failed"]
+    single_task = tracking.single_task_reference(mine[0].run)
+    return table_5(list(runs.values()), teacher=teacher, single_task=single_task, failed=failed, smoke=sweep.endswith("_smoke"))
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences
 def sentences(results: Resultset) -> list[str]:
     """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
-    said = [results.reference.sentence] if results.reference else ["Delta: no reference (no finished run without distillation)."]
+    said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
+    if not results.same_data and any(line.printed for line in results.lines):
+        said.append(NOT_OUR_DATA.format(theirs=PAPER_DATA, ours=results.dataset))
+    said += [results.reference.sentence] if results.reference else ["Delta: no reference (no finished run without distillation)."]
+    if results.failed:
+        said.append(f"Failed, so without numbers: {'; '.join(f'{name}: {why}' for name, why in results.failed.items())}.")
     return [*said, *_resolution(results), *_best(results)]
 
 
 def _cell_lines(results: Resultset) -> list[Line]:
     """The distinct cells whose runs have all ended: the one that both tables share counts once."""
-    mine = [line for line in results.lines if line.part.startswith("5") and line.runs and _has_ended(line)]
+    mine = [line for line in results.lines if line.part.startswith("5") and line.runs and line.has_ended]
     return list({(line.facts["beta"], line.facts["temperature"]): line for line in mine}.values())
-
-
-def _has_ended(line: Line) -> bool:
-    return all(scored.is_finished for scored in line.runs)
 
 
 def _resolution(results: Resultset) -> list[str]:
     limits, seeds = results.limits(), len(results.no_kd)
     if not limits:
-        return ["One seed resolves nothing here: without at least two no-KD seeds the spread between seeds is not known."]
+        why = "without at least two no-KD seeds the spread between seeds is not known"
+        return [f"One seed resolves nothing here: {why if seeds < 2 else 'the no-KD seeds do not differ at all'}."]
     columns = {task.metric_key: (TITLES[task.name], task.unit) for task in results.tasks} | {DELTA: ("Delta", "%")}
     differences = ", ".join(f"{columns[key][0]} {limit:.2g} {columns[key][1]}" for key, limit in limits.items())
     cells, (low, high) = _cell_lines(results), _sd_range(seeds)
     counts = [(columns[key][0], [line.label for line in cells if results.is_resolved(line, key)]) for key in limits]
+    lacking = [columns[key][0] for key in limits if key != DELTA and sum(key in scored.metrics for scored in results.no_kd) < seeds]
+    smallest = min((len(line.runs) for line in cells), default=1)
     counted = ", ".join(f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "") for title, labels in counts)
     return [
-        f"One seed resolves differences of more than 2·√2·sd of the {seeds} no-KD seeds: {differences}. Smaller ones are chance.",
+        f"One seed resolves differences of more than 2·√2·sd of the {seeds} no-KD seeds: {differences}. Smaller ones are chance."
+        + (f" Not all of those seeds have {', '.join(lacking)}." if lacking else ""),
         f"Cells of {len(cells)} further than that from the no-KD mean (marked †): {counted}.",
-        f"By chance alone about {len(cells) * _chance(seeds):.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
-        f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
+        f"By chance alone about {len(cells) * _chance(seeds, smallest):.1f} of {len(cells)} in each column would be. An sd from "
+        f"{seeds} runs is itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
     ]
 
 
-def _chance(seeds: int) -> float:
-    """P that a run without any effect lies beyond the limit: its distance from a mean of n, in sd estimated from the same n."""
-    return float(2 * student_t.sf(RESOLVED / (1 + 1 / seeds) ** 0.5, seeds - 1))
+def _chance(seeds: int, runs: int = 1) -> float:
+    """P that a cell of `runs` runs without any effect lies beyond the limit: its distance from a mean of n, in sd estimated from the n."""
+    return float(2 * student_t.sf(RESOLVED / (1 / runs + 1 / seeds) ** 0.5, seeds - 1))
 
 
 def _sd_range(seeds: int) -> tuple[float, float]:
@@ -206,20 +254,19 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 
 def _best(results: Resultset) -> list[str]:
-    lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched" and _has_ended(line))]
-    scored = [(max(map(_objective, line.runs)), line) for line in lines if line.runs]
-    scored = [(value, line) for value, line in scored if value > float("-inf")]
-    if not scored:
+    lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched" and line.has_ended)]
+    if not lines or (objective := _objective_of(line := max(lines, key=_objective_of))) == float("-inf"):
         return []
-    _, line = max(scored, key=lambda pair: pair[0])
     cells, delta = len(_cell_lines(results)), results.line_delta(line)
     facts = {"alpha": 1.0, **line.facts}
     where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
-    judged = "more than one seed's chance" if results.is_resolved(line, DELTA) else "not resolved by one seed"
-    gain = "" if delta is None else f" (Delta {delta.mean:+.2f} %, {judged})"
+    plain = results.line_delta(Line("", "reference", {}, results.no_kd))
+    than = "" if delta is None or plain is None else f" {'better' if delta.mean > plain.mean else 'worse'} than no KD"
+    judged = f"more than one seed's chance{than}" if results.is_resolved(line, DELTA) else "not resolved by one seed"
+    gain = "" if delta is None else f"; the table's Delta {delta.mean:+.2f} %, {judged}"
     searched = len(lines) - cells
     among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
-    return [f"Best of {among}, judged by Delta against the teacher: {where}{gain}."]
+    return [f"Best of {among}, judged by Delta against the teacher: {where} ({objective:+.2f} %{gain})."]
 
 
 # ------------------------------------------------------------------------------------------------------- the job's end
@@ -231,7 +278,9 @@ def of_result(result: "SweepResult", method: str) -> Resultset:
     """
     runs = [Scored.of(row.run, row.metrics) for row in result.rows if row.status == "finished"]
     teacher = next((Scored.of(row.run, row.metrics) for row in result.teachers if row.status == "finished"), None)
-    return table_5(runs, teacher=teacher, method=method, single_task=result.single_task)
+    failed = [(row.run, row.reason or "no reason is recorded") for row in result.rows if row.status == "failed"]
+    smoke = result.sweep.name.endswith("_smoke")
+    return table_5(runs, teacher=teacher, method=method, single_task=result.single_task, failed=failed, smoke=smoke)
 
 
 def as_grids(results: Resultset) -> list[Grid]:

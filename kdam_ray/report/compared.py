@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.significance import Difference
 
-NOTE = "Paired by seed; the paired t-test's p, corrected for all comparisons of this table (Holm). n: seeds that both have."
+NOTE = (
+    "Paired by seed; n: seeds that both have. p: of the paired t-test, corrected for all tests of this table (Holm); the intervals are of "
+    "one comparison, not corrected, so one can exclude 0 where p says chance."
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Compared:
     """
 
     names: tuple[str, ...]
-    found: Mapping[str, tuple[Difference, float]]
+    found: Mapping[str, tuple[Difference, float | None]]
 
     @property
     def pairs(self) -> int:
@@ -35,7 +38,7 @@ class Compared:
 
 
 def compared_grid(title: str, names: Sequence[str], columns: Mapping[str, Column], rows: Sequence[Compared]) -> Grid:
-    """Mean difference with its 95 % interval, and p; without both for a single pair.
+    """Mean difference with its 95 % interval, and p; without both where there was no test.
 
     Args:
         title: above it.
@@ -56,7 +59,8 @@ def _pair(row: Compared, key: str, digits: int) -> tuple[Cell, Cell]:
     if key not in row.found:
         return Cell("missing"), Cell("")
     found, p = row.found[key]
-    if found.pairs == 1:
-        return Cell(f"{found.mean:+.{digits}f}"), Cell("")
-    text = f"{found.mean:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
-    return Cell(text), Cell("<0.001" if p < 0.001 else f"{p:.3f}")
+    text = f"{found.mean:+.{digits}f}"
+    if found.low is not None and found.high is not None:
+        text += f" [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    text += f" (n {found.pairs})" * (found.pairs != row.pairs)
+    return Cell(text), Cell("" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}")

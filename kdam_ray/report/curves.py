@@ -310,12 +310,12 @@ def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequ
 def _interval(axes: Axes, row: int, difference: Difference) -> dict[str, Any]:
     if not math.isfinite(difference.mean):
         return {}
-    bounded = math.isfinite(difference.low) and math.isfinite(difference.high)
-    resolved = bounded and not difference.low <= 0 <= difference.high
-    if bounded:
+    bounded, resolved = False, False
+    if difference.low is not None and difference.high is not None:
+        bounded, resolved = True, not difference.low <= 0 <= difference.high
         axes.hlines(row, difference.low, difference.high, color=BLUE, linewidth=1.6, zorder=2)
     style: dict[str, Any] = {"marker": "o" if bounded else "D", "markerfacecolor": BLUE if resolved else "white", "linestyle": "none"}
     (point,) = axes.plot([difference.mean], [row], color=BLUE, zorder=3, **style)
     if not bounded:
-        return {"one pair: no interval": point}
-    return {"95 % interval without 0" if resolved else "95 % interval with 0": point}
+        return {"no interval: one pair": point}
+    return {f"95 % interval with{'out' if resolved else ''} 0 (not corrected)": point}

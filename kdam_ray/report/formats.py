@@ -7,11 +7,18 @@ dagger marks what a note explains.
 import csv
 import html
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+# as wide as it is, or as the text where that is less
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 DAGGER = "†"
-PLUS_MINUS = "±"  # between a mean and its standard deviation
+# a mean, its standard deviation, its interval, its own n
+NUMBER = re.compile(
+    r"(?P<mean>[+-]?[\d.]+)(?: ?± ?(?P<sd>[\d.]+))?(?: \[(?P<low>[+-]?[\d.]+), (?P<high>[+-]?[\d.]+)\])?(?: \(n (?P<n>\d+)\))?"
+)
+PARTS = ("sd", "low", "high", "n")
 
 
 @dataclass(frozen=True)
@@ -89,30 +96,39 @@ def as_markdown(grid: Grid) -> str:
 
 
 def as_tex(grid: Grid) -> str:
-    r"""A `table` for LaTeX; needs `\usepackage{booktabs}`."""
+    r"""A `table` for LaTeX, no wider than the text; needs `\usepackage{booktabs, graphicx}`."""
     columns = "l" * grid.names + "r" * (len(grid.header) - grid.names)
     rows = [" & ".join(_marked(cell, "\\textbf{", "}", _tex) for cell in row) + r" \\" for row in grid.rows]
     notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
     above = [" & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in grid.groups) + r" \\"] if grid.groups else []
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
-        " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}", *notes, r"\end{table}",
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", FIT, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
+        " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", *notes, r"\end{table}",
     ])  # fmt: skip
 
 
 def as_csv(grid: Grid) -> str:
-    """Header and rows without emphasis; a deviation and a flag are columns of their own, so that numbers stay numbers."""
+    """Header and rows without emphasis, each row with its table's title; of several tables each has its own header.
+
+    A deviation, the ends of an interval, an own n and a flag are columns of their own, so that numbers stay numbers.
+    """
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
-    spread = [any(PLUS_MINUS in row[column].text for row in grid.rows) for column in range(len(grid.header))]
-    columns = list(zip(grid.full_header, spread, strict=True))
-    names = [part for name, two in columns for part in ((name, f"{name} sd") if two else (name,))]
-    writer.writerow([*names, "flagged"])
-    for row in grid.rows:
+    parsed = [[_parts(cell, column >= grid.names) for column, cell in enumerate(row)] for row in grid.rows]
+    used = [[part for part in PARTS if any(row[column].get(part) for row in parsed)] for column in range(len(grid.header))]
+    titles = [f"{name} {part}".strip() for name, parts in zip(grid.full_header, used, strict=True) for part in ("", *parts)]
+    writer.writerow(["table", *titles, "flagged"])
+    for row, cells in zip(grid.rows, parsed, strict=True):
         flagged = [name for name, cell in zip(grid.full_header, row, strict=True) if cell.is_flagged]
-        parts = (cell.text.partition(PLUS_MINUS)[::2] if two else (cell.text,) for cell, two in zip(row, spread, strict=True))
-        writer.writerow([*(text.strip() for part in parts for text in part), "; ".join(flagged)])
+        values = [found.get(part) or "" for found, parts in zip(cells, used, strict=True) for part in ("mean", *parts)]
+        writer.writerow([grid.title, *values, "; ".join(flagged)])
     return target.getvalue().rstrip("\n")
+
+
+def _parts(cell: Cell, is_number: bool) -> dict[str, str | None]:
+    """{"mean": "11.60", "sd": "1.10", ...}; what is no number, whole."""
+    found = NUMBER.fullmatch(cell.text) if is_number else None
+    return found.groupdict() if found else {"mean": cell.text}
 
 
 def as_html(grid: Grid) -> str:
@@ -127,9 +143,10 @@ def as_html(grid: Grid) -> str:
 
 
 STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:72em;color:#1a1a1a}"
-    "table{border-collapse:collapse;margin:1.5em 0 .3em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
-    "th,td{padding:.2em .8em;border-top:1px solid #ddd;text-align:left}thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
+    "body{font:15px/1.45 system-ui,sans-serif;margin:2em;color:#1a1a1a}"
+    "table{border-collapse:collapse;margin:1.5em 0 .3em;font-size:.85em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
+    "th,td{padding:.2em .6em;white-space:nowrap;border-top:1px solid #ddd;text-align:left}"
+    "thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
     "th.g{text-align:center;border-bottom:1px solid #999}th.n{text-align:right}"
     "td.n{text-align:right;font-variant-numeric:tabular-nums}p{margin:.2em 0;font-size:.9em;color:#444}"
 )

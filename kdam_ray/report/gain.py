@@ -44,11 +44,11 @@ class Study:
     teachers: Mapping[str, Mapping[str, float]]
 
     def values(self, variant: Variant, key: str) -> dict[int, float]:
-        """seed -> value of one metric, or of the Delta against the mean of the first variant."""
+        """seed -> value of one metric, or of the Delta against the mean of the first variant; no Delta exists against 0."""
         if key != DELTA:
             return {seed: metrics[key] for seed, metrics in variant.by_seed.items() if key in metrics}
         reference = {task.metric_key: self.number(self.variants[0], task.metric_key) for task in self.tasks}
-        known = {name: value.mean for name, value in reference.items() if value is not None}
+        known = {name: value.mean for name, value in reference.items() if value is not None and value.mean != 0}
         complete = {seed: metrics for seed, metrics in variant.by_seed.items() if metrics.keys() >= reference.keys() == known.keys()}
         return {seed: delta_mt(metrics, known, self.tasks) for seed, metrics in complete.items()}
 
@@ -64,8 +64,8 @@ class Study:
     def keys(self) -> list[str]:
         return [*(task.metric_key for task in self.tasks), DELTA]
 
-    def corrected(self) -> dict[tuple[str, str], float]:
-        """(label, key) -> p, corrected for the number of all comparisons printed."""
+    def corrected(self) -> dict[tuple[str, str], float | None]:
+        """(label, key) -> p, corrected for the number of all tests printed; None: no test."""
         compared = [(v, key, d) for v in self.variants for key in self.keys if (d := self.difference(v, key)) is not None]
         return {(v.label, key): p for (v, key, _), p in zip(compared, holm([d.p for *_, d in compared]), strict=True)}
 
@@ -99,7 +99,10 @@ def _taught(study: Study, label: str, metrics: Mapping[str, float]) -> tuple[Cel
 
 
 def _line(study: Study, variant: Variant, columns: Mapping[str, Column]) -> tuple[Cell, ...]:
-    cells = (Cell(ours(study.number(variant, key), column.digits, signed=key == DELTA)) for key, column in columns.items())
+    cells = (
+        Cell(ours(study.number(variant, key), column.digits, signed=key == DELTA, of=len(variant.by_seed)))
+        for key, column in columns.items()
+    )
     return Cell(variant.label), Cell(str(len(variant.by_seed))), *cells
 
 
@@ -114,7 +117,7 @@ def as_json(study: Study) -> dict[str, Any]:
     return {"heading": study.heading, "teachers": study.teachers, "rows": [_row(study, variant, corrected) for variant in study.variants]}
 
 
-def _row(study: Study, variant: Variant, corrected: Mapping[tuple[str, str], float]) -> dict[str, Any]:
+def _row(study: Study, variant: Variant, corrected: Mapping[tuple[str, str], float | None]) -> dict[str, Any]:
     numbers = {key: value for key in study.keys if (value := study.number(variant, key)) is not None}
     differences = {key: found for key in study.keys if (found := study.difference(variant, key)) is not None}
     return {

@@ -271,12 +271,18 @@ STYLE = """
 @media (prefers-color-scheme:dark){:root{--ink:#e8e6e3;--soft:#a8a5a0;--line:#44423f;--ground:#181816;--raised:#22211f;--link:#8ab8ec}}
 *{box-sizing:border-box}
 body{font:16px/1.5 system-ui,-apple-system,"Segoe UI",sans-serif;color:var(--ink);background:var(--ground);
-    max-width:76rem;margin:0 auto;padding:2rem 1.5rem 4rem}
+    max-width:112rem;margin:0 auto;padding:2rem 1.5rem 4rem}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 1rem}
 h2{font-size:1.25rem;margin:2.5rem 0 .6rem;padding-top:.6rem;border-top:1px solid var(--line)}
 p{max-width:48rem;margin:.5rem 0}a{color:var(--link)}
 nav ol{margin:0;padding:.7rem 1rem .7rem 2.4rem;background:var(--raised);border-radius:6px;columns:18rem}
-.wide{overflow-x:auto;margin:1rem 0}.wide p{font-size:.85rem;color:var(--soft)}
+nav,figure{max-width:76rem}
+.wide{overflow-x:auto;margin:1rem 0;background:linear-gradient(90deg,var(--ground) 2rem,transparent) 0 0/2rem 100% no-repeat local,
+    linear-gradient(270deg,var(--ground) 2rem,transparent) 100% 0/2rem 100% no-repeat local,
+    linear-gradient(90deg,var(--line),transparent) 0 0/1rem 100% no-repeat scroll,
+    linear-gradient(270deg,var(--line),transparent) 100% 0/1rem 100% no-repeat scroll}
+.wide p{font-size:.85rem;color:var(--soft)}.wide table{font-size:.8rem}.wide th,.wide td{padding:.2rem .5rem}.wide td{white-space:nowrap}
+th.g{text-align:center}th.n{text-align:right}
 table{border-collapse:collapse;font-size:.9rem}caption{text-align:left;font-weight:600;padding-bottom:.4rem}
 th,td{padding:.22rem .75rem;border-top:1px solid var(--line);text-align:left;vertical-align:top}
 thead th{border-top:2px solid var(--ink);border-bottom:1px solid var(--ink);white-space:nowrap}

@@ -191,7 +191,7 @@ def beta_temp_curves(results: Resultset) -> Figure:
         lines = {line.facts[fact]: line for line in results.lines if line.part == part and fact in line.facts}
         for axes, (key, label) in zip(row, labels.items(), strict=True):
             handles |= _band(axes, results.value(Line("no KD", "reference", {}, results.no_kd), key))
-            printed = {x: line.paper[key] for x, line in lines.items() if key in line.paper}
+            printed = {x: float(line.printed[key]) for x, line in lines.items() if key in line.printed}
             found, used = draw_printed(axes, printed, same_scale=results.dataset == paper.TABLE_5A.dataset)
             handles |= _cells(axes, {x: results.value(line, key) for x, line in lines.items()}) | found
             rights[key] += [used] if used is not axes else []

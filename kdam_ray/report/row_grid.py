@@ -7,10 +7,9 @@ from kdam_ray.paper import printed_deltas
 from kdam_ray.report.compared import Column, Compared, compared_grid
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.rows import Comparison, Measured, PaperTable
-from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, Number, column_title, ours
+from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, NOT_OUR_DATA, TITLES, column_title, ours
 
 FAILED_SHOWN = 6
-NOT_OUR_DATA = "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
 
 
 def grid(shown: PaperTable) -> Grid:
@@ -58,7 +57,7 @@ def _row(shown: PaperTable, row: Measured) -> tuple[Cell, ...]:
     cells = [*_name_cells(shown, row), Cell(str(len(row.seeds)))]
     for index, task in enumerate(shown.tasks):
         value = shown.number(row, task.metric_key)
-        text = _of_seeds(value, row, DIGITS[task.unit])
+        text = ours(value, DIGITS[task.unit], of=len(row.seeds))
         if value is None and task not in shown.tasks_of(row):
             text = "-"
         cells.append(Cell(text, shown.is_best(row, task.metric_key), task.metric_key in row.provisional or bool(row.unfinished)))
@@ -70,18 +69,14 @@ def _row(shown: PaperTable, row: Measured) -> tuple[Cell, ...]:
     return (*cells, *(_cost_cells(row) if _has_cost(shown) else []))
 
 
-def _of_seeds(value: Number | None, row: Measured, digits: int, *, signed: bool = False) -> str:
-    """With its own n where some of the row's seeds lack it."""
-    text = ours(value, digits, signed=signed)
-    return text if value is None or value.n == len(row.seeds) else f"{text} (n {value.n})"
-
-
 def _delta_cells(shown: PaperTable, row: Measured) -> list[Cell]:
     value, recomputed = shown.number(row, DELTA), shown.printed(row, DELTA)
     few = value is not None and len(shown.tasks_of(row)) < len(shown.tasks)
     wrong = any(not delta.follows for delta in printed_deltas([shown.table]) if delta.row is row.row)
     return [
-        Cell(_of_seeds(value, row, 2, signed=True), shown.is_best(row, DELTA), few or (value is not None and bool(row.unfinished))),
+        Cell(
+            ours(value, 2, signed=True, of=len(row.seeds)), shown.is_best(row, DELTA), few or (value is not None and bool(row.unfinished))
+        ),
         Cell(row.row.printed_delta or "-", is_flagged=wrong),
         Cell("-" if recomputed is None else f"{recomputed + 0.0:.2f}"),
     ]
@@ -95,7 +90,9 @@ def _cost_cells(row: Measured) -> list[Cell]:
 
 def notes(shown: PaperTable) -> list[str]:
     """What the table may be read for."""
-    said = ["Ours: mean ± standard deviation over n seeds. Bold: the best of its column among multi-task rows on one backbone."]
+    said = [
+        "Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): best of its column among multi-task rows on one backbone."
+    ]
     if not _same_data(shown):
         said.append(NOT_OUR_DATA.format(theirs=shown.table.dataset, ours=shown.dataset))
     if shown.stand_ins:

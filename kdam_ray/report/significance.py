@@ -1,5 +1,6 @@
 """Whether a difference between two ways to train is more than chance: pairs of runs that share a seed."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12  # relative; differences that vary by less than this are the same number
 
 
 @dataclass(frozen=True)
@@ -15,46 +17,46 @@ class Difference:
 
     Attributes:
         mean: over the pairs.
-        low, high: 95 % interval of the mean, Student's t; infinite for a single pair.
-        p: of the paired t-test, two-sided; 1 for a single pair.
+        low, high: 95 % interval of the mean, Student's t; None where there is no test.
+        p: of the paired t-test, two-sided; None where there is no test: one pair, or pairs that all differ by the same.
         pairs: how many.
         wins: pairs in which the first is larger.
     """
 
     mean: float
-    low: float
-    high: float
-    p: float
+    low: float | None
+    high: float | None
+    p: float | None
     pairs: int
     wins: int
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
-    """The difference over the seeds that both have; None if they share none.
+    """The difference over the seeds at which both are finite; None if there is none.
 
     Args:
         first: seed -> value.
         second: seed -> value.
     """
     differences = [first[seed] - second[seed] for seed in first if seed in second]
+    differences = [value for value in differences if math.isfinite(value)]
     if not differences:
         return None
     mean, count = statistics.fmean(differences), len(differences)
     wins = sum(value > 0 for value in differences)
-    if count == 1:
-        return Difference(mean, float("-inf"), float("inf"), 1.0, 1, wins)
-    error = statistics.stdev(differences) / count**0.5
+    error = statistics.stdev(differences) / count**0.5 if count > 1 else 0.0
+    if error <= ROUNDING * abs(mean):
+        return Difference(mean, None, None, None, count, wins)
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    if error == 0:
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, count, wins)
     return Difference(mean, mean - half, mean + half, 2 * float(student_t.sf(abs(mean) / error, count - 1)), count, wins)
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm's step-down), in their order; each at most 1."""
-    order = sorted(range(len(p)), key=p.__getitem__)
-    corrected, largest = [0.0] * len(p), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[index]))
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number (Holm's step-down), in their order, each at most 1; None stays None and does not count."""
+    tests = sorted((value, index) for index, value in enumerate(p) if value is not None)
+    corrected: list[float | None] = [None] * len(p)
+    largest = 0.0
+    for rank, (value, index) in enumerate(tests):
+        largest = max(largest, min(1.0, (len(tests) - rank) * value))
         corrected[index] = largest
     return corrected

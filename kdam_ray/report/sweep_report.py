@@ -29,6 +29,10 @@ from kdam_ray.service.tracking import Tracking, git_state
 FOLDER = "report"  # among the artifacts of the sweep's run
 PAGE = "report.html"
 MADE_OF = "runs.json"  # run_ids of the finished runs that it shows
+COSTS = {
+    "wall_s": "wall time, seconds", "seconds": "wall time, seconds", "device_hours": "device-hours (GPUs, or CPU cores)",
+    "tflop": "10^12 operations", "kwh": "energy, kWh", "runs": "runs", "unknown": "runs whose cost was not recorded",
+}  # fmt: skip
 SUFFIXES = {"text": "txt"}
 
 
@@ -124,10 +128,13 @@ def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path
 
 def _cost(result: SweepResult) -> tuple[page.Part, ...]:
     rows = spent((*result.rows, *result.teachers))
-    facts = {"of all runs in it, wherever they were trained": rows.as_json(), "of this sweep's calls": dict(result.cost)}
-    planned = {"planned before they started": dict(result.planned)}
-    line = (result.cost_line(),) if result.cost else ()
-    return (*line, rows.text(), page.Facts("Figures", facts | planned))
+    named = {
+        "of all runs in it, wherever they were trained": rows.as_json() | {"wall_s": None},  # a sum of times that ran side by side
+        "of this sweep's calls": result.cost, "planned before they started": result.planned,
+    }  # fmt: skip
+    facts = {title: {COSTS[name]: value for name, value in found.items() if value is not None} for title, found in named.items()}
+    line = (f"This sweep's calls. {result.cost_line()}",) if result.cost else ()
+    return (*line, f"All runs in it, wherever they were trained: {rows.text()}.", page.Facts("Figures", facts))
 
 
 def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Run
 from kdam_ray.metrics import delta_mt
+from kdam_ray.paper import TABLES
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.formats import as_text as as_text_table
 from kdam_ray.service.compare import full_names
@@ -21,6 +22,8 @@ TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "
 DIGITS = {"%": 2, "m": 4, "deg": 2}  # as the paper prints
 ARROWS = {True: "↑", False: "↓"}
 DELTA = "delta_mt"  # the Delta's key beside the metric keys
+PAPER_DATA = TABLES["5a"].dataset
+NOT_OUR_DATA = "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
 RESOLVED = 2 * math.sqrt(2)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
 
 
@@ -68,14 +71,19 @@ class Line:
         part: the table it stands in: "5a", "5b", "teacher", "reference", "searched".
         facts: what makes it this row: {"beta": 0.1, "temperature": 3.0}.
         runs: its runs, one a seed; none: the row is missing.
-        paper: the paper's metrics of this row.
+        printed: the paper's row as printed, by `Task.metric_key`; empty: it has none.
     """
 
     label: str
     part: str
     facts: Mapping[str, Any]
     runs: tuple[Scored, ...]
-    paper: Mapping[str, float] = field(default_factory=dict)
+    printed: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def has_ended(self) -> bool:
+        """None of its runs goes on."""
+        return all(scored.is_finished for scored in self.runs)
 
     @property
     def name(self) -> str:
@@ -85,7 +93,8 @@ class Line:
 
     def number(self, key: str) -> Number | None:
         """Mean over the seeds of one metric; None: missing."""
-        return number([scored.metrics[key] for scored in self.runs if key in scored.metrics], self.paper.get(key))
+        printed = self.printed.get(key)
+        return number([scored.metrics[key] for scored in self.runs if key in scored.metrics], None if printed is None else float(printed))
 
 
 def number(values: Sequence[float], paper: float | None = None) -> Number | None:
@@ -148,6 +157,9 @@ class Resultset:
         titles: title of each part.
         reference: of the Deltas, or None.
         no_kd: the runs without distillation, whose spread says what one seed can resolve.
+        failed: how the runs that failed are called, and why they did.
+        stand_ins: the paper's networks -> those that were trained in their place.
+        smoke: the numbers mean nothing.
     """
 
     table: str
@@ -158,6 +170,14 @@ class Resultset:
     titles: Mapping[str, str]
     reference: Reference | None
     no_kd: tuple[Scored, ...]
+    failed: Mapping[str, str] = field(default_factory=dict)
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    smoke: bool = False
+
+    @property
+    def same_data(self) -> bool:
+        """Ours are of the paper's data: a difference means something."""
+        return self.dataset == PAPER_DATA
 
     def delta(self, scored: Scored) -> float | None:
         """Delta_mt of one run, percent; None: it or the reference lacks a metric, or the reference is 0."""
@@ -171,10 +191,13 @@ class Resultset:
         return number([value for value in deltas if value is not None])
 
     def limits(self) -> dict[str, float]:
-        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD runs."""
+        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD runs.
+
+        None where they do not differ at all: that says nothing of chance.
+        """
         spread = Line("no KD", "reference", {}, self.no_kd)
         numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {DELTA: self.line_delta(spread)}
-        return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std is not None}
+        return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std}
 
     def value(self, line: Line, key: str) -> Number | None:
         return self.line_delta(line) if key == DELTA else line.number(key)
@@ -200,11 +223,12 @@ def as_text(results: Resultset) -> str:
 
 def _grid(results: Resultset, part: str) -> Grid:
     lines = [line for line in results.lines if line.part == part]
-    columns = ("ours", "paper") if any(line.paper for line in results.lines) else ("ours",)
+    columns = ("ours", "paper") if any(line.printed for line in results.lines) else ("ours",)
     groups = [("", 2), *((column_title(task), len(columns)) for task in results.tasks), ("Δ ↑ %", 1)]
     header = ("", "n", *(name for _ in results.tasks for name in columns), "ours")
     rows = tuple(_grid_row(results, line, lines, len(columns) > 1) for line in lines)
-    return Grid(results.titles[part], header, 1, rows, groups=tuple(groups))
+    title = results.titles[part] + (" (smoke: the numbers mean nothing)" if results.smoke else "")
+    return Grid(title, header, 1, rows, groups=tuple(groups))
 
 
 def column_title(task: Task) -> str:
@@ -217,21 +241,20 @@ def _grid_row(results: Resultset, line: Line, beside: Sequence[Line], with_paper
     for task in results.tasks:
         cells.append(_cell(results, line, beside, task.metric_key, DIGITS[task.unit]))
         if with_paper:
-            printed = line.paper.get(task.metric_key)
-            cells.append(Cell("-" if printed is None else f"{printed:.{4 if task.unit == 'm' else 2}f}"))
+            cells.append(Cell(line.printed.get(task.metric_key, "-")))
     return (*cells, _cell(results, line, beside, DELTA, 2))
 
 
 def _cell(results: Resultset, line: Line, beside: Sequence[Line], key: str, digits: int) -> Cell:
-    text = ours(results.value(line, key), digits, signed=key == DELTA)
+    text = ours(results.value(line, key), digits, signed=key == DELTA, of=len(line.runs))
     return Cell(text, _is_best(results, line, beside, key), _is_marked(results, line, key))
 
 
 def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -> bool:
-    """Of the cells and searched runs of its part; the rows to read them against are other things, and do not compete."""
-    means = [value.mean for other in beside if (value := results.value(other, key)) is not None]
+    """Of the cells and searched runs of its part that have ended; the rows to read them against are other things, and do not compete."""
+    means = [value.mean for other in beside if other.has_ended and (value := results.value(other, key)) is not None]
     mine = results.value(line, key)
-    if line.part == "reference" or mine is None or len(set(means)) < 2:
+    if line.part == "reference" or not line.has_ended or mine is None or len(set(means)) < 2:
         return False
     higher = next((task.higher_is_better for task in results.tasks if task.metric_key == key), True)
     return mine.mean == (max(means) if higher else min(means))
@@ -239,15 +262,16 @@ def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -
 
 def _is_marked(results: Resultset, line: Line, key: str) -> bool:
     """For what distillation did; the teacher is another network, the no-KD runs are what is compared with, the rest has ended."""
-    distilled = line.facts.get("role") not in ("teacher", "no_kd") and all(scored.is_finished for scored in line.runs)
+    distilled = line.facts.get("role") not in ("teacher", "no_kd") and line.has_ended
     return distilled and results.is_resolved(line, key)
 
 
-def ours(value: Number | None, digits: int, *, signed: bool = False) -> str:
-    """`11.72±0.07`; "missing" without a value, no spread of a single seed."""
+def ours(value: Number | None, digits: int, *, signed: bool = False, of: int | None = None) -> str:
+    """`11.72±0.07`; "missing" without a value, no spread of a single seed; `11.72 (n 1)` where that is not the row's n, `of`."""
     if value is None:
         return "missing"
-    return f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
+    text = f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
+    return text if of in (None, value.n) else f"{text} (n {value.n})"
 
 
 def metric_lines(run: Run, recorded: Mapping[str, float]) -> list[str]:
@@ -268,10 +292,13 @@ def as_json(results: Resultset) -> dict[str, Any]:
     return {
         "table": results.table,
         "dataset": results.dataset,
+        "smoke": results.smoke,
+        "stand_ins": dict(results.stand_ins),
         "heading": results.heading,
         "rows": [_json_row(results, line) for line in results.lines],
         "delta_reference": results.reference and results.reference.kind,
         "resolved_by_one_seed": results.limits(),
+        "failed": dict(results.failed),
     }
 
 
@@ -285,12 +312,12 @@ def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
         "seeds": [scored.run.seed for scored in line.runs],
         "run_ids": [scored.run.run_id for scored in line.runs],
         "unfinished": [scored.run.run_id for scored in line.runs if not scored.is_finished],
-        "metrics": {task.metric_key: _json_number(line.number(task.metric_key)) for task in results.tasks},
+        "metrics": {task.metric_key: _json_number(line.number(task.metric_key), same_data=results.same_data) for task in results.tasks},
         "delta_mt": delta and {"mean": delta.mean, "std": delta.std, "n": delta.n},
     }
 
 
-def _json_number(value: Number | None) -> dict[str, Any] | None:
+def _json_number(value: Number | None, *, same_data: bool) -> dict[str, Any] | None:
     if value is None:
         return None
-    return {"mean": value.mean, "std": value.std, "n": value.n, "paper": value.paper, "diff": value.diff}
+    return {"mean": value.mean, "std": value.std, "n": value.n, "paper": value.paper, "diff": value.diff if same_data else None}

@@ -92,8 +92,9 @@ class Plan:
         left = [item for item in self.runs if item.status in LEFT]
         lines = [f"sweep {self.sweep.name} on {self.sweep.base.dataset}, {count(self.workers, 'worker')}"]
         base = self.sweep.base
-        schedule = f"{base.epochs} epochs of {base.train_images} images, batch {base.batch}, {base.optim.name}, lr {base.optim.lr:g}"
-        lines.append(f"  base: {base.student} + {base.decoder}, {schedule}, {base.image_size[0]}x{base.image_size[1]} pixels")
+        schedule = f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}"
+        schedule += f", lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
+        lines.append(f"  base: {base.student} + {base.decoder}, {schedule}")
         for item in self.teachers:
             alone = f" on {item.run.tasks[0]} alone" if len(item.run.tasks) == 1 else ""
             lines.append(f"  teacher {item.run.student}{alone} ({item.run.run_id}): {item.status}, {item.steps} steps left")
@@ -104,7 +105,7 @@ class Plan:
         if blocked:
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
-            lines.append(f"  cohort {number}: {count(len(cohort), 'member')}, trained together")
+            lines.append(f"  cohort {number}: {count(len(cohort), 'member')}{', trained together' * (len(cohort) > 1)}")
             lines += [f"    {self._member(run_id)}" for run_id in cohort]
         time = f"roughly {duration(self.seconds)} ({self.device_hours:.2g} device-hours)"
         lines.append(f"  left: {self.steps} steps, {self.flops / 1e12:.3g} TFLOP (10^12 operations), {time}")

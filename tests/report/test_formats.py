@@ -45,6 +45,7 @@ def test_tex():
         r"\begin{table}",
         r"\centering",
         r"\caption{Swin\_t \& more}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{lrr}",
         r"\toprule",
         r"model & mIoU $\uparrow$ & rmse $\downarrow$ \\",
@@ -52,7 +53,7 @@ def test_tex():
         r"a|b & \textbf{12.30 $\pm$ 0.10} & 0.5 \\",
         r"$<$c$>$ & 9.00 & \textbf{0.41$^\dagger$} \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\par\footnotesize $^\dagger$ see 50 \%.",
         r"\end{table}",
     ]
@@ -61,10 +62,22 @@ def test_tex():
 def test_csv_keeps_numbers_numbers():
     rows = list(csv.reader(io.StringIO(as_csv(SMALL))))
     assert rows == [
-        ["model", "mIoU ↑", "mIoU ↑ sd", "rmse ↓", "flagged"],
-        ["a|b", "12.30", "0.10", "0.5", ""],
-        ["<c>", "9.00", "", "0.41", "rmse ↓"],
+        ["table", "model", "mIoU ↑", "mIoU ↑ sd", "rmse ↓", "flagged"],
+        ["Swin_t & more", "a|b", "12.30", "0.10", "0.5", ""],
+        ["Swin_t & more", "<c>", "9.00", "", "0.41", "rmse ↓"],
     ]
+
+
+def test_csv_takes_every_kind_of_number_apart():
+    cells = ("+0.44 [-5.37, +6.25]", "-1.20 (n 1)", "11.72±0.07 (n 2)", "missing", "6 (paper 600)")
+    grid = Grid("T", ("name", "value"), 1, tuple((Cell("6 (paper 600)"), Cell(text)) for text in cells))
+    header, *rows = csv.reader(io.StringIO(as_csv(grid)))
+    assert header == ["table", "name", "value", "value sd", "value low", "value high", "value n", "flagged"]
+    assert [row[2:7] for row in rows] == [
+        ["+0.44", "", "-5.37", "+6.25", ""], ["-1.20", "", "", "", "1"], ["11.72", "0.07", "", "", "2"], ["missing", "", "", "", ""],
+        ["6 (paper 600)", "", "", "", ""],
+    ]  # fmt: skip
+    assert rows[0][1] == "6 (paper 600)"
 
 
 class Cells(HTMLParser):

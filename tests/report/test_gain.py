@@ -55,3 +55,16 @@ def test_a_variant_without_runs_is_missing(study):
     document = json.loads(json.dumps(as_json(found), allow_nan=False))
     assert document["rows"][-1]["metrics"] == {}
     assert document["rows"][1]["differences"]["semseg/mIoU"]["pairs"] == 3
+
+
+def test_a_reference_of_zero_or_a_nan_ends_nothing():
+    """An hours-long study shall not end in a traceback because one column cannot be compared."""
+    plain = variant("no KD", "", (10.0, 1.0, 30.0, 0.0), (12.0, 1.0, 31.0, 0.0))
+    kdam = variant("KDAM", "no KD", (11.0, float("nan"), 30.0, 1.0), (13.5, 0.9, 30.0, 2.0))
+    found = Study("net on rooms", TASKS, (plain, kdam), {})
+    assert found.values(kdam, DELTA) == {}
+    assert found.difference(kdam, "depth/rmse").pairs == 1
+    line = next(line for line in as_text(found).splitlines() if line.startswith("KDAM − no KD"))
+    assert "-0.1000 (n 1)" in line
+    document = as_json(found)["rows"][1]["differences"]
+    assert document["depth/rmse"]["p"] is document["depth/rmse"]["p_corrected"] is None

@@ -326,7 +326,7 @@ def test_too_few_trials_are_words_and_no_bar():
 def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
     found = {
         "KDAM − no KD": {"semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5, 5), "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5, 1)},
-        "one seed − no KD": {"semseg/mIoU": Difference(0.5, -INF, INF, 1.0, 1, 1), "depth/rmse": None},
+        "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1, 1), "depth/rmse": None},
     }
     figure = gain(found, TASKS)
     semseg, depth, normals, _ = figure.axes

@@ -228,7 +228,7 @@ def test_letter_by_letter(form):
 def test_tex_compiles(number, tmp_path):
     body = FORMATS["tex"](grids(as_printed(number)))
     (tmp_path / "table.tex").write_text(
-        "\\documentclass[landscape,a3paper]{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\n\\end{document}\n"
+        "\\documentclass[landscape,a3paper]{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + body + "\n\\end{document}\n"
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

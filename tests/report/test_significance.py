@@ -30,13 +30,21 @@ def test_the_other_way_round_it_is_the_other_sign():
 
 def test_one_pair_resolves_nothing_and_none_is_none():
     alone = paired({0: 2.0}, {0: 1.0})
-    assert (alone.mean, alone.low, alone.high, alone.p) == (1.0, -math.inf, math.inf, 1.0)
+    assert (alone.mean, alone.low, alone.high, alone.p, alone.pairs) == (1.0, None, None, None, 1)
     assert paired({0: 1.0}, {1: 1.0}) is None
 
 
+def test_what_is_not_finite_is_no_pair():
+    assert paired(FIRST | {5: math.nan}, SECOND | {5: 1.0}) == paired(FIRST, SECOND)
+    assert paired({0: math.nan}, {0: 1.0}) is None
+
+
 def test_equal_differences():
-    assert paired({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}).p == 1.0
-    assert paired({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}).p == 0.0
+    """No spread is no estimate of chance: p = 0 from two pairs would be a lie."""
+    for first, second, mean in (({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, 0.0), ({0: 0.9, 1: 1.9, 2: 0.4}, {0: 1.0, 1: 2.0, 2: 0.5}, -0.1)):
+        found = paired(first, second)
+        assert (found.p, found.low, found.high) == (None, None, None)
+        assert found.mean == pytest.approx(mean)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
@@ -44,6 +52,10 @@ def test_holm_keeps_order_and_never_lowers(p):
     corrected = holm(p)
     assert all(value <= after <= 1 for value, after in zip(p, corrected, strict=True))
     assert [after for _, after in sorted(zip(p, corrected, strict=True))] == sorted(corrected)
+
+
+def test_what_was_not_tested_does_not_count():
+    assert holm([0.01, None, 0.04, 0.03, None]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06), None]
 
 
 def test_holm_by_hand():
