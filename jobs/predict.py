@@ -38,8 +38,8 @@ class Flags(Frozen):
         as_json: one JSON document on stdout (run, epoch, one row an image), everything else on stderr.
     """
 
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, Field(min_length=1)]
-    out: str
+    images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    out: str = ""
     run: str | None = None
     checkpoint: str | None = None
     storage: str = "runs"
@@ -61,6 +61,9 @@ def check(asked: Flags) -> None:
         one_of(DEVICES)(asked.device)
     except ValueError as error:
         raise ValueError(f"device: {error}") from None
+    for name in ("images", "out"):
+        if not getattr(asked, name):
+            raise ValueError(f"{name}: give {'at least one file' if name == 'images' else 'the folder of the predictions, --out DIR'}")
     names: dict[str, str] = {}
     for image in asked.images:
         if Path(image).is_dir():

@@ -31,6 +31,7 @@ class Flags(Frozen):
         contexts: JSON file of the contexts of the decoder atrc, as jobs/search_contexts.py writes it; left out: the published ones.
         mixing_lr: factor on the learning rate of the units of cross_stitch and nddr_cnn (published with 100).
         method: none, plain_kd, kdam or dist.
+        literal: Eq. 4 as it is printed, which is no divergence, instead of with squares; of kdam.
         source: teacher, or labels: a control that distils what the labels say, so that no teacher is needed.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3; left out: 3 for plain_kd, else 1.
@@ -48,6 +49,7 @@ class Flags(Frozen):
     contexts: str | None = None
     mixing_lr: float | None = None
     method: str = "none"
+    literal: bool = False
     source: str = "teacher"
     beta: float | None = None
     temperature: float | None = None
@@ -62,7 +64,9 @@ class Flags(Frozen):
 
 def student_of(asked: Flags, recipe: Recipe, teacher: Run | None) -> Run:
     """The student's run; `teacher` is the resolved one, None where nothing is distilled or before it is known."""
-    given = {name: getattr(asked, name) for name in ("method", "source", "beta", "temperature", "alpha")}
+    if asked.literal and asked.method != "kdam":
+        raise ValueError(f"literal: Eq. 4 is in the method kdam, not in {asked.method}")
+    given = {name: getattr(asked, name) for name in ("method", "literal", "source", "beta", "temperature", "alpha")}
     changes: dict[str, Any] = {"distill": {name: value for name, value in given.items() if value is not None}}
     if asked.tasks:
         changes["tasks"] = asked.tasks

@@ -341,7 +341,7 @@ def titled(run: Run, base: Run | None) -> str:
     skip = {"teacher", "teacher_decoder", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
     skip |= {"contexts"} if run.decoder != base.decoder else set()
     if run.distill.method != base.distill.method:
-        skip |= {"distill.temperature"} if run.distill.method == "none" else set()
+        skip |= {name for name in own if name.startswith("distill.")} - {"distill.method"} if run.distill.method == "none" else set()
     differs = [name for name in own if own[name] != shared[name] and name not in skip]
     return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
 

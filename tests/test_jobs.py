@@ -88,6 +88,7 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("train_student.py", ("--method", "kdam", "--beta", "0"), ("distill.beta", "greater than 0")),
         ("train_student.py", ("--method", "kdam", "--temperature", "nan"), ("distill.temperature", "finite")),
         ("train_student.py", ("--tasks", "semseg", "sal"), ("sal", "semseg", "edge")),
+        ("train_student.py", ("--method", "dist", "--literal"), ("literal", "kdam")),
         ("train_student.py", ("--method", "soft"), ("distill.method", "'soft'")),
         ("train_student.py", ("--decoder", "demt", "magic"), ("decoder", "'magic'", "pad_net")),
         ("train_student.py", ("--decoder",), ("decoder",)),

@@ -107,7 +107,7 @@ def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_p
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     if graph == "stands in":
-        monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
+        monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
         differs = {"largest_difference": dict.fromkeys(TASKS, 0.0)}
         monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda deployed, *_, **__: differs)
     out, exported = tmp_path / "out", tmp_path / "exported"
@@ -123,7 +123,7 @@ def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_p
 
 
 def test_an_unfinished_run_is_told_of(monkeypatch, capsys, storage, images, tmp_path):
-    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
+    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
     monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda *_, **__: {"largest_difference": dict.fromkeys(TASKS, 0.0)})
     whole = storage / "checkpoints" / only_run(storage) / "epoch_0003"
     weights, state, manifest = checkpoint.read(whole)
@@ -136,7 +136,7 @@ def test_an_unfinished_run_is_told_of(monkeypatch, capsys, storage, images, tmp_
     assert (card["epoch"], card["epochs"], card["finished"]) == (2, 3, False)
     for given in (half, tmp_path / "exported"):
         code, out, errors = job(
-            monkeypatch, capsys, "predict", images / "large.jpg", "--checkpoint", given, "--out", tmp_path / "p", "--json"
+            monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", given, "--out", tmp_path / "p", "--json"
         )
         assert (code, errors) == (0, line)
         assert [json.loads(out)[name] for name in ("epoch", "epochs")] == [2, 3]
@@ -196,3 +196,13 @@ def test_export_without_its_packages_says_what_to_install(monkeypatch, capsys, t
     code, _, errors = job(monkeypatch, capsys, "export", "--run", "0123456789ab", "--out", tmp_path / "out")
     assert code == 2
     assert errors.strip() == "error: onnxscript is not installed; pip install 'kdam_ray[export]'"
+
+
+def test_an_image_far_larger_than_what_was_learnt_is_said(monkeypatch, capsys, storage, tmp_path):
+    Image.fromarray(np.zeros((200, 260, 3), np.uint8)).save(tmp_path / "photo.png")
+    given = (tmp_path / "photo.png", "--run", only_run(storage), "--storage", storage, "--out", tmp_path / "out")
+    learnt = max(open_network(storage / "checkpoints" / only_run(storage) / "epoch_0003").run.image_size)
+    code, _, errors = job(monkeypatch, capsys, "predict", *given)
+    assert code == 0
+    assert f"shown at 200x260 pixels, learnt from 48x64; what looks wrong may be right with --max-side {learnt}" in errors
+    assert job(monkeypatch, capsys, "predict", *given, "--max-side", str(learnt))[2].count("learnt from") == 0

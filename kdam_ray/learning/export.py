@@ -27,6 +27,7 @@ from kdam_ray.learning import checkpoint
 from kdam_ray.learning.graph import RANDOM_IMAGES, TOLERANCE, Deployed, check_graph, write_graph
 from kdam_ray.tasks import DATASETS, Dataset, Kind, Task
 
+READABLE = 0o644
 WEIGHTS, GRAPH, CARD = "weights.safetensors", "model.onnx", "card.json"
 READING: dict[Kind, str] = {
     "classes": "argmax over the channels is the class",
@@ -99,9 +100,11 @@ def write_export(
     try:
         partial.mkdir(parents=True)
         network = network.cpu().float().eval()
-        save_file({name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}, partial / WEIGHTS)
+        facts = _facts(run, size)
+        save_file({name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}, partial / WEIGHTS, facts)
+        (partial / WEIGHTS).chmod(READABLE)  # safetensors writes for the owner alone
         deployed = Deployed(network, run.tasks, size)
-        dynamic = write_graph(deployed, partial / GRAPH, run.decoder)
+        dynamic = write_graph(deployed, partial / GRAPH, run.decoder, facts)
         checked = check_graph(deployed, partial / GRAPH, images=images or {}, dynamic=dynamic)
         card = _card(run, size, dynamic, checked, list(images or {})) | _standing(run, metrics, epoch)
         card["files"] = {name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, GRAPH)}
@@ -147,6 +150,15 @@ def _standing(run: Run, metrics: Mapping[str, float], epoch: int | None) -> dict
     """How far the network is and how good: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}; JSON knows no NaN."""
     known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return {"epoch": epoch, "epochs": run.epochs, "finished": None if epoch is None else epoch >= run.epochs, "metrics": known}
+
+
+def _facts(run: Run, size: tuple[int, int]) -> dict[str, str]:
+    """What weights and graph say of themselves when they are separated from the card."""
+    return {
+        "format": "pt", "made_by": "kdam_ray", "more": CARD, "run_id": run.run_id, "backbone": run.student, "decoder": run.decoder,
+        "dataset": run.dataset, "tasks": " ".join(run.tasks), "image_size": f"{size[0]}x{size[1]}",
+        "normalisation": f"RGB 0 .. 1, mean {MEAN}, std {STD}",
+    }  # fmt: skip
 
 
 def _card(run: Run, size: tuple[int, int], dynamic: bool, checked: Mapping[str, Mapping[str, float]], images: list[str]) -> dict[str, Any]:

@@ -61,8 +61,14 @@ class Deployed(nn.Module):
         return tuple(resize(logits[name], self.size) for name in self.tasks)
 
 
-def write_graph(deployed: Deployed, path: Path, decoder: str) -> bool:
+def write_graph(deployed: Deployed, path: Path, decoder: str, facts: Mapping[str, str] | None = None) -> bool:
     """Writes the ONNX graph. Returns whether it takes any number of images at once; some decoders' graphs take one.
+
+    Args:
+        deployed: network and fixed size of the images.
+        path: of the graph.
+        decoder: for messages.
+        facts: that the file says of itself (its metadata).
 
     Raises:
         ValueError: it cannot be exported; names the decoder and the exporter's reason, or the size of a network for which one
@@ -77,7 +83,7 @@ def write_graph(deployed: Deployed, path: Path, decoder: str) -> bool:
     for dynamic in (True, False):
         try:
             with _quiet():
-                _export(deployed, path, dynamic)
+                _export(deployed, path, dynamic, facts or {})
             return dynamic
         except Exception as error:  # torch.export's errors have no common type but this one
             reasons.append(f"{type(error).__name__}: {_reason(error)}")
@@ -158,14 +164,16 @@ def _in_float64(deployed: Deployed, batch: Tensor) -> dict[str, np.ndarray]:
     return {task: torch.cat(parts).numpy() for task, parts in zip(deployed.tasks, zip(*rows, strict=True), strict=True)}
 
 
-def _export(deployed: Deployed, path: Path, dynamic: bool) -> None:
+def _export(deployed: Deployed, path: Path, dynamic: bool, facts: Mapping[str, str]) -> None:
     example = torch.zeros(2 if dynamic else 1, 3, *deployed.size)
     shapes = {"image": {0: torch.export.Dim("batch", min=1)}} if dynamic else None
     with torch.no_grad():
         program = torch.export.export(deployed, (example,), dynamic_shapes=shapes).run_decompositions(LOCAL)
-        torch.onnx.export(
-            program, f=path, dynamo=True, input_names=["image"], output_names=list(deployed.tasks), verbose=False, external_data=False
-        )
+        made = torch.onnx.export(program, dynamo=True, input_names=["image"], output_names=list(deployed.tasks), verbose=False)
+    if made is None:
+        raise RuntimeError("the exporter made no graph")
+    made.model.metadata_props.update(facts)
+    made.save(path, external_data=False)
 
 
 def _similarity(query: Tensor, key: Tensor, size: int) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from kdam_ray.config import Run
 from kdam_ray.data.colours import coloured_prediction
 from kdam_ray.data.predictions import write_prediction
 from kdam_ray.learning.export import open_network
@@ -15,6 +16,7 @@ from kdam_ray.learning.pictures import summary
 from kdam_ray.tasks import DATASETS
 
 SHOWN_SIDE = 1280  # of an image and its maps when a summary is drawn of them
+FAR = 3  # times the size that it learnt: a network has seen nothing like it
 
 
 class Predictor:
@@ -62,7 +64,7 @@ class Predictor:
             raise ValueError(
                 f"{path}: {side} pixels need more memory than the GPU has; give a smaller --max-side, or --device cpu"
             ) from None
-        return picture.image, found, picture.notes
+        return picture.image, found, (*picture.notes, *_scale_note(picture.image.shape[:2], run))
 
     def write(self, path: Path, out: Path) -> dict[str, Any]:
         """Predicts one file and writes `<task>/<id>`, `coloured/<task>/<id>.png` and `summary/<id>.png` under `out`.
@@ -102,3 +104,12 @@ def _thinned(prediction: np.ndarray) -> np.ndarray:
 def _save(picture: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
+
+
+def _scale_note(shown: tuple[int, ...], run: Run) -> list[str]:
+    """A network knows things at the size at which it learnt them: said where an image is shown far larger."""
+    learnt = max(run.image_size)
+    if run.resize or max(shown) <= FAR * learnt:
+        return []
+    sizes = f"shown at {shown[0]}x{shown[1]} pixels, learnt from {run.image_size[0]}x{run.image_size[1]}"
+    return [f"{sizes}; what looks wrong may be right with --max-side {learnt}"]

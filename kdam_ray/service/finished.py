@@ -7,6 +7,7 @@ from kdam_ray.config import Place
 from kdam_ray.service.storage import Storage, check_reachable, latest_checkpoint
 from kdam_ray.service.tracking import Tracking
 
+SHOWN = 6
 RUN_ID, MLFLOW_RUN = r"[0-9a-f]{12}", r"[0-9a-f]{32}"
 
 
@@ -24,7 +25,9 @@ def checkpoint_of(name: str, place: Place) -> Path:
     run_id = _run_id(name, place)
     folder = latest_checkpoint(Storage(place.storage), run_id)
     if folder is None:
-        raise ValueError(f"run: {place.storage} holds no whole checkpoint of run {run_id}; --storage names another place")
+        known = Storage(place.storage).list("checkpoints")
+        there = f"; there are {', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}" if known else ""
+        raise ValueError(f"run: {place.storage} holds no whole checkpoint of run {run_id}; --storage names another place{there}")
     return folder
 
 

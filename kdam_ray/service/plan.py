@@ -113,8 +113,10 @@ class Plan:
 
     def _member(self, run_id: str) -> str:
         """Which it is: what it differs in from the base."""
-        run = next((item.run for item in (*self.runs, *self.teachers) if item.run.run_id == run_id), None)
-        return "to be drawn by the search" if run is None else f"{run_id}  {titled(run, self.sweep.base)}"
+        run = next((item.run for item in self.runs if item.run.run_id == run_id), None)
+        if run is not None:
+            return f"{run_id}  {titled(run, self.sweep.base)}"
+        return f"{run_id}  a teacher" if any(item.run.run_id == run_id for item in self.teachers) else "to be drawn by the search"
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""

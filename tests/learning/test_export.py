@@ -21,7 +21,7 @@ FILES = ["card.json", "model.onnx", "weights.safetensors"]
 @pytest.fixture(autouse=True)
 def stand_in_graph(monkeypatch):
     nothing_differs = {"largest_difference": {"semseg": 0.0}}
-    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(b"graph")))
+    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
     monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda *_, **__: nothing_differs)
 
 

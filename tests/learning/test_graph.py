@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from safetensors import safe_open
 
 from kdam_ray.learning import graph
 from kdam_ray.learning.export import open_network, write_export
@@ -62,6 +63,16 @@ def test_the_card_says_what_is_needed(exported):
     assert card["onnx"]["checked"]["images"] == ["tiny"]
     assert max(card["onnx"]["checked"]["largest_difference"].values()) <= card["onnx"]["checked"]["tolerance"]
     assert card["normalisation"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def test_weights_and_graph_say_what_they_are_without_the_card(exported):
+    folder, _, _, run, _ = exported
+    wanted = {"run_id": run.run_id, "tasks": "semseg depth normals edge", "image_size": "32x48"}
+    with safe_open(folder / "weights.safetensors", "pt") as weights:
+        assert weights.metadata().items() >= wanted.items()
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map.items() >= wanted.items()
+    assert {path.stat().st_mode & 0o044 for path in folder.iterdir()} == {0o044}  # others may read all of them
 
 
 def test_the_graph_alone_gives_the_predictions(exported):
