@@ -90,17 +90,27 @@ class Tracking:
 
     @property
     def client(self) -> Any:
-        """The MlflowClient; the first use creates a missing sqlite database."""
+        """The MlflowClient; the first use creates a missing sqlite database.
+
+        Raises:
+            ValueError: it cannot be opened; says which and why.
+        """
         if self._connected is None:
             os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
             os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
             from mlflow import MlflowClient
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import SQLAlchemyError
 
             logging.getLogger("mlflow").setLevel(logging.WARNING)
             if self._artifacts is not None:
                 self._artifacts.parent.mkdir(parents=True, exist_ok=True)
-            self._connected = MlflowClient(self.uri)
+            try:
+                self._connected = MlflowClient(self.uri)
+            except (MlflowException, SQLAlchemyError) as error:
+                reason = str(error).strip().splitlines()[0]
+                raise ValueError(f"tracking_uri: {self.uri} cannot be opened as MLflow's store: {reason}") from None
         return self._connected
 
     def experiment(self, dataset: str, sweep: str) -> str:

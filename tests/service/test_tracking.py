@@ -24,6 +24,13 @@ def sweep(name: str, **changes) -> Sweep:
     return Sweep(name=name, table=5, base=taught_by(TEACHER, **changes), cells=({},))
 
 
+def test_a_store_that_is_none_is_one_line(tmp_path):
+    (tmp_path / "mlflow.db").write_text("this is no database, and long enough that sqlite looks at it " * 20)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with pytest.raises(ValueError, match=f"^tracking_uri: {uri} cannot be opened as MLflow's store: .*not a database.*$"):
+        Tracking(Place(tracking_uri=uri)).parents("rooms", "names")
+
+
 def test_names_and_tags_are_those_of_the_design(tracking):
     of = sweep("names", seed=100)
     parent = tracking.open_parent(of)
