@@ -60,7 +60,8 @@ def _row(shown: PaperTable, row: Measured) -> tuple[Cell, ...]:
         text = ours(value, DIGITS[task.unit], of=len(row.seeds))
         if value is None and task not in shown.tasks_of(row):
             text = "-"
-        cells.append(Cell(text, shown.is_best(row, task.metric_key), task.metric_key in row.provisional or bool(row.unfinished)))
+        provisional = value is not None and (task.metric_key in row.provisional or bool(row.unfinished))
+        cells.append(Cell(text, shown.is_best(row, task.metric_key), provisional))
         printed = row.row.printed.split()[index]
         cells.append(Cell(printed))
         if _same_data(shown):
@@ -71,12 +72,10 @@ def _row(shown: PaperTable, row: Measured) -> tuple[Cell, ...]:
 
 def _delta_cells(shown: PaperTable, row: Measured) -> list[Cell]:
     value, recomputed = shown.number(row, DELTA), shown.printed(row, DELTA)
-    few = value is not None and len(shown.tasks_of(row)) < len(shown.tasks)
     wrong = any(not delta.follows for delta in printed_deltas([shown.table]) if delta.row is row.row)
+    partial = value is not None and (len(shown.tasks_of(row)) < len(shown.tasks) or bool(row.unfinished))
     return [
-        Cell(
-            ours(value, 2, signed=True, of=len(row.seeds)), shown.is_best(row, DELTA), few or (value is not None and bool(row.unfinished))
-        ),
+        Cell(ours(value, 2, signed=True, of=len(row.seeds)), shown.is_best(row, DELTA), partial),
         Cell(row.row.printed_delta or "-", is_flagged=wrong),
         Cell("-" if recomputed is None else f"{recomputed + 0.0:.2f}"),
     ]
