@@ -264,7 +264,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "teacher": ("teacher", {"color": BLACK, "marker": "*", "markersize": 9}),
     "baseline": ("without distillation", {"color": BLUE, "marker": "o", "markersize": 5}),
     "distilled": ("distilled", {"color": VERMILLION, "marker": "^", "markersize": 6}),
-    "system": ("other systems", {"color": GREEN, "marker": "s", "markersize": 4.5, "markerfacecolor": "white"}),
+    "system": ("other systems, single tasks", {"color": GREEN, "marker": "s", "markersize": 4.5, "markerfacecolor": "white"}),
 }
 
 
