@@ -1,6 +1,6 @@
 """What an export says of its network, where it may be written, and what is told of a folder that cannot be opened.
 
-The graph stands in; tests/learning/test_graph.py makes real ones: python -m pytest tests/learning/test_export.py
+The graph stands in; tests/learning/test_graph.py makes real ones: python -m pytest tests/learning/test_taken_away.py
 """
 
 import json
