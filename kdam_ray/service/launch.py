@@ -9,6 +9,8 @@ import contextlib
 import functools
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ from ray import tune
 
 from kdam_ray.service.lanes import POLL_S, Shape, lanes
 from kdam_ray.service.layout import Layout
+from kdam_ray.service.progress import say
 from kdam_ray.service.search import CohortSearch
 
 DRIVERS = 64  # that one head can hold; a driver only waits
@@ -55,8 +58,19 @@ def session(layout: Layout) -> Iterator[None]:
         start_local(layout)
     try:
         yield
+    except KeyboardInterrupt:
+        say("interrupted: stopping the workers")
+        silence()
+        raise
     finally:
         ray.shutdown()
+
+
+def silence() -> None:
+    """From now on only `print(file=sys.stderr)` of this thread's code is seen: not Ray's messages, nor those of lanes that are cut off."""
+    sys.stderr = os.fdopen(os.dup(2), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    threading.excepthook = lambda _: None
 
 
 def apply_settings() -> None:

@@ -4,6 +4,7 @@
 what the search draws between them. Called again with the same arguments it finds everything and does not start Ray (law 8).
 """
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,7 +99,7 @@ class _Work:
                 self._train_students(known, parent)
         finally:
             with self.phase("stop Ray"):
-                context.__exit__(None, None, None)
+                context.__exit__(*sys.exc_info())
 
     def _train_students(self, known: Plan, parent: str) -> None:
         teachers = self.tracking.find([item.run.run_id for item in known.teachers])
