@@ -72,8 +72,25 @@ def test_terms_then_epochs_share_a_run_and_all_tables_come_from_mlflow(run, stor
     assert "Table 6 on rooms (smoke" in out
     assert "Table 7 on rooms (smoke" in out
     assert [line.split(":")[1].strip() for line in err.splitlines() if line.startswith("missing: table")] == [
-        "table 1", "table 2", "table 3", "table 4",
+        "table 1", "table 2", "table 3", "table 4", "table 5",
     ]  # fmt: skip
+    another_teacher_makes_another_sweep(run, storage, terms)
+
+
+def another_teacher_makes_another_sweep(run, storage, terms):
+    """Table, report and record of the first stay; fewer seeds of the first are the first."""
+    code, out, err = run("ablate_terms", "--seeds", "1", "--teacher-epochs", "2", "--json")
+    other = json.loads(out)
+    assert (code, other["trained"]) == (0, 3)  # without distillation it is the same run
+    assert other["parent"] != terms["parent"]
+    assert [row["metrics"]["edge/odsF"]["n"] for row in other["rows"]] == [1] * 4
+    assert len(list((storage / "reports" / "rooms" / "terms_smoke").glob("*/report.html"))) == 2
+    code, out, err = run("make_tables", "--table", "6", "--sweep", terms["parent"], "--format", "json")
+    assert json.loads(out)["rows"] == terms["rows"]
+    assert other["parent"] in err
+    code, out, err = run("ablate_terms", "--seeds", "1", "--json")
+    assert json.loads(out)["rows"] == terms["rows"]
+    assert "report:" not in err
 
 
 def check_report(folder, plot):

@@ -85,7 +85,8 @@ def table_5(
     instead = {"swin_l": teacher.run.student if teacher else None, "swin_t": run.student}
     return Resultset(
         "5", run.dataset, _heading(run, teacher, method, with_paper), tasks, tuple(lines), TITLES_OF_PARTS, reference, no_kd,
-        failed={f"{titled(item, runs[0].run)} ({item.run_id})": why for item, why in failed},
+        failed=[{"run_id": item.run_id, "name": titled(item, runs[0].run), "reason": why} for item, why in failed],
+        searched=len(_beside_the_cells(runs, method)),
         stand_ins={theirs: ours for theirs, ours in instead.items() if ours not in (None, theirs)}, smoke=smoke,
     )  # fmt: skip
 
@@ -138,22 +139,21 @@ def _by_seed(runs: Sequence[Scored]) -> tuple[Scored, ...]:
 
 
 def _searched(runs: Sequence[Scored], method: str) -> list[Line]:
-    found = [scored for scored in runs if scored.run.distill.method == method and not _is_cell(scored.run, method)]
     lines = []
-    for scored in sorted(found, key=_objective, reverse=True)[:SEARCHED_SHOWN]:
+    for scored in sorted(_beside_the_cells(runs, method), key=_objective, reverse=True)[:SEARCHED_SHOWN]:
         distill = scored.run.distill
         facts = {"beta": distill.beta, "temperature": distill.temperature, "alpha": distill.alpha}
         lines.append(Line(f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}", "searched", facts, (scored,)))
     return lines
 
 
-def _objective(scored: Scored) -> float:
-    return scored.metrics.get("delta_teacher", float("-inf"))
+def _beside_the_cells(runs: Sequence[Scored], method: str) -> list[Scored]:
+    return [scored for scored in runs if scored.run.distill.method == method and not _is_cell(scored.run, method)]
 
 
-def _objective_of(line: Line) -> float:
-    """The mean over its seeds; -inf without a finite one."""
-    values = [value for value in map(_objective, line.runs) if math.isfinite(value)]
+def _objective(*runs: Scored) -> float:
+    """The mean over runs; -inf without a finite one."""
+    values = [value for scored in runs if math.isfinite(value := scored.metrics.get("delta_teacher", math.nan))]
     return statistics.fmean(values) if values else float("-inf")
 
 
@@ -211,7 +211,8 @@ def sentences(results: Resultset) -> list[str]:
         said.append(NOT_OUR_DATA.format(theirs=PAPER_DATA, ours=results.dataset))
     said += [results.reference.sentence] if results.reference else ["Delta: no reference (no finished run without distillation)."]
     if results.failed:
-        said.append(f"Failed, so without numbers: {'; '.join(f'{name}: {why}' for name, why in results.failed.items())}.")
+        failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
+        said.append(f"Failed, so without numbers: {failed}.")
     return [*said, *_resolution(results), *_best(results)]
 
 
@@ -222,20 +223,24 @@ def _cell_lines(results: Resultset) -> list[Line]:
 
 
 def _resolution(results: Resultset) -> list[str]:
-    limits, seeds = results.limits(), len(results.no_kd)
+    limits, plain = results.limits(), Line("", "reference", {}, results.no_kd)
     if not limits:
+        have_some = [value.n for task in results.tasks if (value := plain.number(task.metric_key))]
         why = "without at least two no-KD seeds the spread between seeds is not known"
-        return [f"One seed resolves nothing here: {why if seeds < 2 else 'the no-KD seeds do not differ at all'}."]
+        return [f"One seed resolves nothing here: {why if max(have_some, default=0) < 2 else 'the no-KD seeds do not differ at all'}."]
+    have = {key: value.n for key in limits if (value := results.value(plain, key))}
+    seeds = min(have.values())
     columns = {task.metric_key: (TITLES[task.name], task.unit) for task in results.tasks} | {DELTA: ("Delta", "%")}
     differences = ", ".join(f"{columns[key][0]} {limit:.2g} {columns[key][1]}" for key, limit in limits.items())
     cells, (low, high) = _cell_lines(results), _sd_range(seeds)
     counts = [(columns[key][0], [line.label for line in cells if results.is_resolved(line, key)]) for key in limits]
-    lacking = [columns[key][0] for key in limits if key != DELTA and sum(key in scored.metrics for scored in results.no_kd) < seeds]
+    lacking = [f"{columns[key][0]} of {count}" for key, count in have.items() if count < len(results.no_kd)]
     smallest = min((len(line.runs) for line in cells), default=1)
     counted = ", ".join(f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "") for title, labels in counts)
     return [
-        f"One seed resolves differences of more than 2·√2·sd of the {seeds} no-KD seeds: {differences}. Smaller ones are chance."
-        + (f" Not all of those seeds have {', '.join(lacking)}." if lacking else ""),
+        f"One seed resolves differences of more than 2·√2·sd of the {len(results.no_kd)} no-KD seeds"
+        + (f" ({', '.join(lacking)})" if lacking else "")
+        + f": {differences}. Smaller ones are chance.",
         f"Cells of {len(cells)} further than that from the no-KD mean (marked †): {counted}.",
         f"By chance alone about {len(cells) * _chance(seeds, smallest):.1f} of {len(cells)} in each column would be. An sd from "
         f"{seeds} runs is itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
@@ -255,7 +260,8 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 def _best(results: Resultset) -> list[str]:
     lines = [*_cell_lines(results), *(line for line in results.lines if line.part == "searched" and line.has_ended)]
-    if not lines or (objective := _objective_of(line := max(lines, key=_objective_of))) == float("-inf"):
+    line = max(lines, key=lambda line: _objective(*line.runs), default=None)
+    if line is None or (objective := _objective(*line.runs)) == float("-inf"):
         return []
     cells, delta = len(_cell_lines(results)), results.line_delta(line)
     facts = {"alpha": 1.0, **line.facts}
@@ -264,7 +270,7 @@ def _best(results: Resultset) -> list[str]:
     than = "" if delta is None or plain is None else f" {'better' if delta.mean > plain.mean else 'worse'} than no KD"
     judged = f"more than one seed's chance{than}" if results.is_resolved(line, DELTA) else "not resolved by one seed"
     gain = "" if delta is None else f"; the table's Delta {delta.mean:+.2f} %, {judged}"
-    searched = len(lines) - cells
+    searched = max(results.searched, len(lines) - cells)
     among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
     return [f"Best of {among}, judged by Delta against the teacher: {where} ({objective:+.2f} %{gain})."]
 

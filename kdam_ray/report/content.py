@@ -33,8 +33,9 @@ def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequenc
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
+    title = f"Table {shown.table.number} on {shown.dataset}" + (" (smoke: the numbers mean nothing)" if shown.smoke else "")
     return Content(
-        f"Table {shown.table.number} on {shown.dataset}", [*grids(shown), *extra], plots, _pictured(shown, runs),
+        title, [*grids(shown), *extra], plots, _pictured(shown, runs),
         {"in the place of the paper's networks": dict(shown.stand_ins)},
     )  # fmt: skip
 
@@ -113,7 +114,9 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
-    return Content(f"Table 5 on {results.dataset}", shown, plots, pictured, {})
+    facts = {"in the place of the paper's networks": dict(results.stand_ins)}
+    title = f"Table 5 on {results.dataset}" + (" (smoke: the numbers mean nothing)" if results.smoke else "")
+    return Content(title, shown, plots, pictured, facts)
 
 
 # --------------------------------------------------------------------------------------------------- what is gained at all

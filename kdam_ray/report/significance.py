@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from scipy.stats import t as student_t
 
 CONFIDENCE = 0.95
-ROUNDING = 1e-12  # relative; differences that vary by less than this are the same number
+ROUNDING = 1e-12  # of the largest value; differences that vary by less than this are the same number
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
         first: seed -> value.
         second: seed -> value.
     """
-    differences = [first[seed] - second[seed] for seed in first if seed in second]
-    differences = [value for value in differences if math.isfinite(value)]
+    pairs = [(first[seed], second[seed]) for seed in first if seed in second and math.isfinite(first[seed] - second[seed])]
+    differences = [one - other for one, other in pairs]
     if not differences:
         return None
     mean, count = statistics.fmean(differences), len(differences)
     wins = sum(value > 0 for value in differences)
     error = statistics.stdev(differences) / count**0.5 if count > 1 else 0.0
-    if error <= ROUNDING * abs(mean):
+    if error <= ROUNDING * max(abs(value) for pair in pairs for value in pair):
         return Difference(mean, None, None, None, count, wins)
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
     return Difference(mean, mean - half, mean + half, 2 * float(student_t.sf(abs(mean) / error, count - 1)), count, wins)

@@ -137,7 +137,7 @@ class Reference:
 def reference_of(no_kd: Sequence[Scored], single_task: Mapping[str, float] | None, tasks: Sequence[Task]) -> Reference | None:
     """The single-task metrics if they are complete, else the mean of the no-KD runs, else None."""
     keys = [task.metric_key for task in tasks]
-    if single_task is not None and all(key in single_task for key in keys):
+    if single_task is not None and all(math.isfinite(single_task.get(key, math.nan)) for key in keys):
         return Reference("single-task", {key: single_task[key] for key in keys})
     means = {key: number([scored.metrics[key] for scored in no_kd if key in scored.metrics]) for key in keys}
     found = {key: value.mean for key, value in means.items() if value is not None}
@@ -157,7 +157,8 @@ class Resultset:
         titles: title of each part.
         reference: of the Deltas, or None.
         no_kd: the runs without distillation, whose spread says what one seed can resolve.
-        failed: how the runs that failed are called, and why they did.
+        failed: {"run_id", "name", "reason"} of the runs that failed.
+        searched: searched runs that are known; the lines have the best of them.
         stand_ins: the paper's networks -> those that were trained in their place.
         smoke: the numbers mean nothing.
     """
@@ -170,7 +171,8 @@ class Resultset:
     titles: Mapping[str, str]
     reference: Reference | None
     no_kd: tuple[Scored, ...]
-    failed: Mapping[str, str] = field(default_factory=dict)
+    failed: Sequence[Mapping[str, str]] = ()
+    searched: int = 0
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     smoke: bool = False
 
@@ -193,7 +195,7 @@ class Resultset:
     def limits(self) -> dict[str, float]:
         """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD runs.
 
-        None where they do not differ at all: that says nothing of chance.
+        A column in which they do not differ at all has none: that says nothing of chance.
         """
         spread = Line("no KD", "reference", {}, self.no_kd)
         numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {DELTA: self.line_delta(spread)}
@@ -298,7 +300,7 @@ def as_json(results: Resultset) -> dict[str, Any]:
         "rows": [_json_row(results, line) for line in results.lines],
         "delta_reference": results.reference and results.reference.kind,
         "resolved_by_one_seed": results.limits(),
-        "failed": dict(results.failed),
+        "failed": [dict(row) for row in results.failed],
     }
 
 

@@ -63,6 +63,7 @@ def test_two_sweeps_of_one_experiment_do_not_mix(tracking):
     assert line(results, "no KD (3 seeds)").number("semseg/mIoU").n == 3
     assert line(results, "beta 4").runs == ()  # still running
     assert line(results, "beta 8").runs == ()  # failed
+    assert [row["reason"] for row in as_report(results)[1]["failed"]] == ["nan"]
     assert "missing" in as_report(results)[0]
 
 

@@ -41,7 +41,11 @@ def test_what_is_not_finite_is_no_pair():
 
 def test_equal_differences():
     """No spread is no estimate of chance: p = 0 from two pairs would be a lie."""
-    for first, second, mean in (({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, 0.0), ({0: 0.9, 1: 1.9, 2: 0.4}, {0: 1.0, 1: 2.0, 2: 0.5}, -0.1)):
+    for first, second, mean in (
+        ({0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, 0.0),
+        ({0: 70.001, 1: 12.001}, {0: 70.0, 1: 12.0}, 0.001),
+        ({0: 0.9, 1: 1.9, 2: 0.4}, {0: 1.0, 1: 2.0, 2: 0.5}, -0.1),
+    ):
         found = paired(first, second)
         assert (found.p, found.low, found.high) == (None, None, None)
         assert found.mean == pytest.approx(mean)

@@ -192,7 +192,8 @@ def test_failed_runs_are_named():
     (said,) = [sentence for sentence in sentences(results) if "Failed" in sentence]
     assert "beta=16.0" in said
     assert said.endswith(f"({run.run_id}): the loss is nan at epoch 2.")
-    assert list(as_json(results)["failed"].values()) == ["the loss is nan at epoch 2"]
+    (row,) = as_json(results)["failed"]
+    assert (row["run_id"], row["reason"]) == (run.run_id, "the loss is nan at epoch 2")
 
 
 def test_a_smoke_sweep_says_that_its_numbers_mean_nothing():
@@ -206,6 +207,41 @@ def test_seeds_that_lack_a_metric_are_counted_where_they_lack_it():
     lacking = Scored(no_kd()[0].run, {key: value for key, value in no_kd()[0].metrics.items() if key != "depth/rmse"})
     results = table_5([*sweep(), lacking], teacher=None)  # the later one counts
     assert "1.0000±0.0000 (n 2)" in as_text(results)
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_the_sentence_counts_the_seeds_that_have_the_metric(value):
+    runs = no_kd()
+    kept = {key: number for key, number in runs[0].metrics.items() if key != "semseg/mIoU"}
+    runs[0] = Scored(runs[0].run, kept if value is None else kept | {"semseg/mIoU": value})
+    said = " ".join(sentences(table_5([*sweep()[:13], *runs], teacher=None)))
+    assert "2·√2·sd of the 3 no-KD seeds (SemSeg of 2, Delta of 2): SemSeg" in said
+    runs[1] = Scored(runs[1].run, {})
+    assert "the spread between seeds is not known" in " ".join(sentences(table_5(runs[:2], teacher=None)))
+
+
+def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
+    searched = [
+        scored(student(method="plain_kd", beta=0.3 + i, temperature=2.2), PLAIN, delta_teacher=math.nan if i == 0 else -float(i))
+        for i in range(12)
+    ]
+    results = table_5([*searched, *no_kd()], teacher=None)
+    labels = [line.label for line in results.lines if line.part == "searched"]
+    assert len(labels) == 8
+    assert labels[0].startswith("β 1.3 ")
+    assert "Best of 0 cells and 12 searched runs" in sentences(results)[-1]
+
+
+def test_an_unfinished_cell_is_never_the_best():
+    best = Scored(
+        student(method="plain_kd", beta=16.0, temperature=3.0), dict(zip(KEYS, (99.0, 0.1, 1.0, 99.0), strict=True)), is_finished=False
+    )
+    runs = [item for item in sweep() if item.run.run_id != best.run.run_id]
+    text = as_text(table_5([*runs, best], teacher=None))
+    (line,) = [line for line in text.splitlines() if line.startswith("beta 16 (1 unfinished)")]
+    assert "99.00" in line
+    assert "*" not in line
+    assert "†" not in line
 
 
 @pytest.mark.parametrize("method", ["plain_kd", "kdam", "dist"])
