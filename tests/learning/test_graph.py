@@ -118,7 +118,7 @@ def test_a_graph_that_differs_is_not_kept(exported, tmp_path, monkeypatch):
     monkeypatch.setattr(graph, "TOLERANCE", 0.0)
     monkeypatch.setattr(graph, "write_graph", None)
     kept = exported[0].joinpath("model.onnx").read_bytes()
-    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, decoder: bool(path.write_bytes(kept)))
+    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(kept)))
     with pytest.raises(ValueError, match="ONNX differs from torch by"):
         write_export(tmp_path / "out", network, run, metrics={})
     assert not list(tmp_path.iterdir())

@@ -141,8 +141,11 @@ def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     assert again.trained == 0
     assert all(row.reused for row in (*again.rows, *again.teachers))
     assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in before]
-    assert (again.best.run, again.parent) == (result.best.run, result.parent)
-    assert (again.cost, again.planned) == (result.cost, result.planned)
+    assert again.best.run == result.best.run
+    assert again.parent != result.parent  # with a cell less it is another sweep, which has cost nothing
+    assert (again.cost, again.planned) == ({}, {})
+    once_more = run_sweep(good, place, teachers=[teacher], train=lambda *_, **__: pytest.fail("trained"))
+    assert (once_more.parent, once_more.cost) == (again.parent, {})
     assert plan(good, place).complete  # the teacher is known by now and need not be given
     found = find_or_train(teacher, place)
     assert (found.reused, found.failed) == (True, None)
