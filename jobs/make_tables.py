@@ -77,13 +77,15 @@ def printed(numbers: list[str]) -> tuple[list[Any], Any]:
 
 def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     """Ours; of all tables those that are recorded, and a line on stderr for each that is not."""
+    from kdam_ray.cells import JOB_OF
     from kdam_ray.report.made import dataset_of, made
     from kdam_ray.service.tracking import Tracking
 
     place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
     tracking = Tracking(place)
     if tracking.empty:
-        raise ValueError(f"storage: {tracking.uri} does not exist: no job has recorded anything there")
+        first = "the tables' jobs" if asked.table == "all" else f"jobs/{JOB_OF[asked.table]}.py"
+        raise ValueError(f"storage: {tracking.uri} does not exist, so nothing is recorded there; run {first} first, with that storage")
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset

@@ -112,9 +112,9 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("make_tables.py", ("--table", "9"), ("table", "'9'")),
         ("make_tables.py", ("--format", "pdf"), ("format", "'pdf'", "text, md, tex, csv, html, json")),
         ("make_tables.py", ("--dataset", "coco"), ("dataset", "'coco'", "nyud")),
-        ("make_tables.py", (), ("no finished run", "kdam/rooms/beta_temp", "jobs/sweep_beta_temp.py")),
-        ("make_tables.py", ("--table", "4"), ("table 4", "kdam/rooms/pairs", "jobs/sweep_pairs.py --dataset rooms first")),
-        ("make_tables.py", ("--table", "all"), ("none is recorded", "mlflow.db")),
+        ("make_tables.py", (), ("storage", "mlflow.db does not exist", "run jobs/sweep_beta_temp.py first")),
+        ("make_tables.py", ("--table", "4"), ("storage", "mlflow.db does not exist", "run jobs/sweep_pairs.py first")),
+        ("make_tables.py", ("--table", "all"), ("storage", "mlflow.db does not exist", "the tables' jobs")),
         ("compare_systems.py", ("--dataset", "coco"), ("dataset", "'coco'", "rooms, nyud, rooms_pascal, pascal")),
         ("distill_decoders.py", ("--dataset", "pascal"), ("dataset", "'pascal'", "rooms, nyud")),
         ("ablate_terms.py", ("--weights", "swin_t"), ("weights", "'swin_t'", "NETWORK=FILE")),
@@ -185,7 +185,8 @@ def test_plan_says_what_it_costs_and_starts_nothing(name, tmp_path):
     done = job(name, "--smoke", "--plan", "--storage", tmp_path / "runs", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "cohort 1: 1 member" in done.stdout  # the teacher's, or the student's
-    assert "TFLOP, roughly" in done.stdout
+    assert "TFLOP (10^12 operations), roughly" in done.stdout
+    assert "adamw, lr 0.00" in done.stdout
     assert not (tmp_path / "runs" / "mlflow.db").exists()
 
 
