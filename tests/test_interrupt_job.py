@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def test_an_interrupted_job_says_one_line_and_goes_on(tmp_path):

@@ -74,11 +74,12 @@ def test_terms_then_epochs_share_a_run_and_all_tables_come_from_mlflow(run, stor
     assert [line.split(":")[1].strip() for line in err.splitlines() if line.startswith("missing: table")] == [
         "table 1", "table 2", "table 3", "table 4", "table 5",
     ]  # fmt: skip
-    another_teacher_makes_another_sweep(run, storage, terms)
 
 
-def another_teacher_makes_another_sweep(run, storage, terms):
+@pytest.mark.long
+def test_another_teacher_makes_another_sweep(run, storage):
     """Table, report and record of the first stay; fewer seeds of the first are the first."""
+    terms = json.loads(run("ablate_terms", "--seeds", "2", "--json")[1])
     code, out, err = run("ablate_terms", "--seeds", "1", "--teacher-epochs", "2", "--json")
     other = json.loads(out)
     assert (code, other["trained"]) == (0, 3)  # without distillation it is the same run
