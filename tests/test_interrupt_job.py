@@ -22,7 +22,10 @@ def test_an_interrupted_job_says_one_line_and_goes_on(tmp_path):
     log = tmp_path / "stderr"
     environment = os.environ | {"MLFLOW_TRACKING_URI": "", "OMP_NUM_THREADS": "1"}
     with log.open("w") as stderr:
-        job = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True)
+        job = subprocess.Popen(
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what a shell runs in the background
+        )  # fmt: skip
     try:
         deadline = time.monotonic() + 150
         while "epoch" not in log.read_text() and time.monotonic() < deadline and job.poll() is None:
