@@ -7,7 +7,7 @@ OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predicti
 OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images are read as 8-bit RGB, upright by their EXIF
 orientation, transparency on white. One larger than --max-side is reduced for the network and its predictions enlarged again.
 A network that learnt small images sees photographs as it knows them with a --max-side of that size. There is no --dataset: a
-checkpoint knows what it learnt.
+checkpoint knows what it learnt. An image that cannot be read is named and the others are predicted (exit code 1).
 """
 
 import sys
@@ -35,7 +35,7 @@ class Flags(Frozen):
         tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         device: auto (a GPU if there is one), cpu or cuda.
         max_side: longest side that the network is shown, pixels; memory grows with its square.
-        as_json: one JSON document on stdout (run, epoch, one row an image), everything else on stderr.
+        as_json: one JSON document on stdout (run, epoch, one row an image, failed: file -> why), everything else on stderr.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -87,21 +87,30 @@ def main() -> int:
     with bad_input_exits(), output(asked.as_json) as say:
         check(asked)
 
-        from kdam_ray.learning.predictor import Predictor
+        from kdam_ray.learning.predictor import ImageError, Predictor
 
         predictor = Predictor(checkpoint_folder(asked), device=asked.device, limit=asked.max_side)
         trained, out = predictor.trained, Path(asked.out).expanduser()
         if trained.unfinished:
             print(trained.unfinished, file=sys.stderr)
         rows: list[dict[str, Any]] = []
+        failed: dict[str, str] = {}
         for image in asked.images:
-            rows.append(predictor.write(Path(image), out))
+            try:
+                rows.append(predictor.write(Path(image), out))
+            except ImageError as error:
+                failed[image] = str(error)
+                print(f"error: {error}", file=sys.stderr)
+                continue
             for note in rows[-1]["notes"]:
                 print(f"{image}: {note}", file=sys.stderr)
-        text = f"{len(rows)} images, {', '.join(predictor.run.tasks)}, in {out}; pictures in {out / 'summary'}"
+        if not rows:
+            return 2
+        count = f"{len(rows)} of {len(asked.images)}" if failed else str(len(rows))
+        text = f"{count} images, {', '.join(predictor.run.tasks)}, in {out}; pictures in {out / 'summary'}"
         standing = {"run_id": predictor.run.run_id, "epoch": trained.epoch, "epochs": predictor.run.epochs}
-        say(text, standing | {"device": str(predictor.device), "images": rows})
-    return 0
+        say(text, standing | {"device": str(predictor.device), "images": rows, "failed": failed})
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -190,6 +190,19 @@ def test_images_that_cannot_be_used_are_named(monkeypatch, capsys, storage, imag
         assert len(errors.strip().splitlines()) == 1
 
 
+def test_one_image_that_cannot_be_read_does_not_stop_the_others(monkeypatch, capsys, storage, images, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((images / "large.jpg").read_bytes()[:300])
+    common = ("--run", only_run(storage), "--storage", storage, "--out", tmp_path / "out", "--json")
+    code, out, errors = job(monkeypatch, capsys, "predict", broken, images / "grey.png", *common)
+    assert code == 1
+    assert f"error: {broken}: cannot be read as an image" in errors
+    document = json.loads(out)
+    assert [row["image"] for row in document["images"]] == [str(images / "grey.png")]
+    assert list(document["failed"]) == [str(broken)]
+    assert (tmp_path / "out" / "summary" / "grey.png").is_file()
+
+
 def test_export_without_its_packages_says_what_to_install(monkeypatch, capsys, tmp_path):
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))

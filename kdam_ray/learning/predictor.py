@@ -19,6 +19,10 @@ SHOWN_SIDE = 1280  # of an image and its maps when a summary is drawn of them
 FAR = 3  # times the size that it learnt: a network has seen nothing like it
 
 
+class ImageError(ValueError):
+    """Of one image; others can still be predicted."""
+
+
 class Predictor:
     """A network, ready to predict.
 
@@ -49,19 +53,22 @@ class Predictor:
         """(image [h, w, 3] as the network saw it, predictions at the file's size, notes).
 
         Raises:
-            ValueError: not readable as an image, too large for the GPU, or an output is not finite; names the file.
+            ImageError: not readable as an image, too large for the GPU, or an output is not finite; names the file.
         """
         run = self.run
-        picture = read_picture(path, limit=self.limit, shape=run.image_size if run.resize else None)
+        try:
+            picture = read_picture(path, limit=self.limit, shape=run.image_size if run.resize else None)
+        except ValueError as error:
+            raise ImageError(str(error)) from None
         try:
             found = predict(
                 self.network, picture, self.dataset, run.tasks, image_size=run.image_size, device=self.device, precision=run.precision
             )
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ImageError(f"{path}: {error}") from None
         except torch.OutOfMemoryError:
             side = max(picture.image.shape)
-            raise ValueError(
+            raise ImageError(
                 f"{path}: {side} pixels need more memory than the GPU has; give a smaller --max-side, or --device cpu"
             ) from None
         return picture.image, found, (*picture.notes, *_scale_note(picture.image.shape[:2], run))
@@ -73,7 +80,8 @@ class Predictor:
             {"image": ..., "size": [height, width], "notes": [...], "files": {task: file}, "summary": file}.
 
         Raises:
-            ValueError: see `predict`, or a folder that cannot be written to, or where a prediction would replace the image.
+            ImageError: see `predict`.
+            ValueError: a folder that cannot be written to, or where a prediction would replace the image.
         """
         if path.resolve().parent in [
             (out / name).resolve() for name in ("summary", *self.run.tasks, *(f"coloured/{x}" for x in self.run.tasks))

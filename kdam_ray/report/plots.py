@@ -329,29 +329,35 @@ def _names(figure: Figure, points: Sequence[Costed]) -> dict[str, str]:
 Box = tuple[float, float, float, float]  # left, bottom, right, top; points
 NAME_SIZE = 7.0
 NAMED = 8  # points; more are numbered
-AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+RINGS = (6, 14, 22, 30, 38)  # from a point to its name, points; beyond the first a thin line leads there
+AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0.5), (1, -0.5), (-1, 0.5), (-1, -0.5))
 
 
 def _name_points(axes: Axes, spots: Spots, names: Mapping[str, str]) -> None:
-    """Writes each name at that of sixteen places around its point which overlaps least with what is drawn and the frame."""
+    """Writes each name at that of sixty places around its point which overlaps least with what is drawn and the frame."""
     scale = 72 / axes.get_figure(root=True).dpi  # type: ignore[union-attr]
-    at = {name: axes.transData.transform((point.gmacs, value.mean)) * scale for name, (point, value) in spots.items()}
     frame = _box(axes.get_window_extent().get_points() * scale, 0)
+    at = {name: axes.transData.transform((point.gmacs, value.mean)) * scale for name, (point, value) in spots.items()}
     taken = [_box([place, place], 4) for place in at.values()]
-    taken += [_box([at[point.baseline], at[name]], 1.5) for name, (point, _) in spots.items() if point.baseline in spots]
-    taken += [(frame[0], at[name][1] - 1, frame[2], at[name][1] + 1) for name, (point, _) in spots.items() if point.kind == "teacher"]
+    for name, (point, value) in spots.items():
+        ends = [(point.gmacs, value.mean + side * (value.std or 0)) for side in (-1, 1)]
+        taken.append(_box(axes.transData.transform(ends) * scale, 1.5))
+        taken += [_box([at[point.baseline], at[name]], 1.5)] if point.baseline in spots else []
+        taken += [(frame[0], at[name][1] - 1, frame[2], at[name][1] + 1)] if point.kind == "teacher" else []
     for name, (point, value) in spots.items():
         width, height = 0.56 * NAME_SIZE * len(names[name]), 1.15 * NAME_SIZE
         costs = {}
-        for far, (dx, dy) in itertools.product((6, 13), AROUND):
+        for far, (dx, dy) in itertools.product(RINGS, AROUND):
             corner = (dx * far + (dx - 1) / 2 * width, dy * far + (dy - 1) / 2 * height)
-            box = _box([at[name] + corner, at[name] + corner + (width, height)], 0)
-            outside = width * height - _overlap(box, frame)
-            costs[corner, box] = round(sum(_overlap(box, other) for other in taken) + 3 * outside + far)
-        corner, box = min(costs, key=lambda place: costs[place])
+            box = _box([at[name] + corner, at[name] + corner + (width, height)], 1.5)
+            outside = _overlap(box, box) - _overlap(box, frame)
+            costs[corner, box, far] = round(sum(_overlap(box, other) for other in taken) + 3 * outside + far)
+        corner, box, far = min(costs, key=lambda place: costs[place])
         taken.append(box)
         text: dict[str, Any] = {"textcoords": "offset points", "fontsize": NAME_SIZE, "va": "bottom", "zorder": 4, "in_layout": False}
-        axes.annotate(names[name], (point.gmacs, value.mean), corner, **text)
+        if far > RINGS[0]:
+            text["arrowprops"] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0.5, 0.5)}
+        axes.annotate(names[name], (point.gmacs, value.mean), corner, color=KINDS[point.kind][1]["color"], **text)
 
 
 def _box(corners: Any, grown: float) -> Box:
