@@ -1,13 +1,14 @@
 """What a sweep still has to do, found out without Ray; and what comes out of it."""
 
+import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change, titled
-from kdam_ray.service.cost import RATE, Costs
-from kdam_ray.service.layout import Layout, layout
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.layout import layout
 from kdam_ray.service.progress import count, duration
 from kdam_ray.service.search import DRAWN_COHORT, Kind, Seat, pack
 from kdam_ray.service.spent import energy_text
@@ -309,7 +310,7 @@ def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
 
 def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs) -> Plan:
     arranged = layout(place)
-    side_by_side, rate = arranged.side_by_side(sweep.base), RATE["gpu" if arranged.gpus else "cpu"]
+    side_by_side, ranks = arranged.side_by_side(sweep.base), arranged.ranks(sweep.base)
     bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0, 0.0)
     packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
     size = drawn_size(draws, place, side_by_side)
@@ -317,23 +318,26 @@ def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Seque
     taught = [item for item in teachers if item.status in LEFT]
     cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
     cohorts += [("?",) * members for members in drawn]
-    students = [costs.cohort([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed]
-    students += [costs.cohort([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
-    groups: dict[int, list[float]] = {}
-    for item in taught:
-        groups.setdefault(arranged.ranks(item.run), []).append(item.flops)
-    seconds = sum(_seconds(flops, ranks, arranged, rate) for ranks, flops in groups.items())
-    seconds += _seconds(students, arranged.ranks(sweep.base), arranged, rate) if students else 0.0
+    students = [([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed]
+    students += [([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
+    groups: list[tuple[int, list[float]]] = []  # ranks, seconds of each cohort; teachers with equally many start together
+    for own_ranks, items in itertools.groupby(
+        sorted(taught, key=lambda item: arranged.ranks(item.run)), lambda item: arranged.ranks(item.run)
+    ):
+        left = [(item.run, item.steps // item.run.steps_per_epoch) for item in items]
+        groups.append((own_ranks, [costs.seconds([run], [epochs], ranks=own_ranks, gpus=arranged.gpus) for run, epochs in left]))
+    if students:
+        groups.append((ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in students]))
     once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
     steps = sum(once.values()) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
-    flops = sum(item.flops for item in taught) + sum(students)
+    flops = sum(item.flops for item in taught) + sum(costs.cohort(*cohort) for cohort in students)
+    seconds = sum(_seconds(times, arranged.workers // own_ranks) for own_ranks, times in groups)
     return replace(
         bare, cohorts=tuple(cohorts), steps=steps, flops=flops, seconds=seconds + START_S if cohorts else 0.0,
-        device_hours=flops / rate / 3600,
+        device_hours=sum(own_ranks * sum(times) for own_ranks, times in groups) / 3600,
     )  # fmt: skip
 
 
-def _seconds(flops: Sequence[float], ranks: int, arranged: Layout, rate: float) -> float:
-    """Of cohorts of so many operations each, as many at a time as there are workers for."""
-    lanes = max(1, arranged.workers // ranks)
-    return max(max(flops), sum(flops) / lanes) / (rate * ranks) + GROUP_S
+def _seconds(times: Sequence[float], lanes: int) -> float:
+    """Of cohorts of so many seconds each, that many at a time."""
+    return max(max(times), sum(times) / max(1, lanes)) + GROUP_S

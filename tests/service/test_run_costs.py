@@ -10,13 +10,14 @@ from fakes import NAN_SEED, fake_train, make_run, taught_by
 
 from kdam_ray.config import Sweep, change
 from kdam_ray.learning import StepReport
-from kdam_ray.service.cost import RATE, Costs, Counted, Operations, needed
+from kdam_ray.service.cost import EXCHANGE_S, RATE, STEP_S, TASK_S, Costs, Counted, Operations, needed
 from kdam_ray.service.plan import GROUP_S, START_S
 from kdam_ray.service.spent import Meter
 from kdam_ray.service.storage import Storage
 from kdam_ray.service.sweep import plan
 from kdam_ray.service.tracking import Tracking
 from kdam_ray.service.worker import Member, Recorder, follow
+from kdam_ray.zoo import DECODERS
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
 HEAVY, LIGHT = Operations(train=30e12, evaluation=10e12, teacher=0.0), Operations(train=15e12, evaluation=5e12, teacher=0.0)
@@ -85,19 +86,41 @@ def test_those_who_are_taught_share_the_teacher_equally():
     assert sum(shares.values()) == 2 * 15e12 + 5e12 + 8e12 + 40e12
 
 
+def test_a_cpu_takes_time_for_steps_and_operations_and_a_gpu_for_operations(tmp_path):
+    costs, run = Costs(Storage(str(tmp_path)), evaluate_every=3), make_run(epochs=3)
+    operations, steps, evaluated = costs.member(run, 3), 3 * run.steps_per_epoch, run.val_images / run.batch / 3
+    known = STEP_S["mt_baseline"] + TASK_S * (len(run.tasks) - 4)
+    assert costs.seconds([run], [3], ranks=1, gpus=False) == pytest.approx(operations / RATE["cpu"] + known * (steps + evaluated))
+    exchanged = EXCHANGE_S * len(run.tasks) * steps
+    in_two = (operations / RATE["cpu"] + known * evaluated) / 2 + known * steps + exchanged
+    assert costs.seconds([run], [3], ranks=2, gpus=False) == pytest.approx(in_two)
+    assert costs.seconds([run, run], [3, 3], ranks=4, gpus=True) == pytest.approx(2 * operations / (4 * RATE["gpu"]))
+
+
+def test_systems_of_many_small_operators_take_longer_than_their_operations_say(tmp_path):
+    costs = Costs(Storage(str(tmp_path)))
+    plain, psd = make_run(), make_run(decoder="psd")
+    factor = costs.member(psd, 1) / costs.member(plain, 1)
+    times = [costs.seconds([run], [1], ranks=1, gpus=False) for run in (plain, psd)]
+    assert times[1] > 1.5 * factor * times[0]
+    assert set(STEP_S) == set(DECODERS)
+
+
 def test_the_estimate_knows_ranks_and_lanes(place):
-    """On two workers a teacher of two ranks takes the time of half its operations, and so do two students side by side."""
+    """On two workers a teacher of two ranks holds both, and two students go side by side."""
     teacher = make_run(student="resnet_w8", epochs=50, data_seed=63)
     plans = [
         plan(Sweep(name="estimate", base=taught_by(own, epochs=50), cells=({}, {"seed": 1})), place, teachers=[own])
         for own in (teacher, change(teacher, {"batch_norm_ranks": 2}))
     ]
     costs = Costs(Storage(place.storage))
-    taught, students = costs.member(teacher, 50), costs.cohort([plans[0].sweep.base], [50])
+    operations = costs.member(teacher, 50) + 2 * costs.cohort([plans[0].sweep.base], [50])
+    student = costs.seconds([plans[0].sweep.base], [50], ranks=1, gpus=False)
     for found, ranks in zip(plans, (1, 2), strict=True):
-        assert found.flops == pytest.approx(taught + 2 * students)
-        assert found.device_hours == pytest.approx(found.flops / RATE["cpu"] / 3600)
-        assert found.seconds == pytest.approx(START_S + 2 * GROUP_S + (taught / ranks + students) / RATE["cpu"])
+        taught = costs.seconds([teacher], [50], ranks=ranks, gpus=False)
+        assert found.flops == pytest.approx(operations)
+        assert found.device_hours == pytest.approx((taught * ranks + 2 * student) / 3600)
+        assert found.seconds == pytest.approx(START_S + 2 * GROUP_S + taught + student)
 
 
 def test_a_run_that_is_teacher_and_cell_is_trained_and_counted_once(place):

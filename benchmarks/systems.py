@@ -1,0 +1,74 @@
+"""Operations a second that training each system reaches, against the multi-task baseline on the same backbone.
+
+    python benchmarks/systems.py           # one thread, as a worker of a sweep has; about five minutes
+
+One table: a row for each backbone and decoder that stand in for the paper's on the rooms. What it says feeds the times that
+`--plan` estimates (`kdam_ray/service/cost.py`); decoders of many small operations run far slower than their operations say.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from tempfile import TemporaryDirectory
+
+import torch
+
+from kdam_ray.config import change
+from kdam_ray.data import open_source
+from kdam_ray.learning.cohort import _train_epoch
+from kdam_ray.learning.member import Member
+from kdam_ray.recipes import recipe
+from kdam_ray.service.cost import Costs
+from kdam_ray.service.storage import Storage
+from kdam_ray.tasks import DATASETS
+from kdam_ray.zoo import DECODERS
+
+BATCHES, REPEATS = 20, 3
+BACKBONES = ("resnet_w8", "swin_w12")
+MTFORMER = {"rooms": ("semseg", "depth")}  # what its row of Table 1 has
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--threads", type=int, default=1)
+    asked.add_argument("--dataset", choices=("rooms", "rooms_pascal"), default="rooms")
+    options = asked.parse_args()
+    torch.set_num_threads(options.threads)
+    base = recipe(options.dataset).student
+    images = BATCHES * base.batch
+    source = open_source(
+        DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None, cache=None
+    )  # fmt: skip
+    print(f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step")
+    print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'baseline / it':>15s}")
+    with TemporaryDirectory() as folder:
+        costs = Costs(Storage(folder))
+        for backbone in BACKBONES:
+            baseline = 0.0
+            for decoder in DECODERS:
+                tasks = MTFORMER.get(options.dataset, base.tasks) if decoder == "mtformer" else base.tasks
+                run = change(base, {"student": backbone, "decoder": decoder, "train_images": images, "tasks": tasks})
+                operations = costs.epoch(run).train
+                seconds = statistics.median(_epochs(Member(run, device="cpu"), source))
+                rate = operations / seconds
+                baseline = baseline or rate
+                print(
+                    f"{backbone:10s} {decoder:16s}{operations / images / 1e6:12.0f}{1e3 * seconds / BATCHES:10.1f}"
+                    f"{rate / 1e9:8.1f}{baseline / rate:15.2f}", flush=True,
+                )  # fmt: skip
+
+
+def _epochs(member: Member, source) -> list[float]:
+    """Seconds of each epoch after a first one that warms up."""
+    found = []
+    for epoch in range(REPEATS + 1):
+        start = time.perf_counter()
+        for _ in _train_epoch([member], epoch + 1, source, None, "cpu"):
+            pass
+        found.append(time.perf_counter() - start)
+    return found[1:]
+
+
+if __name__ == "__main__":
+    main()
