@@ -1,9 +1,9 @@
-"""Operations a second that training each system reaches, against the multi-task baseline on the same backbone.
+"""What a training step of each system takes on a CPU core, and how much of it its operations do not explain.
 
-    python benchmarks/systems.py           # one thread, as a worker of a sweep has; about five minutes
+    python benchmarks/systems.py & python benchmarks/systems.py    # one for each core, as a sweep keeps them busy; four minutes
 
-One table: a row for each backbone and decoder that stand in for the paper's on the rooms. What it says feeds the times that
-`--plan` estimates (`kdam_ray/service/cost.py`); decoders of many small operations run far slower than their operations say.
+One thread each; a row for each decoder on two backbones that stand in for the paper's. The last column is the step without its
+operations at the rate that `kdam_ray/service/cost.py` has: STEP_S there, with which `--plan` estimates times.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from kdam_ray.data import open_source
 from kdam_ray.learning.cohort import _train_epoch
 from kdam_ray.learning.member import Member
 from kdam_ray.recipes import recipe
-from kdam_ray.service.cost import Costs
+from kdam_ray.service.cost import RATE, Costs
 from kdam_ray.service.storage import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import DECODERS
@@ -41,21 +41,18 @@ def main() -> None:
         DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None, cache=None
     )  # fmt: skip
     print(f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step")
-    print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'baseline / it':>15s}")
+    print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'ms beyond':>11s}")
     with TemporaryDirectory() as folder:
         costs = Costs(Storage(folder))
         for backbone in BACKBONES:
-            baseline = 0.0
             for decoder in DECODERS:
                 tasks = MTFORMER.get(options.dataset, base.tasks) if decoder == "mtformer" else base.tasks
                 run = change(base, {"student": backbone, "decoder": decoder, "train_images": images, "tasks": tasks})
-                operations = costs.epoch(run).train
-                seconds = statistics.median(_epochs(Member(run, device="cpu"), source))
-                rate = operations / seconds
-                baseline = baseline or rate
+                operations, seconds = costs.epoch(run).train, statistics.median(_epochs(Member(run, device="cpu"), source))
+                beyond = seconds - operations / RATE["cpu"]
                 print(
                     f"{backbone:10s} {decoder:16s}{operations / images / 1e6:12.0f}{1e3 * seconds / BATCHES:10.1f}"
-                    f"{rate / 1e9:8.1f}{baseline / rate:15.2f}", flush=True,
+                    f"{operations / seconds / 1e9:8.1f}{1e3 * beyond / BATCHES:11.1f}", flush=True,
                 )  # fmt: skip
 
 

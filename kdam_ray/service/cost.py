@@ -16,7 +16,7 @@ RATE = {"cpu": 1e11, "gpu": 2e13}
 # their time in the overhead of many operators. Both from benchmarks/results/systems-2026-11-23.md; good to a factor of two.
 STEP_S = {
     "mt_baseline": 0.018, "cross_stitch": 0.022, "nddr_cnn": 0.025, "pad_net": 0.026, "pap": 0.035, "psd": 0.069, "mti_net": 0.137,
-    "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.119, "demt": 0.077, "invpt": 0.063,
+    "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.120, "demt": 0.077, "invpt": 0.063,
 }  # fmt: skip
 TASK_S, TAUGHT_S, EXCHANGE_S = 0.002, 0.008, 0.006  # more for each task beyond four, a teacher, each task over several ranks
 
