@@ -1,5 +1,6 @@
 """A table of the paper beside our runs, as a `formats.Grid` and as one JSON document."""
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from kdam_ray.report.rows import Comparison, Measured, PaperTable
 from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, NOT_OUR_DATA, TITLES, column_title, ours
 
 FAILED_SHOWN = 6
+LABEL_METRICS = ("mIoU", "maxF")  # of pixels right and wrong: equal to the last digit where one answer is given everywhere
+UNLEARNT = 3  # fewer networks that score alike may be chance
 
 
 def grid(shown: PaperTable) -> Grid:
@@ -105,7 +108,7 @@ def notes(shown: PaperTable) -> list[str]:
         said.append("† at a Δ of ours: over the tasks that the row has.")
     if any(row.provisional for row in shown.rows):
         said.append("† at a metric: boundaries at 25 thresholds on at most 100 images, not the last epoch's full protocol.")
-    said += _states(shown)
+    said += _states(shown) + ([] if shown.smoke else _unlearnt(shown))
     if _has_cost(shown) and any(row.params is not None for row in shown.rows):
         said.append("GMACs: of one image, ours of our data set's size, the paper's of 425x560; on HRNet18 with products inside attention.")
     if shown.cost is not None and shown.cost.runs:
@@ -128,6 +131,20 @@ def _states(shown: PaperTable) -> list[str]:
     if unseen:
         said.append(f"Finished, but not evaluated at that epoch (--evaluate-every): {'; '.join(unseen)}.")
     return said
+
+
+def _unlearnt(shown: PaperTable) -> list[str]:
+    """Columns of labels in which most networks score alike to the last digit, as they do that give one answer everywhere."""
+    said = []
+    for task in shown.tasks:
+        key = task.metric_key
+        values = {(*row.run_ids.get(seed, ()), row.epochs): found for row in shown.rows for seed, found in row.values(key).items()}
+        value, times = Counter(values.values()).most_common(1)[0] if values else (0.0, 0)
+        if task.metric in LABEL_METRICS and times >= UNLEARNT and 2 * times > len(values):
+            said.append(
+                f"{TITLES[task.name]}: {times} of {len(values)} networks have {value:.{DIGITS[task.unit]}f} {task.unit} to the last digit"
+            )
+    return [f"{'; '.join(said)}: they give one answer everywhere, have not learnt it, and nothing is to be compared."] if said else []
 
 
 def _more(items: Sequence[str], shown: int) -> str:

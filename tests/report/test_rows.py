@@ -198,6 +198,22 @@ def test_rows_that_cannot_be_tested_are_named(seeds, said):
     assert found == ([f"Not tested against their baselines, which needs two shared seeds: {said}."] if said else [])
 
 
+def test_a_column_that_nobody_has_learnt_is_named():
+    """The same run in two rows counts once; where most differ nothing is said, nor of metres, nor of smoke numbers."""
+
+    def said(*scores, run_ids=None, **more):
+        rows = [measured(row, *((score, 0.9, 30.0, 50.0) for score in scores)) for row in TABLES["6"].rows]
+        rows = [replace(row, run_ids=run_ids or {seed: (f"{row.row.model} {seed}",) for seed in row.seeds}) for row in rows]
+        shown = PaperTable(TABLES["6"], "rooms", tuple(rows), {}, **more)
+        return [note for note in notes(shown) if "one answer everywhere" in note]
+
+    (note,) = said(11.638, 11.638, 12.0)
+    assert note.startswith("SemSeg: 8 of 12 networks have 11.64 % to the last digit: ")
+    assert not said(11.638, 12.0)
+    assert not said(11.638, 11.638, run_ids={0: ("a",), 1: ("b",)})
+    assert not said(11.638, 11.638, smoke=True)
+
+
 def test_costs_stand_beside_the_printed_ones():
     table = TABLES["1"]
     shown = PaperTable(table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), params=1_234_567, macs=23_400_000),), {})
