@@ -15,7 +15,7 @@ from kdam_ray.config import Place
 from kdam_ray.service.tracking import Tracking
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,6 @@ def test_terms_then_epochs_share_a_run_and_all_tables_come_from_mlflow(run, stor
     ]  # fmt: skip
 
 
-@pytest.mark.long
 def test_another_teacher_makes_another_sweep(run, storage):
     """Table, report and record of the first stay; fewer seeds of the first are the first."""
     terms = json.loads(run("ablate_terms", "--seeds", "2", "--json")[1])
@@ -109,7 +108,6 @@ def check_report(folder, plot):
         assert (folder / name).stat().st_size > 0
 
 
-@pytest.mark.long
 def test_pairs_are_searched_beside_the_rows(run, storage):
     code, out, _ = run("sweep_pairs", "--seeds", "1", "--trials", "3")
     assert code == 0

@@ -18,6 +18,7 @@ from kdam_ray.zoo import DECODERS as DECODER_NAMES
 
 ROOMS, PASCAL = DATASETS["rooms"], DATASETS["rooms_pascal"]
 SYSTEMS = sorted(DECODERS)
+SLOWEST = ("context_search",)  # trains half a minute
 
 
 def images(count, height, width, seed=1):
@@ -145,7 +146,7 @@ def rooms(tmp_path_factory):
     }
 
 
-@pytest.mark.parametrize("decoder", SYSTEMS)
+@pytest.mark.parametrize("decoder", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOWEST)) for name in SYSTEMS])
 def test_it_learns_rooms_and_its_checkpoint_is_the_same_network(decoder, rooms, tmp_path):
     """Loss falls, mIoU passes what the commonest class alone would give (100 / 17 classes at most), the checkpoint loads."""
     run = run_of(decoder, epochs=8)
