@@ -79,7 +79,7 @@ def stop(process: subprocess.Popen) -> None:
     family = {pid: started_at(pid) for pid in descendants(process.pid)}
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(30)
+        process.wait(10)
     for pid, start in family.items():
         if start is not None and started_at(pid) == start:
             with contextlib.suppress(ProcessLookupError):
