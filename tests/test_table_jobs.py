@@ -15,7 +15,7 @@ from kdam_ray.config import Place
 from kdam_ray.service.tracking import Tracking
 
 ROOT = Path(__file__).parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.long]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

@@ -136,14 +136,13 @@ def _states(shown: PaperTable) -> list[str]:
 def _unlearnt(shown: PaperTable) -> list[str]:
     """Columns of labels in which most networks score alike to the last digit, as they do that give one answer everywhere."""
     said = []
-    for task in shown.tasks:
+    for task in (task for task in shown.tasks if task.metric in LABEL_METRICS):
         key = task.metric_key
         values = {(*row.run_ids.get(seed, ()), row.epochs): found for row in shown.rows for seed, found in row.values(key).items()}
-        value, times = Counter(values.values()).most_common(1)[0] if values else (0.0, 0)
-        if task.metric in LABEL_METRICS and times >= UNLEARNT and 2 * times > len(values):
-            said.append(
-                f"{TITLES[task.name]}: {times} of {len(values)} networks have {value:.{DIGITS[task.unit]}f} {task.unit} to the last digit"
-            )
+        for value, times in Counter(values.values()).most_common(1):
+            if times >= UNLEARNT and 2 * times > len(values):
+                score = f"{value:.{DIGITS[task.unit]}f} {task.unit}"
+                said.append(f"{TITLES[task.name]}: {times} of {len(values)} networks have {score} to the last digit")
     return [f"{'; '.join(said)}: they give one answer everywhere, have not learnt it, and nothing is to be compared."] if said else []
 
 

@@ -99,9 +99,9 @@ class Costs:
             return operations / (RATE["gpu"] * ranks)
         total = operations / (RATE["cpu"] * ranks)
         for run, count in zip(runs, epochs, strict=True):
-            forward = STEP_S.get(run.decoder, STEP_S["mt_baseline"]) + TASK_S * (len(run.tasks) - 4)
-            step = forward + TAUGHT_S * bool(run.teacher) + EXCHANGE_S * len(run.tasks) * (ranks > 1)
-            total += step * count * run.steps_per_epoch + forward / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
+            alone = STEP_S[run.decoder] + TASK_S * (len(run.tasks) - 4)
+            step = alone + TAUGHT_S * bool(run.teacher) + EXCHANGE_S * len(run.tasks) * (ranks > 1)
+            total += step * count * run.steps_per_epoch + alone / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
         return total
 
     def _evaluations(self, run: Run, epochs: int) -> int:

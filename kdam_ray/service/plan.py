@@ -1,6 +1,5 @@
 """What a sweep still has to do, found out without Ray; and what comes out of it."""
 
-import itertools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -310,7 +309,7 @@ def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
 
 def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs) -> Plan:
     arranged = layout(place)
-    side_by_side, ranks = arranged.side_by_side(sweep.base), arranged.ranks(sweep.base)
+    side_by_side = arranged.side_by_side(sweep.base)
     bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0, 0.0)
     packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
     size = drawn_size(draws, place, side_by_side)
@@ -320,21 +319,18 @@ def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Seque
     cohorts += [("?",) * members for members in drawn]
     students = [([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed]
     students += [([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
-    groups: list[tuple[int, list[float]]] = []  # ranks, seconds of each cohort; teachers with equally many start together
-    for own_ranks, items in itertools.groupby(
-        sorted(taught, key=lambda item: arranged.ranks(item.run)), lambda item: arranged.ranks(item.run)
-    ):
-        left = [(item.run, item.steps // item.run.steps_per_epoch) for item in items]
-        groups.append((own_ranks, [costs.seconds([run], [epochs], ranks=own_ranks, gpus=arranged.gpus) for run, epochs in left]))
-    if students:
-        groups.append((ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in students]))
+    alike: dict[int, list[tuple[list[Run], list[int]]]] = {}  # ranks -> teachers, which start together
+    for item in taught:
+        alike.setdefault(arranged.ranks(item.run), []).append(([item.run], [item.steps // item.run.steps_per_epoch]))
+    starts = [*alike.items()] + ([(arranged.ranks(sweep.base), students)] if students else [])
+    timed = [(ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in cohorts]) for ranks, cohorts in starts]
     once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
     steps = sum(once.values()) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
     flops = sum(item.flops for item in taught) + sum(costs.cohort(*cohort) for cohort in students)
-    seconds = sum(_seconds(times, arranged.workers // own_ranks) for own_ranks, times in groups)
+    seconds = sum(_seconds(times, arranged.workers // ranks) for ranks, times in timed)
     return replace(
         bare, cohorts=tuple(cohorts), steps=steps, flops=flops, seconds=seconds + START_S if cohorts else 0.0,
-        device_hours=sum(own_ranks * sum(times) for own_ranks, times in groups) / 3600,
+        device_hours=sum(ranks * sum(times) for ranks, times in timed) / 3600,
     )  # fmt: skip
 
 
