@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/boundary.py            # about 2 minutes on an idle core, most of it the plain reference
 
-Both run in this process on the same synthetic images (random regions' contours, half-found, with clutter and noise), and the
-counts must be equal at every threshold, or the script fails. Also: cost of compiling, of 48 x 64 images, of two threads.
-Prints what benchmarks/results/boundary-<date>.md keeps.
+Both run in this process on the same synthetic images (random regions' contours, half-found, with clutter and noise),
+and the counts must be equal at every threshold, or the script fails. Also: cost of compiling, of 48 x 64 images, of two
+threads. Prints what benchmarks/results/boundary-<date>.md keeps.
 """
 
 import os
@@ -48,7 +48,12 @@ def start_up(cache):
     )
     env = {**os.environ, "NUMBA_CACHE_DIR": cache}
     return tuple(
-        map(float, subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout.split())
+        map(
+            float,
+            subprocess.run(
+                [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+            ).stdout.split(),
+        )
     )
 
 
@@ -60,17 +65,23 @@ def one_image(seed, scale):
     (pairs, true, _, predicted), ours = cpu_seconds(boundary_counts, probability, edges, max_dist=MAX_DIST, repeat=3)
     grey = in_eight_bits(probability)
     _, suppressing = cpu_seconds(plain.suppressed, grey)
-    # counted after our suppression: where the mixed derivative vanishes, rounding decides a direction (some 40 pixels an image)
+    # counted after our suppression: where the mixed derivative vanishes, rounding decides a direction (some 40 pixels
+    # an image)
     radius = MAX_DIST * np.hypot(*SIZE)
     expected, counting = cpu_seconds(plain.counts_from, ridges.suppressed(grey), edges, radius, HED_THRESHOLDS)
     assert np.array_equal((pairs, predicted), expected)
     best, theirs = np.max(2 * pairs / (true + predicted)), suppressing + counting
-    print(f"| {seed} | {true[0]} | {predicted[0]} | {best:.3f} | {ours:.3f} | {theirs:.2f} | {theirs / ours:.0f} |", flush=True)
+    print(
+        f"| {seed} | {true[0]} | {predicted[0]} | {best:.3f} | {ours:.3f} | {theirs:.2f} | {theirs / ours:.0f} |",
+        flush=True,
+    )
     return ours, theirs
 
 
 def table(title, seeds, scale):
-    print(f"{title}\n\n| image | true px | predicted px at 0.001 | best F | ours | plain | ratio |\n|---|---|---|---|---|---|---|")
+    print(
+        f"{title}\n\n| image | true px | predicted px at 0.001 | best F | ours | plain | ratio |\n|---|---|---|---|---|---|---|"
+    )
     seconds = np.array([one_image(seed, scale) for seed in seeds])
     mean, worst, ratio = seconds.mean(0), seconds.max(0), seconds[:, 1] / seconds[:, 0]
     print(f"| mean | | | | {mean[0]:.3f} | {mean[1]:.2f} | {mean[1] / mean[0]:.0f} |")
@@ -91,16 +102,25 @@ def milliseconds(thresholds, threads, size, images):
 
 
 def main():
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
     load = os.getloadavg()[0]
-    print(f"machine: {model}, {os.cpu_count()} cores, load {load:.1f}; python {platform.python_version()}, torch {torch.__version__},")
-    print(f"numba {numba.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, scikit-image {skimage.__version__}\n")
+    print(
+        f"machine: {model}, {os.cpu_count()} cores, load {load:.1f}; python {platform.python_version()}, torch {torch.__version__},"
+    )
+    print(
+        f"numba {numba.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, scikit-image {skimage.__version__}\n"
+    )
     with tempfile.TemporaryDirectory() as cache:
         for name in ("empty", "filled"):
             imported, warmed = start_up(cache)
             print(f"fresh process, {name} cache: import numba {imported:.2f} CPU s, warm_up {warmed:.2f} CPU s")
     warm_up()
-    print(f"\n{SIZE[0]} x {SIZE[1]}, 101 thresholds, max_dist {MAX_DIST}, CPU s an image, suppression and thinning included\n")
+    print(
+        f"\n{SIZE[0]} x {SIZE[1]}, 101 thresholds, max_dist {MAX_DIST}, CPU s an image, suppression and thinning included\n"
+    )
     table("Large regions, as in a room", range(IMAGES), 40)
     table("Small regions, about 2.5 times the boundary", range(2), 16)
     for size, images in ((SMALL, 64), (SIZE, 8)):

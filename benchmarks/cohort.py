@@ -2,8 +2,8 @@
 
     python benchmarks/cohort.py            # one thread, as a worker of the sweep has; about three minutes
 
-Two tables: milliseconds per step by phase, for a cohort of nine plain-KD students and for one alone; and a cohort against
-the same students one after the other, interleaved in one process, as a ratio.
+Two tables: milliseconds per step by phase, for a cohort of nine plain-KD students and for one alone; and a cohort
+against the same students one after the other, interleaved in one process, as a ratio.
 """
 
 import argparse
@@ -43,7 +43,9 @@ class Clock:
 
 def students(count: int) -> list[Run]:
     """Plain KD at T = 3, one seed each."""
-    base = change(recipe("rooms").student, {"train_images": IMAGES, "teacher": "resnet_w16", "distill": {"method": "plain_kd"}})
+    base = change(
+        recipe("rooms").student, {"train_images": IMAGES, "teacher": "resnet_w16", "distill": {"method": "plain_kd"}}
+    )
     return [change(base, {"seed": seed}) for seed in range(count)]
 
 
@@ -114,22 +116,32 @@ def main() -> None:
         open_source(DATASET, split, images=images, image_size=(48, 64), resize=False, root=None, cache=None)
         for split, images in (("train", IMAGES), ("val", 200))
     )
-    print(f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64")
+    print(
+        f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64"
+    )
     tables = {count: by_phase(count, teacher, source) for count in (options.members, 1)}
     for phase in tables[1]:
         print(f"{phase:18s}" + "".join(f"{table[phase]:10.1f}" for table in tables.values()))
-    print(f"{'sum':18s}" + "".join(f"{sum(table.values()):10.1f}" for table in tables.values()) + f"   ({options.members} members, 1)")
+    print(
+        f"{'sum':18s}"
+        + "".join(f"{sum(table.values()):10.1f}" for table in tables.values())
+        + f"   ({options.members} members, 1)"
+    )
     member = Member(students(1)[0], device="cpu")
     for _ in range(2):  # the first loads what is compiled
         start = time.perf_counter()
         evaluate({"one": member.network}, val, DATASET, {"one": member.run.tasks}, image_size=(48, 64))
-    print(f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {1000 * (time.perf_counter() - start):.0f} ms")
+    print(
+        f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {1000 * (time.perf_counter() - start):.0f} ms"
+    )
     ratios = []
     for _ in range(5):
         together = one_epoch(students(options.members), teacher, source)
         alone = [one_epoch([run], teacher, source) for run in students(min(3, options.members))]
         ratios.append(options.members * statistics.median(alone) / together)
-    print(f"{options.members} students one by one / as a cohort: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(
+        f"{options.members} students one by one / as a cohort: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py                 # about three minutes; writes 32 images to a temporary folder
     OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py --root NYUD     # on a real packaging of NYUD-v2
 
-Stages are given per core (CPU time). The other side, in the same process on the same images with the same random numbers, does the
-steps of the published chain one image after the other: scale all maps, crop with retries, flip, photometric in HSV, normalise,
-pad. It comes in two forms: `plain` as one would write it today (F.interpolate, np.unique, Pillow's HSV), `tuned` with the fastest
-parts that were found (8-bit interpolation, takes, a histogram). Prints what benchmarks/results/data-<date>.md keeps.
+Stages are given per core (CPU time). The other side, in the same process on the same images with the same random
+numbers, does the steps of the published chain one image after the other: scale all maps, crop with retries, flip,
+photometric in HSV, normalise, pad. It comes in two forms: `plain` as one would write it today (F.interpolate,
+np.unique, Pillow's HSV), `tuned` with the fastest parts that were found (8-bit interpolation, takes, a histogram).
+Prints what benchmarks/results/data-<date>.md keeps.
 """
 
 import argparse
@@ -62,7 +63,9 @@ def write_packaging(root: Path) -> Path:
     return root
 
 
-def smooth(draw: np.random.Generator, nodes: tuple[int, int], kind: Image.Resampling = Image.Resampling.BICUBIC) -> np.ndarray:
+def smooth(
+    draw: np.random.Generator, nodes: tuple[int, int], kind: Image.Resampling = Image.Resampling.BICUBIC
+) -> np.ndarray:
     """[*SIZE] in [0, 1) between random nodes."""
     field = Image.fromarray(draw.random(nodes).astype(np.float32)).resize(SIZE[::-1], kind)
     return np.asarray(field).clip(0, 0.999)
@@ -203,7 +206,9 @@ def stages(root: Path, ids: list[str], decoder: Callable, read) -> dict[str, Cal
     def one_by_one() -> None:
         for group in groups:
             own = [samples[index] for index in group]
-            assemble(own, [draw(rng, one, SIZE) for rng, one in zip(rngs(group), own, strict=True)], tasks=TASKS, canvas=SIZE)
+            assemble(
+                own, [draw(rng, one, SIZE) for rng, one in zip(rngs(group), own, strict=True)], tasks=TASKS, canvas=SIZE
+            )
 
     def raws() -> Iterator:
         for group in groups:
@@ -216,12 +221,18 @@ def stages(root: Path, ids: list[str], decoder: Callable, read) -> dict[str, Cal
     return {
         "decode, ours": lambda: use(decoder()),
         "decode, plain": lambda: use(plain.decode(identity) for identity in ids),
-        "cached read, ours": lambda: use({name: array.copy() for name, array in read[i].items()} for i in range(len(ids))),
+        "cached read, ours": lambda: use(
+            {name: array.copy() for name, array in read[i].items()} for i in range(len(ids))
+        ),
         "transform, ours": one_by_one,
         "transform, ours for a device: the host's part": lambda: use(raws()),
         "transform, ours for a device, all of it on the CPU": lambda: use(render(raw) for raw in raws()),
-        "transform, plain": lambda: use(augment(one, rng, False) for one, rng in zip(full, rngs(range(len(ids))), strict=True)),
-        "transform, tuned": lambda: use(augment(one, rng, True) for one, rng in zip(full, rngs(range(len(ids))), strict=True)),
+        "transform, plain": lambda: use(
+            augment(one, rng, False) for one, rng in zip(full, rngs(range(len(ids))), strict=True)
+        ),
+        "transform, tuned": lambda: use(
+            augment(one, rng, True) for one, rng in zip(full, rngs(range(len(ids))), strict=True)
+        ),
     }
 
 
@@ -263,11 +274,15 @@ def check(ids: list[str], root: Path, decoded) -> None:
             assert (ours["semseg"][0] == theirs["semseg"]).float().mean() > 0.99
             assert (ours["depth"][0] - theirs["depth"]).abs().mean() < 0.01
             differences.append((58 * (ours["image"][0] - theirs["image"])).abs().mean().item())
-    print(f"mean difference of the images, grey levels: {statistics.mean(differences):.2f}, at most {max(differences):.2f}\n")
+    print(
+        f"mean difference of the images, grey levels: {statistics.mean(differences):.2f}, at most {max(differences):.2f}\n"
+    )
     assert max(differences) < 6
 
 
-def measure(work: dict[str, Callable[[], None]], rounds: int, count: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def measure(
+    work: dict[str, Callable[[], None]], rounds: int, count: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Per name its CPU and its wall seconds per image, one a round; all names take turns, after one round to warm up."""
     cpu, wall = ({name: [] for name in work} for _ in range(2))
     for turn in range(rounds + 1):
@@ -292,7 +307,9 @@ def report(cpu: dict[str, list[float]], wall: dict[str, list[float]]) -> None:
     print("| | images/s of one core | ms CPU an image | images/s, wall |\n|---|---|---|---|")
     for name in cpu:
         loads = spread([1 / value for value in wall[name]], 0) if name.startswith("loader") else ""
-        print(f"| {name} | {spread([1 / value for value in cpu[name]], 0)} | {spread([1000 * v for v in cpu[name]], 2)} | {loads} |")
+        print(
+            f"| {name} | {spread([1 / value for value in cpu[name]], 0)} | {spread([1000 * v for v in cpu[name]], 2)} | {loads} |"
+        )
     print("\n| ratio, pairs of one round | plain / ours | tuned / ours |\n|---|---|---|")
     for label, times, ours, kind in (
         ("transform, CPU", cpu, "transform, ours", "transform"),
@@ -302,7 +319,11 @@ def report(cpu: dict[str, list[float]], wall: dict[str, list[float]]) -> None:
         ("loader that decodes, wall", wall, "loader, ours, decoding", "loader"),
     ):
         end = f", {WORKERS} workers" if kind == "loader" else ""
-        print(f"| {label} | " + " | ".join(ratio(times[ours], times[f"{kind}, {other}{end}"]) for other in ("plain", "tuned")) + " |")
+        print(
+            f"| {label} | "
+            + " | ".join(ratio(times[ours], times[f"{kind}, {other}{end}"]) for other in ("plain", "tuned"))
+            + " |"
+        )
 
 
 def main() -> None:
@@ -311,9 +332,16 @@ def main() -> None:
     asked.add_argument("--rounds", type=int, default=5)
     options = asked.parse_args()
     torch.set_num_threads(1)
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "?")
-    print(f"machine: {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; python {platform.python_version()},")
-    print(f"torch {torch.__version__}, numpy {np.__version__}, Pillow {PIL.__version__}; {SIZE[0]}x{SIZE[1]}, batches of {BATCH}")
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    print(
+        f"machine: {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; python {platform.python_version()},"
+    )
+    print(
+        f"torch {torch.__version__}, numpy {np.__version__}, Pillow {PIL.__version__}; {SIZE[0]}x{SIZE[1]}, batches of {BATCH}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or write_packaging(Path(folder) / "nyud")
         common = {"images": IMAGES, "image_size": SIZE, "resize": False, "root": str(root)}
@@ -328,7 +356,10 @@ def main() -> None:
             return (source[index] for index in range(len(source)))
 
         ids = (root / "gt_sets" / "train.txt").read_text().split()[:IMAGES]
-        sizes = {name: next((root / name).glob(f"{ids[0]}.*")).stat().st_size // 1000 for name in ("images", "segmentation", "normals")}
+        sizes = {
+            name: next((root / name).glob(f"{ids[0]}.*")).stat().st_size // 1000
+            for name in ("images", "segmentation", "normals")
+        }
         print(f"kB of a file: {sizes}")
         check(ids, root, fresh())
         work = stages(root, ids, decoder, read) | loaders(root, ids, fresh, read)

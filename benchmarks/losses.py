@@ -2,9 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/losses.py
 
-Forward and backward of each loss as the library has it (logits stay [B, C, h, w]), and as it is usually written: permute
-to pixels x channels, then reduce either axis. Both in this process, in turn, so that a slow moment of the machine hits
-both. Prints a Markdown table of milliseconds, median and minimum. The usual form knows no mask; training always has one.
+Forward and backward of each loss as the library has it (logits stay [B, C, h, w]), and as it is usually written:
+permute to pixels x channels, then reduce either axis. Both in this process, in turn, so that a slow moment of the
+machine hits both. Prints a Markdown table of milliseconds, median and minimum. The usual form knows no mask; training
+always has one.
 """
 
 import argparse
@@ -102,14 +103,25 @@ def main() -> None:
                 if repeat >= 2:
                     times.setdefault((name, form), []).append(milliseconds)
 
-    print(f"{datetime.date.today()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, ", end="")
-    print(f"torch {torch.__version__}, {arguments.threads} thread(s), float32 {list(SHAPE)}, {arguments.repeats} repeats\n")
-    print("| loss | form | median ms | minimum ms | loss value | largest gradient difference to rows |\n|---|---|---|---|---|---|")
+    print(
+        f"{datetime.date.today()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}, ",
+        end="",
+    )
+    print(
+        f"torch {torch.__version__}, {arguments.threads} thread(s), float32 {list(SHAPE)}, {arguments.repeats} repeats\n"
+    )
+    print(
+        "| loss | form | median ms | minimum ms | loss value | largest gradient difference to rows |\n|---|---|---|---|---|---|"
+    )
     for (name, form), values in times.items():
         _, loss, gradient = timed(forms[name][form], student)
         _, _, expected = timed(forms[name]["rows"], student)
-        difference = "" if "masked" in form else f"{((gradient - expected).abs().max() / expected.abs().max()).item():.0e}"
-        print(f"| {name} | {form} | {statistics.median(values):.0f} | {min(values):.0f} | {loss.item():.6f} | {difference} |")
+        difference = (
+            "" if "masked" in form else f"{((gradient - expected).abs().max() / expected.abs().max()).item():.0e}"
+        )
+        print(
+            f"| {name} | {form} | {statistics.median(values):.0f} | {min(values):.0f} | {loss.item():.6f} | {difference} |"
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python benchmarks/systems.py & python benchmarks/systems.py    # one for each core, as a sweep keeps them busy; four minutes
 
-One thread each; a row for each decoder on two backbones that stand in for the paper's. The last column is the step without its
-operations at the rate that `kdam_ray/service/cost.py` has: STEP_S there, with which `--plan` estimates times.
+One thread each; a row for each decoder on two backbones that stand in for the paper's. The last column is the step
+without its operations at the rate that `kdam_ray/service/cost.py` has: STEP_S there, with which `--plan` estimates
+times.
 """
 
 import argparse
@@ -40,15 +41,22 @@ def main() -> None:
     source = open_source(
         DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None, cache=None
     )  # fmt: skip
-    print(f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step")
+    print(
+        f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step"
+    )
     print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'ms beyond':>11s}")
     with TemporaryDirectory() as folder:
         costs = Costs(Storage(folder))
         for backbone in BACKBONES:
             for decoder in DECODERS:
-                tasks = SYSTEMS["MTFormer"].tasks if (decoder, options.dataset) == ("mtformer", "rooms") else base.tasks  # as in Table 1
+                tasks = (
+                    SYSTEMS["MTFormer"].tasks if (decoder, options.dataset) == ("mtformer", "rooms") else base.tasks
+                )  # as in Table 1
                 run = change(base, {"student": backbone, "decoder": decoder, "train_images": images, "tasks": tasks})
-                operations, seconds = costs.epoch(run).train, statistics.median(_epochs(Member(run, device="cpu"), source))
+                operations, seconds = (
+                    costs.epoch(run).train,
+                    statistics.median(_epochs(Member(run, device="cpu"), source)),
+                )
                 beyond = seconds - operations / RATE["cpu"]
                 print(
                     f"{backbone:10s} {decoder:16s}{operations / images / 1e6:12.0f}{1e3 * seconds / BATCHES:10.1f}"

@@ -1,13 +1,15 @@
-"""The student of a run to take away: weights, a card that says what they are, and an ONNX graph that needs none of this code.
+"""The student of a run to take away: weights, a card that says what they are, and an ONNX graph that needs none of this
+code.
 
     python jobs/export.py --run 4d8e35a965cf --out exported/                 # a run of --storage, or MLflow's run id
     python jobs/export.py --run 4d8e35a965cf --out exported/ --size 480 640  # another image size than the run's
     python jobs/export.py --checkpoint runs/checkpoints/4d8e35a965cf/epoch_0004 --out exported/ --images photo.jpg
 
-Writes weights.safetensors, model.onnx and card.json, or nothing: onnxruntime's outputs must equal torch's on random images, on
-procedural rooms (if the run learnt on those) and on --images. The graph takes RGB values 0 .. 255 as float32 [batch, 3, H, W],
-normalises them itself and gives logits at the image's resolution; jobs/predict.py --checkpoint OUT predicts with what was exported.
-There is no --dataset: a run knows its own. Needs `pip install 'kdam_ray[export]'`. Cost: 5 s to a minute, by the decoder.
+Writes weights.safetensors, model.onnx and card.json, or nothing: onnxruntime's outputs must equal torch's on random
+images, on procedural rooms (if the run learnt on those) and on --images. The graph takes RGB values 0 .. 255 as float32
+[batch, 3, H, W], normalises them itself and gives logits at the image's resolution; jobs/predict.py --checkpoint OUT
+predicts with what was exported. There is no --dataset: a run knows its own. Needs `pip install 'kdam_ray[export]'`.
+Cost: 5 s to a minute, by the decoder.
 """
 
 import importlib.util
@@ -83,7 +85,9 @@ def real_images(asked: Flags, run: "Run", size: tuple[int, int]) -> dict[str, "n
 
     images = {path: read_picture(Path(path), shape=size).image for path in asked.images}
     if run.dataset.startswith("rooms"):
-        rooms = open_source(DATASETS[run.dataset], "val", images=ROOMS, image_size=size, resize=False, root=None, cache=None)
+        rooms = open_source(
+            DATASETS[run.dataset], "val", images=ROOMS, image_size=size, resize=False, root=None, cache=None
+        )
         images |= {rooms.name(index): rooms[index]["image"] for index in range(ROOMS)}
     return images
 
@@ -116,7 +120,9 @@ def main() -> int:
         run, out = trained.run, Path(asked.out).expanduser()
         size = asked.size or run.image_size
         images = real_images(asked, run, size)
-        card = write_export(out, trained.network, run, metrics=trained.metrics, epoch=trained.epoch, size=size, images=images)
+        card = write_export(
+            out, trained.network, run, metrics=trained.metrics, epoch=trained.epoch, size=size, images=images
+        )
         say(as_text(card, str(out)), card)
     return 0
 

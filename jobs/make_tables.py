@@ -85,19 +85,26 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     tracking = Tracking(place)
     if tracking.empty:
         first = "the tables' jobs" if asked.table == "all" else f"jobs/{JOB_OF[asked.table]}.py"
-        raise ValueError(f"storage: {tracking.uri} does not exist, so nothing is recorded there; run {first} first, with that storage")
+        raise ValueError(
+            f"storage: {tracking.uri} does not exist, so nothing is recorded there; run {first} first, with that storage"
+        )
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset
         try:
-            found, document = made(number, dataset, tracking, smoke=asked.smoke, partial=asked.partial, sweep_run=asked.sweep)
+            found, document = made(
+                number, dataset, tracking, smoke=asked.smoke, partial=asked.partial, sweep_run=asked.sweep
+            )
         except ValueError as error:
             if asked.table != "all":
                 raise
             missing.append(f"missing: {error}")
             continue
         if others := document["other_sweeps"]:
-            print(f"table {number}: of sweep {document['sweep']}; --sweep shows another: {', '.join(others)}", file=sys.stderr)
+            print(
+                f"table {number}: of sweep {document['sweep']}; --sweep shows another: {', '.join(others)}",
+                file=sys.stderr,
+            )
         grids += found
         documents.append(document)
     if not documents:

@@ -43,7 +43,9 @@ def check(asked: Flags) -> None:
         ValueError: names the flag and what it takes.
     """
     rows = [("dataset", asked.dataset, DATASETS)]
-    rows += [("backbone", name, BACKBONES) for name in asked.backbone] + [("decoder", name, DECODERS) for name in asked.decoder]
+    rows += [("backbone", name, BACKBONES) for name in asked.backbone] + [
+        ("decoder", name, DECODERS) for name in asked.decoder
+    ]
     for flag, value, allowed in rows:
         try:
             one_of(allowed)(value)
@@ -52,7 +54,9 @@ def check(asked: Flags) -> None:
     if asked.image_size and min(asked.image_size) < 16:
         raise ValueError(f"image_size: {asked.image_size} is smaller than 16 pixels")
     if not (asked.backbone or asked.decoder) and (asked.dataset != "nyud" or asked.image_size):
-        raise ValueError("dataset, image_size: Table 1 is NYUD-v2 at 425x560; say --backbone or --decoder for anything else")
+        raise ValueError(
+            "dataset, image_size: Table 1 is NYUD-v2 at 425x560; say --backbone or --decoder for anything else"
+        )
 
 
 def main() -> int:

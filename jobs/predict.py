@@ -3,11 +3,12 @@
     python jobs/predict.py photo.jpg scan.png --run 4d8e35a965cf --out predictions/    # a run of --storage, or MLflow's run id
     python jobs/predict.py images/*.png --checkpoint exported/ --out predictions/      # a folder of training or of jobs/export.py
 
-OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predictions.py scores them; OUT/coloured/<task>/<id>.png and
-OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images are read as 8-bit RGB, upright by their EXIF
-orientation, transparency on white. One larger than --max-side is reduced for the network and its predictions enlarged again.
-A network that learnt small images sees photographs as it knows them with a --max-side of that size. There is no --dataset: a
-checkpoint knows what it learnt. An image that cannot be read is named and the others are predicted (exit code 1).
+OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predictions.py scores them;
+OUT/coloured/<task>/<id>.png and OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images
+are read as 8-bit RGB, upright by their EXIF orientation, transparency on white. One larger than --max-side is reduced
+for the network and its predictions enlarged again. A network that learnt small images sees photographs as it knows them
+with a --max-side of that size. There is no --dataset: a checkpoint knows what it learnt. An image that cannot be read
+is named and the others are predicted (exit code 1).
 """
 
 import sys
@@ -35,7 +36,8 @@ class Flags(Frozen):
         tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         device: auto (a GPU if there is one), cpu or cuda.
         max_side: longest side that the network is shown, pixels; memory grows with its square.
-        as_json: one JSON document on stdout (run, epoch, one row an image, failed: file -> why), everything else on stderr.
+        as_json: one JSON document on stdout (run, epoch, one row an image, failed: file -> why), everything else on
+            stderr.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -63,7 +65,9 @@ def check(asked: Flags) -> None:
         raise ValueError(f"device: {error}") from None
     for name in ("images", "out"):
         if not getattr(asked, name):
-            raise ValueError(f"{name}: give {'at least one file' if name == 'images' else 'the folder of the predictions, --out DIR'}")
+            raise ValueError(
+                f"{name}: give {'at least one file' if name == 'images' else 'the folder of the predictions, --out DIR'}"
+            )
     names: dict[str, str] = {}
     for image in asked.images:
         if Path(image).is_dir():

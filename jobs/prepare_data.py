@@ -5,9 +5,10 @@
     python jobs/prepare_data.py --dataset rooms --export packaging --to /data/rooms-as-nyud --image-size 425 560 --images 40
     python jobs/prepare_data.py --dataset nyud --root /data/NYUDv2            # checks and writes nothing
 
-Every file is decoded; all that is wrong is listed, and nothing is written unless --skip-bad leaves the bad images out. The same data
-gives the same bytes; a run that was cut short goes on behind its last whole shard. Training on shards is the same run as
-training on what they were written from. Cost on one core: about 0.1 s per image of 480 x 640, half for checking.
+Every file is decoded; all that is wrong is listed, and nothing is written unless --skip-bad leaves the bad images out.
+The same data gives the same bytes; a run that was cut short goes on behind its last whole shard. Training on shards is
+the same run as training on what they were written from. Cost on one core: about 0.1 s per image of 480 x 640, half for
+checking.
 """
 
 import sys
@@ -102,7 +103,9 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     official = official_images(dataset, split)
     images = min(asked.images or official, official) if asked.dataset in PROCEDURAL else asked.images
     root = local_root(asked.root, dataset, {split: None})
-    found = Examination(dataset, split, root=root, images=images, image_size=asked.image_size or dataset.image_size, cache=None)
+    found = Examination(
+        dataset, split, root=root, images=images, image_size=asked.image_size or dataset.image_size, cache=None
+    )
     sheet, shown = Datasheet(dataset), {}
     for index, sample in bar.track(found, total=found.listed, description=f"checking {split}"):
         if sample is None:
@@ -128,7 +131,12 @@ def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
 
     task = bar.add_task(f"writing {split}", total=len(source))
     for done in write_shards(
-        source, dataset, split, Storage(str(asked.to), field="to"), per_shard=asked.shard_images, left_out=tuple(found.problems)
+        source,
+        dataset,
+        split,
+        Storage(str(asked.to), field="to"),
+        per_shard=asked.shard_images,
+        left_out=tuple(found.problems),
     ):
         bar.update(task, completed=done)
 
@@ -143,7 +151,11 @@ def check_target(asked: Flags) -> None:
 
     Storage(asked.to or ".", field="to")
     check_reachable(asked.to, writes=True, field="to")
-    lists = [Path(asked.to or ".") / folder / f"{split}.txt" for folder in ("gt_sets", "ImageSets/Context") for split in asked.split]
+    lists = [
+        Path(asked.to or ".") / folder / f"{split}.txt"
+        for folder in ("gt_sets", "ImageSets/Context")
+        for split in asked.split
+    ]
     if asked.export and (there := [path for path in lists if path.exists()]):
         raise ValueError(f"to: {there[0]} is there already; give an empty folder")
 
@@ -182,9 +194,13 @@ def as_text(document: dict[str, Any], sheets: dict[str, Any]) -> str:
         if "contact_sheet" in row:
             lines.append(f"  contact sheet: {row['contact_sheet']}")
         if "shards" in row:
-            lines.append(f"  {len(row['shards'])} shards, {row['bytes'] / 1e6:.1f} MB, fingerprint {row['fingerprint']}")
+            lines.append(
+                f"  {len(row['shards'])} shards, {row['bytes'] / 1e6:.1f} MB, fingerprint {row['fingerprint']}"
+            )
             lines += [f"    {digest}  {name}" for name, digest in row["shards"].items()]
-    written = {"shards": "shards in", "packaging": "packaging in", None: "nothing written; --to says where"}[document["written"]]
+    written = {"shards": "shards in", "packaging": "packaging in", None: "nothing written; --to says where"}[
+        document["written"]
+    ]
     return "\n".join([*lines, f"{written} {document['to']}" if document["written"] else written])
 
 
@@ -192,13 +208,25 @@ def run(asked: Flags, say: Say) -> int:
     """Check, then write."""
     check_target(asked)
     examined, sheets = {}, {}
-    document: dict[str, Any] = {"dataset": asked.dataset, "root": asked.root, "to": asked.to, "written": None, "splits": {}}
+    document: dict[str, Any] = {
+        "dataset": asked.dataset,
+        "root": asked.root,
+        "to": asked.to,
+        "written": None,
+        "splits": {},
+    }
     with progress() as bar:
         for split in asked.split:
             examined[split], sheets[split], picture = examine(asked, split, bar)
-            row = {"listed": examined[split].listed, "problems": examined[split].problems, "notes": examined[split].notes}
+            row = {
+                "listed": examined[split].listed,
+                "problems": examined[split].problems,
+                "notes": examined[split].notes,
+            }
             if asked.stats:
-                row |= {"stats": sheets[split].as_json()} | ({"contact_sheet": save_sheet(asked, split, picture)} if picture else {})
+                row |= {"stats": sheets[split].as_json()} | (
+                    {"contact_sheet": save_sheet(asked, split, picture)} if picture else {}
+                )
             document["splits"][split] = row
         problems = [line for row in examined.values() for lines in row.problems.values() for line in lines]
         if asked.to and (asked.skip_bad or not problems):

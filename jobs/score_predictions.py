@@ -1,4 +1,5 @@
-"""Scores a folder of predictions written by any code base against a dataset's packaging; trains nothing, needs no network.
+"""Scores a folder of predictions written by any code base against a dataset's packaging; trains nothing, needs no
+network.
 
     python jobs/score_predictions.py --dataset nyud --root /data/NYUDv2 --predictions out/
     python jobs/score_predictions.py --dataset pascal --root /data/PASCALContext --predictions out/ --convention mti --json
@@ -34,11 +35,12 @@ class Flags(Frozen):
         predictions: folder of the predictions.
         split: val or train.
         convention: whose definitions of the metrics: atrc (DeMT's and KDAM's too), invpt, mti or astmt.
-        edge_ids: file with the ids on which boundaries are scored, one a line; "all": every image of the split. Left out:
-            on pascal's val the published subset, ROOT/ImageSets/Context/test_new.txt; everywhere else all.
+        edge_ids: file with the ids on which boundaries are scored, one a line; "all": every image of the split. Left
+            out: on pascal's val the published subset, ROOT/ImageSets/Context/test_new.txt; everywhere else all.
         edge_truth: regions: boundaries of what the published evaluator takes (pascal: LabelMap; nyud: the edge mask);
             label: the edge labels that networks are trained on.
-        allow_missing: score what there is instead of refusing a folder that is incomplete or has files that cannot be used.
+        allow_missing: score what there is instead of refusing a folder that is incomplete or has files that cannot be
+            used.
         processes: side by side; left out: one per core.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -77,8 +79,14 @@ def as_text(asked: Flags, scores: Any) -> str:
     lines += [f"  {name:20}{value:10.4f} {units.get(name, '%')}" for name, value in scores.metrics.items()]
     for task, classes in scores.per_class.items():
         known = {name: value for name, value in classes.items() if value is not None}
-        absent = f"; {len(classes) - len(known)} classes occur nowhere and count 0 in mIoU" if len(known) < len(classes) else ""
-        lines.append(f"  {task} by class: " + ", ".join(f"{name} {value:.2f}" for name, value in known.items()) + absent)
+        absent = (
+            f"; {len(classes) - len(known)} classes occur nowhere and count 0 in mIoU"
+            if len(known) < len(classes)
+            else ""
+        )
+        lines.append(
+            f"  {task} by class: " + ", ".join(f"{name} {value:.2f}" for name, value in known.items()) + absent
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""ATRC's search: which context each task takes from each other (the ATRC rows of Tables 1 and 3 come from such a search).
+"""ATRC's search: which context each task takes from each other (the ATRC rows of Tables 1 and 3 come from such a
+search).
 
     python jobs/search_contexts.py --out contexts.json                  # procedural rooms, this machine
     python jobs/train_student.py --decoder atrc --contexts contexts.json
@@ -60,7 +61,9 @@ def as_text(document: dict[str, Any]) -> str:
     """One line a target: the type taken from each source, and the probability that the search gives it."""
     lines = ["target        takes from each source (probability)"]
     for target, row in document["contexts"].items():
-        taken = (f"{source}: {kind} ({document['probabilities'][target][source][kind]:.2f})" for source, kind in row.items())
+        taken = (
+            f"{source}: {kind} ({document['probabilities'][target][source][kind]:.2f})" for source, kind in row.items()
+        )
         lines.append(f"{target:14}{'  '.join(taken)}")
     return "\n".join(lines)
 

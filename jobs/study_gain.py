@@ -5,9 +5,9 @@
     python jobs/study_gain.py --only none kdam labels_kdam  # some of the variants
 
 Every variant is trained at the same seeds, from the same teacher, and scored on the test split, which chose nothing.
-Controls: labels in the teacher's place (the same loss, no knowledge), a heavier task without distillation, a teacher that
-is the student itself at another seed. Then the choices that the paper leaves open, one at a time. Differences are paired
-by seed, with intervals and p-values corrected for their number. Lands in MLflow experiment kdam/<dataset>/gain.
+Controls: labels in the teacher's place (the same loss, no knowledge), a heavier task without distillation, a teacher
+that is the student itself at another seed. Then the choices that the paper leaves open, one at a time. Differences are
+paired by seed, with intervals and p-values corrected for their number. Lands in MLflow experiment kdam/<dataset>/gain.
 """
 
 import sys
@@ -35,7 +35,11 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "peer_kdam": ("KDAM, peer", "KDAM", {"distill": {"method": "kdam"}, "teacher": "peer"}),
     "semseg_x2": ("no KD, semseg x 2", "no KD", {"task_factors": {"semseg": 2.0}}),
     "semseg_x4": ("no KD, semseg x 4", "no KD", {"task_factors": {"semseg": 4.0}}),
-    "kdam_channels": ("KDAM, channels", "KDAM", {"distill": {"method": "kdam", "reading": {"depth": "channels", "edge": "channels"}}}),
+    "kdam_channels": (
+        "KDAM, channels",
+        "KDAM",
+        {"distill": {"method": "kdam", "reading": {"depth": "channels", "edge": "channels"}}},
+    ),
     "kdam_no_depth": ("KDAM, not depth", "KDAM", {"distill": {"method": "kdam", "reading": {"depth": "skip"}}}),
     "kdam_no_edge": ("KDAM, not edge", "KDAM", {"distill": {"method": "kdam", "reading": {"edge": "skip"}}}),
     "kdam_no_normals": ("KDAM, not normals", "KDAM", {"distill": {"method": "kdam", "reading": {"normals": "skip"}}}),
@@ -111,12 +115,16 @@ def main() -> int:
         with bad_input_exits():
             variants, recipe = chosen(asked), recipe_of(asked)
             for row in variants.values():
-                change(recipe.student, cell(row, recipe.teacher, None))  # a bad value is refused before torch is imported
+                change(
+                    recipe.student, cell(row, recipe.teacher, None)
+                )  # a bad value is refused before torch is imported
 
             from kdam_ray.service.sweep import plan, resolve
 
             student = resolve(recipe.student, asked.place, weights=asked.pair.weights)
-            peer = resolve(change(recipe.student, {"seed": TEACHER_SEED}), asked.place, teacher=True, weights=asked.pair.weights)
+            peer = resolve(
+                change(recipe.student, {"seed": TEACHER_SEED}), asked.place, teacher=True, weights=asked.pair.weights
+            )
             strong = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
             teachers = {"strong": strong, "peer": peer}
             sweeps = sweeps_of(asked, variants, student, teachers)

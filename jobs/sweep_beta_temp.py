@@ -5,9 +5,9 @@
     ray job submit --working-dir . -- python jobs/sweep_beta_temp.py --dataset nyud --root /data/NYUDv2 --storage s3://...
 
 The paper's 13 cells and the rows they are read against (no KD at three seeds, KDAM at beta 1) run first, so the table
-exists even if the job is cut short; Optuna then searches beta, T and alpha between them. Finished runs are never trained
-again. On the rooms expect no trend in beta or T that one seed resolves: the last lines say what it does resolve.
-Lands in MLflow experiment kdam/<dataset>/beta_temp.
+exists even if the job is cut short; Optuna then searches beta, T and alpha between them. Finished runs are never
+trained again. On the rooms expect no trend in beta or T that one seed resolves: the last lines say what it does
+resolve. Lands in MLflow experiment kdam/<dataset>/beta_temp.
 """
 
 import sys
@@ -53,7 +53,9 @@ class Flags(Frozen):
 
 def sweep_of(asked: Flags, recipe: Recipe, base: Run) -> Sweep:
     """The 13 cells (the one that both tables share once), the references and the space around them."""
-    points = dict.fromkeys([(beta, 3.0) for beta in asked.betas] + [(1.0, temperature) for temperature in asked.temperatures])
+    points = dict.fromkeys(
+        [(beta, 3.0) for beta in asked.betas] + [(1.0, temperature) for temperature in asked.temperatures]
+    )
     cells = [
         {"distill.beta": beta, "distill.temperature": temperature, "seed": seed}
         for seed in range(asked.seeds) for beta, temperature in points
@@ -74,7 +76,10 @@ def main() -> int:
     with output(asked.as_json) as say:
         with bad_input_exits():
             recipe = asked.pair.recipe()
-            distilled = change(recipe.student, {"decoder": asked.decoder, "distill": {"method": asked.method}} | taught_by(recipe.teacher))
+            distilled = change(
+                recipe.student,
+                {"decoder": asked.decoder, "distill": {"method": asked.method}} | taught_by(recipe.teacher),
+            )
             sweep_of(asked, recipe, distilled)  # a bad beta or T is refused here, before torch is imported
 
             from kdam_ray.service.sweep import plan, resolve, run_sweep

@@ -1,4 +1,5 @@
-"""One student at one or more seeds: alone, distilled, with any decoder, or on a single task (the reference of Delta_mt).
+"""One student at one or more seeds: alone, distilled, with any decoder, or on a single task (the reference of
+Delta_mt).
 
     python jobs/train_student.py                                           # multi-task baseline, no distillation
     python jobs/train_student.py --method kdam --beta 1                    # distilled; the teacher is trained if missing
@@ -28,7 +29,8 @@ class Flags(Frozen):
 
     Attributes:
         decoder: multi-task heads, one student each: the paper's systems, rows of the README's table.
-        contexts: JSON file of the contexts of the decoder atrc, as jobs/search_contexts.py writes it; left out: the published ones.
+        contexts: JSON file of the contexts of the decoder atrc, as jobs/search_contexts.py writes it; left out: the
+            published ones.
         mixing_lr: factor on the learning rate of the units of cross_stitch and nddr_cnn (published with 100).
         method: none, plain_kd, kdam or dist.
         literal: Eq. 4 as it is printed, which is no divergence, instead of with squares; of kdam.
@@ -38,8 +40,8 @@ class Flags(Frozen):
         alpha: weight of the supervised loss.
         tasks: the tasks learnt; left out: all of the dataset.
         seeds: how many: 0, 1, ...
-        save_predictions: folder that gets <run_id>/<task>/<id>.png|.npy on the evaluation images, as jobs/score_predictions.py
-            scores them; of runs that finished earlier too.
+        save_predictions: folder that gets <run_id>/<task>/<id>.png|.npy on the evaluation images, as
+            jobs/score_predictions.py scores them; of runs that finished earlier too.
         plan: print the runs and their estimated cost; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
@@ -96,8 +98,19 @@ def report(result: Any, metric_lines: Callable) -> tuple[str, dict[str, Any]]:
     text, rows = [], []
     for row in result.rows:
         run = row.run
-        text += [f"{run.student} + {run.decoder}, seed {run.seed}, run {run.run_id}: {row.status}", *metric_lines(run, row.metrics)]
-        rows.append({"run_id": run.run_id, "decoder": run.decoder, "seed": run.seed, "status": row.status, "metrics": row.metrics})
+        text += [
+            f"{run.student} + {run.decoder}, seed {run.seed}, run {run.run_id}: {row.status}",
+            *metric_lines(run, row.metrics),
+        ]
+        rows.append(
+            {
+                "run_id": run.run_id,
+                "decoder": run.decoder,
+                "seed": run.seed,
+                "status": row.status,
+                "metrics": row.metrics,
+            }
+        )
     text.append(f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}")
     return "\n".join(text), {"rows": rows, "experiment": result.experiment, "tracking_uri": result.tracking_uri}
 

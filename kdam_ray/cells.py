@@ -1,9 +1,11 @@
-"""How each row of the paper's tables is trained: which runs make it, with the paper's networks or small ones in their place.
+"""How each row of the paper's tables is trained: which runs make it, with the paper's networks or small ones in their
+place.
 
-Plain data: a job takes the rows of a table, changes what its command line asks for and hands their runs to the service. Rows
-of different tables that mean the same training come out as the same Run, so they are trained once. Where the paper is
-silent: the teacher of every distilled row of Tables 1 to 3, 6 and 7 is Swin-L's multi-task baseline (its section 4 names it for
-NYUD-v2, and Swin-B beside it for PASCAL-Context without saying where); the teacher has one seed, its students several.
+Plain data: a job takes the rows of a table, changes what its command line asks for and hands their runs to the service.
+Rows of different tables that mean the same training come out as the same Run, so they are trained once. Where the paper
+is silent: the teacher of every distilled row of Tables 1 to 3, 6 and 7 is Swin-L's multi-task baseline (its section 4
+names it for NYUD-v2, and Swin-B beside it for PASCAL-Context without saying where); the teacher has one seed, its
+students several.
 """
 
 from collections.abc import Iterator
@@ -35,12 +37,16 @@ class System:
 SYSTEMS: dict[str, System] = {
     SINGLE_TASK: System("mt_baseline", "one network per task, summed"),
     "MT": System("mt_baseline"),
-    "Cross-Stitch": System("cross_stitch", "units on the task features of one shared backbone: inferred from the printed cost"),
+    "Cross-Stitch": System(
+        "cross_stitch", "units on the task features of one shared backbone: inferred from the printed cost"
+    ),
     "PAD-Net": System("pad_net", "decomposition inferred from the printed cost"),
     "PAP": System("pap", "widths and scale inferred from the printed cost"),
     "PSD": System("psd", "widths and window inferred from the printed cost"),
     "NDDR-CNN": System("nddr_cnn"),
-    "MTI-Net": System("mti_net", "the printed variant is not public; the closest found (benchmarks/results/mti-net-2026-11-23.md)"),
+    "MTI-Net": System(
+        "mti_net", "the printed variant is not public; the closest found (benchmarks/results/mti-net-2026-11-23.md)"
+    ),
     "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
     "MTFormer": System(
         "mtformer",
@@ -64,21 +70,38 @@ DISTILLED: dict[str, dict[str, Any]] = {
     "KDAM intra": {"method": "kdam", "inter": False},
 }
 
-# Small networks in the place of the paper's, on the procedural rooms and in smoke runs. The teachers are convolutional: from
-# random initialisation a small Swin stays below its own student (`recipes`).
-STAND_INS = {"hrnet18": "resnet_w8", "swin_t": "swin_w12", "swin_s": "swin_w16", "swin_b": "resnet_w12", "swin_l": "resnet_w16"}
+# Small networks in the place of the paper's, on the procedural rooms and in smoke runs. The teachers are convolutional:
+# from random initialisation a small Swin stays below its own student (`recipes`).
+STAND_INS = {
+    "hrnet18": "resnet_w8",
+    "swin_t": "swin_w12",
+    "swin_s": "swin_w16",
+    "swin_b": "resnet_w12",
+    "swin_l": "resnet_w16",
+}
 OWN = {name: name for name in STAND_INS}
 
 TEACHER = "swin_l"  # where a row does not name one
 FULL_EPOCHS = 400  # of the paper; Table 7 counts in them
 SMOKE_EPOCHS = 4  # of Table 7, whose shortest row has a quarter of them
 
-SWEEP_OF = {"1": "systems", "2": "decoders", "3": "systems", "4": "pairs", "5": "beta_temp", "6": "terms", "7": "epochs"}
+SWEEP_OF = {
+    "1": "systems",
+    "2": "decoders",
+    "3": "systems",
+    "4": "pairs",
+    "5": "beta_temp",
+    "6": "terms",
+    "7": "epochs",
+}
 JOB_OF = {
     "1": "compare_systems", "2": "distill_decoders", "3": "compare_systems", "4": "sweep_pairs", "5": "sweep_beta_temp",
     "6": "ablate_terms", "7": "ablate_epochs",
 }  # fmt: skip
-DATASETS_OF = {"nyud": ("rooms", "nyud"), "pascal": ("rooms_pascal", "pascal")}  # a table's dataset -> where it can be trained
+DATASETS_OF = {
+    "nyud": ("rooms", "nyud"),
+    "pascal": ("rooms_pascal", "pascal"),
+}  # a table's dataset -> where it can be trained
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What every job's command line has in common: flags from a pydantic model, exit codes, one JSON document on stdout.
 
-Exit codes: 0 done, 1 some run failed, 2 bad input (one line on stderr, before Ray starts), 130 interrupted from the keyboard.
+Exit codes: 0 done, 1 some run failed, 2 bad input (one line on stderr, before Ray starts), 130 interrupted from the
+keyboard.
 """
 
 import contextlib

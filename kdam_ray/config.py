@@ -1,4 +1,5 @@
-"""What a run is and where it runs: `Run` (everything that can change a number), `Place` (everything that cannot), `Sweep`.
+"""What a run is and where it runs: `Run` (everything that can change a number), `Place` (everything that cannot),
+`Sweep`.
 
 All are frozen pydantic models that forbid unknown fields; they are validated before anything heavy starts, and their
 errors name the field and what is allowed. Nothing here imports torch.
@@ -107,7 +108,8 @@ class Optim(Frozen):
         power: of the polynomial.
         clip_norm: gradient norm is clipped to this; None: never.
         mixing_lr: factor on the learning rate of the units that mix tasks (Cross-Stitch, NDDR-CNN; published with 100).
-        architecture_lr: constant learning rate (Adam) of what chooses contexts (decoder context_search; published for 40,000 steps).
+        architecture_lr: constant learning rate (Adam) of what chooses contexts (decoder context_search; published for
+            40,000 steps).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -191,7 +193,12 @@ class Run(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _published_contexts(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("decoder") == "atrc" and not values.get("contexts") and values.get("tasks"):
+        if (
+            isinstance(values, dict)
+            and values.get("decoder") == "atrc"
+            and not values.get("contexts")
+            and values.get("tasks")
+        ):
             return values | {"contexts": published_contexts(values["tasks"])}
         return values
 
@@ -208,13 +215,19 @@ class Run(Frozen):
         if self.contexts is not None:
             check_contexts(self.contexts, self.tasks)
         if self.pretrained == "imagenet" and BACKBONES[self.student].options:
-            raise ValueError(f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file")
+            raise ValueError(
+                f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file"
+            )
         if unknown := [name for name in self.task_factors if name not in self.tasks]:
             raise ValueError(f"task_factors: {unknown[0]!r} is not one of the tasks {', '.join(self.tasks)}")
         if self.distill.needs_teacher and self.teacher is None:
             raise ValueError(f"distill.method is {self.distill.method!r} but teacher is missing")
         if not self.distill.needs_teacher and (self.teacher or self.teacher_run):
-            what = "distill.source is 'labels'" if self.distill.method != "none" else "distill.method is 'none'; use plain_kd, dist or kdam"
+            what = (
+                "distill.source is 'labels'"
+                if self.distill.method != "none"
+                else "distill.method is 'none'; use plain_kd, dist or kdam"
+            )
             raise ValueError(f"teacher is set but {what}")
         return self
 
@@ -248,10 +261,10 @@ class Place(Frozen):
         storage: folder or s3:// URI of checkpoints, caches and Ray's state.
         tracking_uri: MLflow; None: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         root: folder of the dataset's packaging; unused by the procedural datasets.
-        evaluate_every: epochs between evaluations; the last epoch is always evaluated. The search prunes only where there
-            is an evaluation.
-        pictures_every: epochs between pictures of what each member predicts, recorded with its run; None: one, after the last
-            epoch; 0: none.
+        evaluate_every: epochs between evaluations; the last epoch is always evaluated. The search prunes only where
+            there is an evaluation.
+        pictures_every: epochs between pictures of what each member predicts, recorded with its run; None: one, after
+            the last epoch; 0: none.
     """
 
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -281,7 +294,8 @@ class Sweep(Frozen):
         cells: changes to base, one a cell: {"distill.beta": 2.0}.
         references: runs beside the cells that the table quotes but the search ignores.
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
-        choices: searched alternatives, each a name for changes to base: {"pair": {"swin_b teaches swin_t": {"teacher": ...}, ...}}.
+        choices: searched alternatives, each a name for changes to base: {"pair": {"swin_b teaches swin_t": {"teacher":
+            ...}, ...}}.
         trials: searched runs, beyond the cells.
     """
 
@@ -296,7 +310,9 @@ class Sweep(Frozen):
 
     @property
     def sweep_id(self) -> str:
-        """12 hex digits of what is trained, whatever the seeds and the number of trials: more of those are the same sweep."""
+        """12 hex digits of what is trained, whatever the seeds and the number of trials: more of those are the same
+        sweep.
+        """
         rows = {json.dumps(row | {"seed": 0}, sort_keys=True) for row in (*self.cells, *self.references)}
         parts = [self.name, canonical_json(change(self.base, {"seed": 0})), sorted(rows), self.space, self.choices]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
@@ -310,7 +326,9 @@ YOUNGER: dict[str, Any] = {
 
 
 def canonical_json(run: Run) -> str:
-    """One spelling per Run: keys sorted, no spaces, floats as Python's shortest repr, no younger field at its old value."""
+    """One spelling per Run: keys sorted, no spaces, floats as Python's shortest repr, no younger field at its old
+    value.
+    """
     values = run.model_dump(mode="json")
     for path, default in YOUNGER.items():
         *parents, leaf = path.split(".")
@@ -341,7 +359,11 @@ def titled(run: Run, base: Run | None) -> str:
     skip = {"teacher", "teacher_decoder", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
     skip |= {"contexts"} if run.decoder != base.decoder else set()
     if run.distill.method != base.distill.method:
-        skip |= {name for name in own if name.startswith("distill.")} - {"distill.method"} if run.distill.method == "none" else set()
+        skip |= (
+            {name for name in own if name.startswith("distill.")} - {"distill.method"}
+            if run.distill.method == "none"
+            else set()
+        )
     differs = [name for name in own if own[name] != shared[name] and name not in skip]
     return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
 

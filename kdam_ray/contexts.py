@@ -1,8 +1,9 @@
-"""Which context ATRC lets each task take from each other, as plain data: the types, and the combinations it was published with.
+"""Which context ATRC lets each task take from each other, as plain data: the types, and the combinations it was
+published with.
 
-ATRC (reference [3] of the paper) found them by a differentiable search over `CONTEXT_TYPES`, one choice per pair of target
-and source; `jobs/search_contexts.py` repeats that search on any dataset. A `Run` with `decoder="atrc"` carries its
-combination, so that a changed default can never change a recorded run.
+ATRC (reference [3] of the paper) found them by a differentiable search over `CONTEXT_TYPES`, one choice per pair of
+target and source; `jobs/search_contexts.py` repeats that search on any dataset. A `Run` with `decoder="atrc"` carries
+its combination, so that a changed default can never change a recorded run.
 """
 
 import json
@@ -19,7 +20,10 @@ Contexts = dict[str, dict[str, ContextType]]  # target -> source -> type
 
 def _table(tasks: Sequence[str], rows: dict[str, str]) -> Contexts:
     """One digit a source, in the order of `tasks`: the index into CONTEXT_TYPES, as ATRC's own files write it."""
-    return {target: {source: CONTEXT_TYPES[int(digit)] for source, digit in zip(tasks, row, strict=True)} for target, row in rows.items()}
+    return {
+        target: {source: CONTEXT_TYPES[int(digit)] for source, digit in zip(tasks, row, strict=True)}
+        for target, row in rows.items()
+    }
 
 
 # the published results of the search with HRNet18
@@ -44,7 +48,9 @@ def published_contexts(tasks: Sequence[str]) -> Contexts:
     for genotype in GENOTYPES.values():
         if set(tasks) <= set(genotype):
             return {target: {source: genotype[target][source] for source in tasks} for target in tasks}
-    raise ValueError(f"contexts: ATRC was published for {' or '.join('+'.join(g) for g in GENOTYPES.values())}, not for {'+'.join(tasks)}")
+    raise ValueError(
+        f"contexts: ATRC was published for {' or '.join('+'.join(g) for g in GENOTYPES.values())}, not for {'+'.join(tasks)}"
+    )
 
 
 def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
@@ -53,10 +59,14 @@ def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
     Raises:
         ValueError: a target or source is missing, or there is one too many; names it.
     """
-    found: dict[str, set[str]] = {"contexts": set(contexts)} | {f"contexts.{target}": set(row) for target, row in contexts.items()}
+    found: dict[str, set[str]] = {"contexts": set(contexts)} | {
+        f"contexts.{target}": set(row) for target, row in contexts.items()
+    }
     for where, names in found.items():
         if names != set(tasks):
-            raise ValueError(f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: each target needs a type for each source")
+            raise ValueError(
+                f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: each target needs a type for each source"
+            )
 
 
 def read_contexts(path: str | Path) -> Contexts:
@@ -67,9 +77,13 @@ def read_contexts(path: str | Path) -> Contexts:
     """
     try:
         content = json.loads(Path(path).read_text())
-        return TypeAdapter(Contexts).validate_python(content.get("contexts", content) if isinstance(content, dict) else content)
+        return TypeAdapter(Contexts).validate_python(
+            content.get("contexts", content) if isinstance(content, dict) else content
+        )
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"contexts: {path} is not a readable JSON file ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"contexts: {path}, {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})") from error
+        raise ValueError(
+            f"contexts: {path}, {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})"
+        ) from error

@@ -1,16 +1,17 @@
 """Every number printed in Tables 1 to 7 of the KDAM paper, as printed, and what its Deltas should have been.
 
 Plain data: nothing here imports torch. A row keeps its numbers as printed text, because their number of digits is the
-precision to which a Delta can be recomputed. Deltas are kept apart from the metrics: 19 of the 38 that can be recomputed
-(Swin-L's, printed twice, counted once) do not follow from their own rows even when every printed digit is allowed its
-rounding; `printed_deltas` finds them.
+precision to which a Delta can be recomputed. Deltas are kept apart from the metrics: 19 of the 38 that can be
+recomputed (Swin-L's, printed twice, counted once) do not follow from their own rows even when every printed digit is
+allowed its rounding; `printed_deltas` finds them.
 
 What else disagrees inside the paper, kept here as printed:
-- The same run has different numbers in different tables: KDAM Swin-L to Swin-T has SemSeg 44.34 (Tables 1, 6, 7) and 44.54
-  (Table 4), Bound 76.4 (1, 4), 76.70 (6) and 76.2 (7); plain KD at beta 1, T 3 has Bound 76.80 (4) and 76.2 (5).
+- The same run has different numbers in different tables: KDAM Swin-L to Swin-T has SemSeg 44.34 (Tables 1, 6, 7) and
+  44.54 (Table 4), Bound 76.4 (1, 4), 76.70 (6) and 76.2 (7); plain KD at beta 1, T 3 has Bound 76.80 (4) and 76.2 (5).
 - The Swin-T single-task row of Table 1 repeats Depth, Normal and Bound of HRNet18's; Swin-S repeats Normal.
 - PAD-Net's Sal and Normal in Table 3 are on the scale of another evaluation protocol.
-- GFLOPs are multiply-accumulates at 425 x 560, and a single-task row sums the parameters and cost of one network per task.
+- GFLOPs are multiply-accumulates at 425 x 560, and a single-task row sums the parameters and cost of one network per
+  task.
 - Table 7's text lists epochs 50 to 600; the table has five of them.
 """
 
@@ -131,8 +132,8 @@ TABLE_3 = Table("3", "pascal", PASCAL, (
     Row("MT+KDAM",       "swin_s",  "68.80 56.62 81.91 15.61 70.4",  "-2.54"),
 ))  # fmt: skip
 
-# One group per network and pair: the students of Swin-L:Swin-T and Swin-B:Swin-T have the same single-task reference, but
-# the table prints it twice.
+# One group per network and pair: the students of Swin-L:Swin-T and Swin-B:Swin-T have the same single-task reference,
+# but the table prints it twice.
 TABLE_4 = Table("4", "nyud", NYUD, (
     Row("single-task", "swin_l teaching swin_t", "56.46 0.508 19.38 78.8"),
     Row("MT",          "swin_l teaching swin_t", "54.53 0.532 19.51 78.3",  "-2.36"),
@@ -159,7 +160,9 @@ TABLE_4 = Table("4", "nyud", NYUD, (
 
 
 def _cell(beta: float, temperature: float, printed: str) -> Row:
-    return Row("MT+plain KD", "swin_t", printed, None, (("beta", beta), ("temperature", temperature), ("teacher", "swin_l")))
+    return Row(
+        "MT+plain KD", "swin_t", printed, None, (("beta", beta), ("temperature", temperature), ("teacher", "swin_l"))
+    )
 
 
 TABLE_5A = Table("5a", "nyud", NYUD, (
@@ -197,7 +200,9 @@ TABLE_7 = Table("7", "nyud", NYUD, (
     Row("MT+KDAM", "swin_t", "45.00 0.5955 20.69 76.4", None, (("epochs", 600), ("teacher", "swin_l"))),
 ))  # fmt: skip
 
-TABLES: dict[str, Table] = {table.number: table for table in (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5A, TABLE_5B, TABLE_6, TABLE_7)}
+TABLES: dict[str, Table] = {
+    table.number: table for table in (TABLE_1, TABLE_2, TABLE_3, TABLE_4, TABLE_5A, TABLE_5B, TABLE_6, TABLE_7)
+}
 
 
 def interval(printed: str) -> tuple[float, float]:

@@ -23,8 +23,8 @@ def rank() -> int:
 class _AllSum(torch.autograd.Function):
     """Forward: sum over ranks. Backward: the same sum of the gradients.
 
-    Every rank computes the same function of the summed value, so each holds one copy of its gradient; summing the copies
-    makes world_size times the true one, which DDP's average takes back.
+    Every rank computes the same function of the summed value, so each holds one copy of its gradient; summing the
+    copies makes world_size times the true one, which DDP's average takes back.
     """
 
     @staticmethod

@@ -2,9 +2,10 @@
 
 Plain data: a job takes a row, changes what its command line asks for, and hands it to the service. The published sizes
 follow the training code that the paper builds on (ATRC, DeMT): SGD, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8,
-40,000 steps: 400 epochs of 99 on NYUD-v2, 64 of 624 on PASCAL-Context (the paper's 400 epochs there would be 250,000 steps;
-it does not say for which dataset they hold). The rooms' nets are small members of the same families, sized for two CPU cores;
-a Swin as their teacher stayed below its own student from random initialisation, so the teacher is convolutional there.
+40,000 steps: 400 epochs of 99 on NYUD-v2, 64 of 624 on PASCAL-Context (the paper's 400 epochs there would be 250,000
+steps; it does not say for which dataset they hold). The rooms' nets are small members of the same families, sized for
+two CPU cores; a Swin as their teacher stayed below its own student from random initialisation, so the teacher is
+convolutional there.
 """
 
 import json
@@ -71,7 +72,11 @@ RECIPES: dict[str, Recipe] = {
         smoke={"image_size": (48, 64), "resize": True, "pretrained": "none", **_TINY}, trials=8,
     ),
 }  # fmt: skip
-SEARCHED = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}  # log-uniform
+SEARCHED = {
+    "distill.beta": (0.05, 20.0),
+    "distill.temperature": (0.1, 20.0),
+    "distill.alpha": (0.25, 4.0),
+}  # log-uniform
 # fields of a Run that neither a flag nor a table's row names; those that end in a dot have parts
 SETTABLE = ("optim.", "image_size", "resize", "augment", "task_weights", "task_factors", "precision")
 SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
@@ -93,7 +98,9 @@ def recipe(dataset: str, *, smoke: bool = False) -> Recipe:
     small = RECIPES["rooms"]
     teacher, student = (
         change(run, {**row.smoke, "student": network, "optim": optim})
-        for run, network, optim in zip((row.teacher, row.student), SMOKE_NETWORKS, (small.teacher.optim, small.student.optim), strict=True)
+        for run, network, optim in zip(
+            (row.teacher, row.student), SMOKE_NETWORKS, (small.teacher.optim, small.student.optim), strict=True
+        )
     )
     return Recipe(teacher, student, row.smoke, SMOKE_TRIALS)
 
@@ -103,7 +110,8 @@ class Schedule(Frozen):
 
     Attributes:
         dataset: rooms, rooms_pascal (both procedural), nyud or pascal (both need --root).
-        teacher_epochs: passes of the teacher over the training images; left out: 10 on the rooms, 400 on nyud, 64 on pascal.
+        teacher_epochs: passes of the teacher over the training images; left out: 10 on the rooms, 400 on nyud, 64 on
+            pascal.
         epochs: passes of the student; left out: 4 on rooms, 3 on rooms_pascal (five tasks), 400 on nyud, 64 on pascal.
         batch: images per step, of both; left out: 8.
         train_images: images of the training split, the first ones; left out: 1200 on the rooms, else the official list.
@@ -135,7 +143,9 @@ class Schedule(Frozen):
             ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
         """
         row = recipe(self.dataset, smoke=self.smoke)
-        both = {name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")}
+        both = {
+            name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")
+        }
         return Recipe(
             _changed(with_backbone(row.teacher, teacher, "teacher"), both | {"epochs": self.teacher_epochs}, self.teacher_set),
             _changed(with_backbone(row.student, student, "student"), both | {"epochs": self.epochs}, self.set),
@@ -171,7 +181,9 @@ class Pair(Schedule):
 
 
 def _changed(run: Run, changes: dict[str, Any], given: Sequence[str]) -> Run:
-    return change(run, {name: value for name, value in changes.items() if value is not None} | dict(map(setting, given)))
+    return change(
+        run, {name: value for name, value in changes.items() if value is not None} | dict(map(setting, given))
+    )
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -181,7 +193,11 @@ def setting(text: str) -> tuple[str, Any]:
         ValueError: no FIELD=VALUE, or a field that flags or a table's rows decide.
     """
     field, equals, value = text.partition("=")
-    if not equals or not value or not any(field == name or (name[-1] == "." and field.startswith(name)) for name in SETTABLE):
+    if (
+        not equals
+        or not value
+        or not any(field == name or (name[-1] == "." and field.startswith(name)) for name in SETTABLE)
+    ):
         raise ValueError(
             f"set: {text!r} is not FIELD=VALUE with a field among {', '.join(f'{name}*' if name[-1] == '.' else name for name in SETTABLE)}"
         )

@@ -30,7 +30,13 @@ class Backbone:
 def _swin(width: int, depths: tuple[int, ...]) -> dict[str, Any]:
     # windows that divide the maps of 48x64 pixels (12x16, 6x8, 3x4, 2x2); no stochastic depth in so few blocks
     windows = ((4, 4), (3, 4), (3, 4), (2, 2))
-    return {"embed_dim": width, "depths": depths, "num_heads": (1, 2, 4, 8), "window_size": windows, "drop_path_rate": 0.0}
+    return {
+        "embed_dim": width,
+        "depths": depths,
+        "num_heads": (1, 2, 4, 8),
+        "window_size": windows,
+        "drop_path_rate": 0.0,
+    }
 
 
 def _resnet(width: int, layers: tuple[int, ...]) -> dict[str, Any]:

@@ -10,7 +10,11 @@ TRAINED = [number for number in TABLES if not number.startswith("5")]
 
 
 def cell(number, model, group, dataset="rooms", **schedule):
-    found = [c for c in cells(TABLES[number], Schedule(dataset=dataset, **schedule)) if (c.row.model, c.row.group) == (model, group)]
+    found = [
+        c
+        for c in cells(TABLES[number], Schedule(dataset=dataset, **schedule))
+        if (c.row.model, c.row.group) == (model, group)
+    ]
     return found[0]
 
 
@@ -32,7 +36,11 @@ def test_the_same_training_in_several_tables_is_the_same_run():
     assert cell("4", "MT+KDAM", "swin_t taught by swin_l").runs(1) == kdam
     assert cell("6", "MT+KDAM inter and intra", "swin_t").runs(1) == kdam
     assert next(c for c in cells(TABLES["7"], Schedule()) if c.row.fact("epochs") == 400).runs(1) == kdam
-    assert cell("6", "MT", "swin_t").runs(0) == cell("1", "MT", "swin_t").runs(0) == cell("4", "MT", "swin_t taught by swin_b").runs(0)
+    assert (
+        cell("6", "MT", "swin_t").runs(0)
+        == cell("1", "MT", "swin_t").runs(0)
+        == cell("4", "MT", "swin_t taught by swin_b").runs(0)
+    )
     assert cell("4", "MT", "swin_l teaching swin_t").runs(0) == cell("4", "MT", "swin_l teaching swin_s").runs(0)
 
 
@@ -55,10 +63,20 @@ def test_single_task_rows_are_one_network_per_task():
 def test_papers_networks_and_schedules_on_the_papers_data():
     shown = cells(TABLES["1"], Schedule(dataset="nyud"))
     assert {c.student.student for c in shown} == {"hrnet18", "swin_t", "swin_s"}
-    assert {(c.student.student, c.student.optim.lr) for c in shown} == {("hrnet18", 1e-2), ("swin_t", 1e-3), ("swin_s", 1e-3)}
+    assert {(c.student.student, c.student.optim.lr) for c in shown} == {
+        ("hrnet18", 1e-2),
+        ("swin_t", 1e-3),
+        ("swin_s", 1e-3),
+    }
     assert {c.student.epochs for c in shown} == {400}
     assert all(c.teacher.student == "swin_l" and c.teacher.optim == PAPER_SGD for c in shown if c.teacher)
-    assert [c.student.epochs for c in cells(TABLES["7"], Schedule(dataset="nyud")) if not c.part] == [100, 200, 300, 400, 600]
+    assert [c.student.epochs for c in cells(TABLES["7"], Schedule(dataset="nyud")) if not c.part] == [
+        100,
+        200,
+        300,
+        400,
+        600,
+    ]
     assert cell("4", "MT+DIST", "swin_t taught by swin_b", "nyud").teacher.student == "swin_b"
 
 
@@ -82,7 +100,11 @@ def test_table_7_has_separate_schedules_and_one_long_run():
 
 def test_baselines_are_undistilled_rows_of_the_same_system_and_backbone():
     compared = {
-        number: [(row.model, baseline_of(TABLES[number], row).model) for row in TABLES[number].rows if baseline_of(TABLES[number], row)]
+        number: [
+            (row.model, baseline_of(TABLES[number], row).model)
+            for row in TABLES[number].rows
+            if baseline_of(TABLES[number], row)
+        ]
         for number in TRAINED
     }
     assert compared["1"] == [("MT+KDAM", "MT"), ("ATRC+KDAM", "ATRC"), ("MT+KDAM", "MT"), ("MT+KDAM", "MT")]

@@ -33,7 +33,12 @@ def test_ray_accepts_it():
     "wrong",
     [
         {"idle_timeout": 5},
-        {"available_node_types": {**CLUSTER["available_node_types"], "head": {"node_config": {}, "resources": {"driver": "64"}}}},
+        {
+            "available_node_types": {
+                **CLUSTER["available_node_types"],
+                "head": {"node_config": {}, "resources": {"driver": "64"}},
+            }
+        },
         {"head_node_type": "nowhere"},
     ],
     ids=["unknown key", "text for a number", "no such head"],
@@ -52,12 +57,21 @@ def test_drivers_run_on_the_on_demand_head_and_training_does_not():
     workers = {name: row for name, row in types.items() if name != CLUSTER["head_node_type"]}
     assert all("driver" not in row["resources"] and row["resources"]["GPU"] > 0 for row in workers.values())
     assert all(row["min_workers"] == 0 and row["idle_timeout_s"] > 0 for row in workers.values())
-    spot = {name for name, row in workers.items() if row["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"}
+    spot = {
+        name
+        for name, row in workers.items()
+        if row["node_config"].get("InstanceMarketOptions", {}).get("MarketType") == "spot"
+    }
     assert spot == {name for name, row in workers.items() if row["labels"]["market-type"] == "spot"} == {"gpu_spot"}
 
 
 def test_every_node_demands_the_token():
-    starts = [line for key in ("head_start_ray_commands", "worker_start_ray_commands") for line in CLUSTER[key] if "ray start" in line]
+    starts = [
+        line
+        for key in ("head_start_ray_commands", "worker_start_ray_commands")
+        for line in CLUSTER[key]
+        if "ray start" in line
+    ]
     assert len(starts) == 2
     assert all("RAY_AUTH_MODE=token ray start" in line for line in starts)
     assert CLUSTER["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
@@ -72,7 +86,11 @@ def test_the_image_installs_the_pinned_versions():
     pins = dict(re.findall(r"\b([a-z0-9_-]+)==([0-9.]+)", DOCKERFILE))
     assert set(pins) >= {"torch", "torchvision"}
     assert pins == {name: constraints()[name] for name in pins}
-    installs = [line for line in re.sub(r"\\\n", " ", DOCKERFILE).splitlines() if "pip install" in line and not line.startswith("#")]
+    installs = [
+        line
+        for line in re.sub(r"\\\n", " ", DOCKERFILE).splitlines()
+        if "pip install" in line and not line.startswith("#")
+    ]
     assert installs
     assert all("--constraint constraints.txt" in line for line in installs)
 
@@ -86,12 +104,16 @@ def test_the_image_copies_what_exists_and_has_the_clusters_name():
     assert f'requires-python = ">={base}"' in (ROOT / "pyproject.toml").read_text()
 
 
-@pytest.mark.parametrize("path", ["runs/mlflow.db", ".venv/bin/python", "mlflow.db-journal", "some.log", "kdam_ray/__pycache__/tasks.pyc"])
+@pytest.mark.parametrize(
+    "path", ["runs/mlflow.db", ".venv/bin/python", "mlflow.db-journal", "some.log", "kdam_ray/__pycache__/tasks.pyc"]
+)
 def test_what_changes_meanwhile_is_not_submitted(path):
     assert not is_submitted(path)
 
 
-@pytest.mark.parametrize("path", ["jobs/sweep_beta_temp.py", "kdam_ray/tasks.py", "kdam_ray/data/nyud.py", "constraints.txt"])
+@pytest.mark.parametrize(
+    "path", ["jobs/sweep_beta_temp.py", "kdam_ray/tasks.py", "kdam_ray/data/nyud.py", "constraints.txt"]
+)
 def test_what_a_job_needs_is_submitted(path):
     assert is_submitted(path)
 

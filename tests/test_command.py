@@ -99,7 +99,9 @@ def test_stdout_is_back_after_an_error(capfd):
 
 def test_a_reader_that_stops_early_is_no_error():
     code = "from kdam_ray.command import output\nwith output(False) as say:\n    say('line\\n' * 100_000, None)"
-    done = subprocess.run(f'{sys.executable} -c "{code}" | head -n 1', shell=True, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        f'{sys.executable} -c "{code}" | head -n 1', shell=True, capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ("line\n", "")
 
 

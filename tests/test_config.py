@@ -118,7 +118,10 @@ def test_atrc_carries_the_contexts_it_was_trained_with():
     other = {target: dict.fromkeys(run.tasks, "global") for target in run.tasks}
     assert change(run, {"contexts": other}).run_id != run.run_id
     two = change(BASE, {"decoder": "atrc", "tasks": ("semseg", "edge")})
-    assert two.contexts == {"semseg": {"semseg": "target", "edge": "source"}, "edge": {"semseg": "target", "edge": "target"}}
+    assert two.contexts == {
+        "semseg": {"semseg": "target", "edge": "source"},
+        "edge": {"semseg": "target", "edge": "target"},
+    }
     assert json.loads(canonical_json(two))["contexts"] == two.contexts
     assert Run.model_validate(json.loads(canonical_json(two))) == two
     assert flatten(run).keys() == flatten(BASE).keys()
@@ -131,7 +134,11 @@ def test_contexts_are_read_from_a_file_or_refused(tmp_path):
     assert read_contexts(path) == GENOTYPES["pascal"]
     path.write_text(json.dumps({"contexts": GENOTYPES["nyud"], "run_id": "x"}))
     assert read_contexts(path) == GENOTYPES["nyud"]
-    for content, words in [("{", "not a readable"), ('{"semseg": {"depth": "near"}}', "semseg.depth"), ("[]", "dictionary")]:
+    for content, words in [
+        ("{", "not a readable"),
+        ('{"semseg": {"depth": "near"}}', "semseg.depth"),
+        ("[]", "dictionary"),
+    ]:
         path.write_text(content)
         with pytest.raises(ValueError, match=words) as caught:
             read_contexts(path)

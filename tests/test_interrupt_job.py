@@ -24,7 +24,8 @@ def test_an_interrupted_job_says_one_line_and_goes_on(tmp_path):
     with log.open("w") as stderr:
         job = subprocess.Popen(
             list(map(str, command)), stdout=subprocess.PIPE, stderr=stderr, env=environment, start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what a shell runs in the background
+            # ignored by what a shell runs in the background
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
     try:
         deadline = time.monotonic() + 150
@@ -37,7 +38,9 @@ def test_an_interrupted_job_says_one_line_and_goes_on(tmp_path):
     finally:
         job.kill()
     said = log.read_text()[len(before) :].splitlines()
-    assert [line.partition("  ")[2] for line in said[:-1] if ": epoch " not in line] == ["interrupted: stopping the workers"]
+    assert [line.partition("  ")[2] for line in said[:-1] if ": epoch " not in line] == [
+        "interrupted: stopping the workers"
+    ]
     assert said[-1] == "interrupted: nothing recorded is lost; the same command goes on from the last epochs"
     planned = subprocess.run(
         [*map(str, command), "--plan"], capture_output=True, text=True, check=True, env=environment, timeout=120

@@ -95,7 +95,13 @@ def head() -> Iterator[Head]:
     home.mkdir()
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("RAY_", "MLFLOW_"))}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = kept | {"HOME": str(home), "PATH": path, "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    environment = kept | {
+        "HOME": str(home),
+        "PATH": path,
+        "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+    }
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     gcs, dashboard, listen, grpc, client, metrics = free_ports(6)
     command = [
@@ -173,7 +179,11 @@ def test_the_smoke_sweep_as_a_submitted_job(head, checkout, tmp_path):
         capture_output=True, text=True, env=head.environment, cwd=tmp_path, check=True,
     )  # fmt: skip
     rows = json.loads(tables.stdout)["rows"]
-    cells = {(row["beta"], row["temperature"]) for row in rows if row["part"] in ("5a", "5b") and all(row["metrics"].values())}
+    cells = {
+        (row["beta"], row["temperature"])
+        for row in rows
+        if row["part"] in ("5a", "5b") and all(row["metrics"].values())
+    }
     assert len(cells) == 13
 
 

@@ -75,7 +75,9 @@ SWEEP = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "words"), SWEEP, ids=lambda value: " ".join(value) if value[0].startswith("--") else "")
+@pytest.mark.parametrize(
+    ("arguments", "words"), SWEEP, ids=lambda value: " ".join(value) if value[0].startswith("--") else ""
+)
 def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
     line = refused(job("sweep_beta_temp.py", *arguments, cwd=tmp_path))
     assert all(word in line for word in words), line
@@ -93,14 +95,22 @@ def test_sweep_refuses_in_one_line(arguments, words, tmp_path):
         ("train_student.py", ("--decoder", "demt", "magic"), ("decoder", "'magic'", "pad_net")),
         ("train_student.py", ("--decoder",), ("decoder",)),
         ("train_student.py", ("--contexts", "none.json"), ("contexts", "none.json")),
-        ("train_student.py", ("--contexts", str(ROOT / "pyproject.toml"), "--decoder", "atrc"), ("contexts", "pyproject.toml")),
+        (
+            "train_student.py",
+            ("--contexts", str(ROOT / "pyproject.toml"), "--decoder", "atrc"),
+            ("contexts", "pyproject.toml"),
+        ),
         ("train_student.py", ("--teacher-decoder", "magic"), ("decoder", "'magic'", "mt_baseline")),
         ("search_contexts.py", ("--out", "no/such/folder.json"), ("out", "no/such")),
         ("search_contexts.py", ("--architecture-lr", "-1"), ("architecture_lr", "greater than 0")),
         ("model_cost.py", ("--backbone", "vgg"), ("backbone", "'vgg'", "swin_t")),
         ("model_cost.py", ("--decoder", "magic"), ("decoder", "'magic'", "invpt")),
         ("model_cost.py", ("--dataset", "rooms"), ("dataset", "--backbone")),
-        ("score_predictions.py", ("--dataset", "rooms", "--root", ".", "--predictions", "."), ("dataset", "'rooms'", "nyud, pascal")),
+        (
+            "score_predictions.py",
+            ("--dataset", "rooms", "--root", ".", "--predictions", "."),
+            ("dataset", "'rooms'", "nyud, pascal"),
+        ),
         (
             "score_predictions.py",
             ("--dataset", "nyud", "--root", ".", "--predictions", ".", "--convention", "me"),
@@ -169,7 +179,17 @@ def test_bad_data_is_refused_before_anything_starts(spoil, words, tmp_path, capf
     import ray
 
     monkeypatch.setattr(ray, "init", lambda *args, **options: pytest.fail("Ray was started"))
-    options = ["--dataset", "nyud", "--smoke", "--train-images", "8", "--val-images", "2", "--storage", tmp_path / "runs"]
+    options = [
+        "--dataset",
+        "nyud",
+        "--smoke",
+        "--train-images",
+        "8",
+        "--val-images",
+        "2",
+        "--storage",
+        tmp_path / "runs",
+    ]
     monkeypatch.setattr(sys, "argv", ["sweep_beta_temp.py", *map(str, [*options, *spoil(tmp_path / "nyud")])])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(ROOT / "jobs" / "sweep_beta_temp.py"), run_name="__main__")
@@ -192,10 +212,25 @@ def test_plan_says_what_it_costs_and_starts_nothing(name, tmp_path):
 
 @pytest.mark.slow
 def test_plan_as_json_counts_the_cells_once(tmp_path):
-    done = job("sweep_beta_temp.py", "--smoke", "--plan", "--json", "--trials", "5", "--storage", tmp_path / "runs", cwd=tmp_path)
+    done = job(
+        "sweep_beta_temp.py",
+        "--smoke",
+        "--plan",
+        "--json",
+        "--trials",
+        "5",
+        "--storage",
+        tmp_path / "runs",
+        cwd=tmp_path,
+    )
     document = json.loads(done.stdout)  # one document and nothing else
     kinds = [row["kind"] for row in document["runs"]]
-    assert (kinds.count("teacher"), kinds.count("cell"), kinds.count("reference"), document["searched"]) == (1, 13, 4, 5)
+    assert (kinds.count("teacher"), kinds.count("cell"), kinds.count("reference"), document["searched"]) == (
+        1,
+        13,
+        4,
+        5,
+    )
     assert document["flops"] > 0
     assert document["seconds"] > 0
     assert not (tmp_path / "runs" / "mlflow.db").exists()

@@ -74,7 +74,11 @@ def packages(path: Path) -> set[str]:
 
 def docstrings(module: ast.Module) -> set[int]:
     """ids of the nodes that are docstrings or attribute docstrings: bare strings as statements."""
-    return {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)}
+    return {
+        id(node.value)
+        for node in ast.walk(module)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
@@ -82,7 +86,9 @@ def test_arrows_point_one_way(path):
     mine = LAYERS.index(layer(path))
     for module in imports(path):
         theirs = layer_of_module(module)
-        assert theirs is None or LAYERS.index(theirs) <= mine, f"{name(path)} ({layer(path)}) imports {module} ({theirs})"
+        assert theirs is None or LAYERS.index(theirs) <= mine, (
+            f"{name(path)} ({layer(path)}) imports {module} ({theirs})"
+        )
         assert theirs != "jobs", f"{name(path)} imports {module}: nothing imports a job"
 
 
@@ -105,7 +111,11 @@ def test_only_storage_knows_s3():
     knows = set()
     for path in SOURCES:
         spoken = docstrings(tree(path))
-        constants = [n for n in ast.walk(tree(path)) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in spoken]
+        constants = [
+            n
+            for n in ast.walk(tree(path))
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in spoken
+        ]
         if packages(path) & {"boto3", "botocore", "s3fs", "fsspec"} or "pyarrow.fs" in {m[:10] for m in imports(path)}:
             knows.add(name(path))
         if any("s3://" in constant.value for constant in constants):

@@ -8,7 +8,19 @@ import sys
 
 import pytest
 
-from kdam_ray.paper import TABLE_1, TABLE_2, TABLE_4, TABLE_5A, TABLE_5B, TABLE_6, TABLES, Row, Table, interval, printed_deltas
+from kdam_ray.paper import (
+    TABLE_1,
+    TABLE_2,
+    TABLE_4,
+    TABLE_5A,
+    TABLE_5B,
+    TABLE_6,
+    TABLES,
+    Row,
+    Table,
+    interval,
+    printed_deltas,
+)
 from kdam_ray.tasks import DATASETS
 
 # (table, model, group, printed Delta, recomputed Delta): worked out by hand from the printed rows, two decimals
@@ -48,12 +60,17 @@ def test_every_computable_delta_is_judged():
     assert all(d.row.model != "MTFormer" for d in judged)  # two of its metrics are not printed
 
 
-@pytest.mark.parametrize("delta", printed_deltas(), ids=lambda delta: f"{delta.table}-{delta.row.model}-{delta.row.group}")
+@pytest.mark.parametrize(
+    "delta", printed_deltas(), ids=lambda delta: f"{delta.table}-{delta.row.model}-{delta.row.group}"
+)
 def test_recomputed_delta_is_the_mean_signed_change(delta):
     table = TABLES[delta.table]
     row, reference = table.metrics(delta.row), table.metrics(table.reference(delta.row))
     change = [
-        (1 if task.higher_is_better else -1) * (row[task.metric_key] - reference[task.metric_key]) / reference[task.metric_key] * 100
+        (1 if task.higher_is_better else -1)
+        * (row[task.metric_key] - reference[task.metric_key])
+        / reference[task.metric_key]
+        * 100
         for task in table.tasks
     ]
     assert delta.recomputed == pytest.approx(sum(change) / len(change), rel=1e-9)
@@ -71,7 +88,9 @@ def test_the_printed_numbers_need_the_signs():
     assert follow < 5
 
 
-@pytest.mark.parametrize(("printed", "low", "high"), [("0.61", 0.605, 0.615), ("76.4", 76.35, 76.45), ("12", 11.5, 12.5)])
+@pytest.mark.parametrize(
+    ("printed", "low", "high"), [("0.61", 0.605, 0.615), ("76.4", 76.35, 76.45), ("12", 11.5, 12.5)]
+)
 def test_interval_is_what_rounds_to_the_print(printed, low, high):
     assert interval(printed) == pytest.approx((low, high))
 
@@ -81,7 +100,9 @@ def test_every_row_has_one_number_per_column(table):
     for row in table.rows:
         assert len(row.printed.split()) == len(table.tasks)
         for key, value in table.metrics(row).items():
-            low, high = {"mIoU": (30, 75), "rmse": (0.4, 0.7), "mErr": (13, 24), "maxF": (60, 90), "odsF": (68, 80)}[key.split("/")[1]]
+            low, high = {"mIoU": (30, 75), "rmse": (0.4, 0.7), "mErr": (13, 24), "maxF": (60, 90), "odsF": (68, 80)}[
+                key.split("/")[1]
+            ]
             assert low < value < high, (row, key)
 
 
@@ -115,7 +136,11 @@ def test_the_cells_of_table_5():
 
 
 def test_gains_printed_in_table_2():
-    gains = {"InvPT": (0.66, 0.0012, 0.19, 0.1), "DeMT": (0.71, 0.0016, 0.03, 0.0), "DeMT-S": (0.41, -0.0038, 0.01, 0.0)}
+    gains = {
+        "InvPT": (0.66, 0.0012, 0.19, 0.1),
+        "DeMT": (0.71, 0.0016, 0.03, 0.0),
+        "DeMT-S": (0.41, -0.0038, 0.01, 0.0),
+    }
     for plain, ours, printed in zip(TABLE_2.rows[::2], TABLE_2.rows[1::2], gains.values(), strict=True):
         for task, gain in zip(TABLE_2.tasks, printed, strict=True):
             sign = 1 if task.higher_is_better else -1
@@ -127,7 +152,9 @@ def test_rows_quoted_twice_agree():
     """Tables 4 and 6 repeat Table 1's baselines, Table 4 with fewer digits."""
     baseline = TABLE_1.metrics(next(row for row in TABLE_1.rows if (row.model, row.group) == ("MT", "swin_t")))
     assert TABLE_6.metrics(TABLE_6.rows[0]) == baseline
-    quoted = TABLE_4.metrics(next(row for row in TABLE_4.rows if (row.model, row.group) == ("MT", "swin_t taught by swin_l")))
+    quoted = TABLE_4.metrics(
+        next(row for row in TABLE_4.rows if (row.model, row.group) == ("MT", "swin_t taught by swin_l"))
+    )
     assert quoted == pytest.approx(baseline, abs=0.0005)
 
 
@@ -138,4 +165,6 @@ def test_a_table_without_reference_has_no_delta():
 
 def test_plain_data_imports_nothing_heavy():
     code = "import sys, kdam_ray.paper; print([m for m in ('torch', 'numpy', 'ray', 'mlflow') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

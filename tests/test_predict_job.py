@@ -71,7 +71,19 @@ def only_run(storage):
 
 def test_predictions_can_be_scored_and_looked_at(monkeypatch, capsys, storage, images, tmp_path):
     files = sorted(images.iterdir())
-    arguments = (*files, "--run", only_run(storage), "--storage", storage, "--out", tmp_path, "--max-side", 100, "--device", "cpu")
+    arguments = (
+        *files,
+        "--run",
+        only_run(storage),
+        "--storage",
+        storage,
+        "--out",
+        tmp_path,
+        "--max-side",
+        100,
+        "--device",
+        "cpu",
+    )
     code, out, errors = job(monkeypatch, capsys, "predict", *arguments)
     assert code == 0, errors
     assert "3 images" in out
@@ -89,33 +101,48 @@ def test_predictions_can_be_scored_and_looked_at(monkeypatch, capsys, storage, i
 
 def test_predictions_are_the_networks(monkeypatch, capsys, storage, images, tmp_path):
     folder = storage / "checkpoints" / only_run(storage) / "epoch_0003"
-    code, out, _ = job(monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", folder, "--out", tmp_path, "--json")
+    code, out, _ = job(
+        monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", folder, "--out", tmp_path, "--json"
+    )
     row = json.loads(out)["images"][0]
     assert code == 0
     assert row["size"] == [60, 90]
     trained = open_network(folder)
     assert trained.metrics == {"val/sal/maxF": 50.0}
-    wanted = predict(trained.network, read_picture(images / "grey.png"), PASCAL, TASKS, image_size=trained.run.image_size)
+    wanted = predict(
+        trained.network, read_picture(images / "grey.png"), PASCAL, TASKS, image_size=trained.run.image_size
+    )
     for task in PASCAL.tasks:
         stored = read_prediction(Path(row["files"][task.name]), task, (60, 90))
         tolerance = 1 / 255 if task.name == "sal" else 1e-6  # as 8 bits
         np.testing.assert_allclose(stored, wanted[task.name], atol=tolerance)
 
 
-@pytest.mark.parametrize("graph", ["stands in", pytest.param("made", marks=pytest.mark.slow)])  # tests/learning/test_graph.py makes one
+@pytest.mark.parametrize(
+    "graph", ["stands in", pytest.param("made", marks=pytest.mark.slow)]
+)  # tests/learning/test_graph.py makes one
 def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_path, graph):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     if graph == "stands in":
-        monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
+        monkeypatch.setattr(
+            "kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph"))
+        )
         differs = {"largest_difference": dict.fromkeys(TASKS, 0.0)}
         monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda deployed, *_, **__: differs)
     out, exported = tmp_path / "out", tmp_path / "exported"
-    code, text, errors = job(monkeypatch, capsys, "export", "--run", only_run(storage), "--storage", storage, "--out", exported)
+    code, text, errors = job(
+        monkeypatch, capsys, "export", "--run", only_run(storage), "--storage", storage, "--out", exported
+    )
     assert (code, errors) == (0, "")
     assert "checked on 3 random images and on rooms" in text
-    for name, given in (("trained", storage / "checkpoints" / only_run(storage) / "epoch_0003"), ("exported", exported)):
-        assert job(monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", given, "--out", out / name)[0] == 0
+    for name, given in (
+        ("trained", storage / "checkpoints" / only_run(storage) / "epoch_0003"),
+        ("exported", exported),
+    ):
+        assert (
+            job(monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", given, "--out", out / name)[0] == 0
+        )
     files = [path.relative_to(out / "trained") for path in (out / "trained").rglob("*.*")]
     assert len(files) == 2 * len(TASKS) + 1
     for path in files:
@@ -123,20 +150,34 @@ def test_an_export_predicts_the_same(monkeypatch, capsys, storage, images, tmp_p
 
 
 def test_an_unfinished_run_is_told_of(monkeypatch, capsys, storage, images, tmp_path):
-    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
-    monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda *_, **__: {"largest_difference": dict.fromkeys(TASKS, 0.0)})
+    monkeypatch.setattr(
+        "kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph"))
+    )
+    monkeypatch.setattr(
+        "kdam_ray.learning.export.check_graph", lambda *_, **__: {"largest_difference": dict.fromkeys(TASKS, 0.0)}
+    )
     whole = storage / "checkpoints" / only_run(storage) / "epoch_0003"
     weights, state, manifest = checkpoint.read(whole)
     half = tmp_path / "half"
     checkpoint.write(half, weights=weights, state=state, manifest=manifest | {"epoch": 2})
     line = f"run {only_run(storage)} has not finished: epoch 2 of 3\n"
-    code, out, errors = job(monkeypatch, capsys, "export", "--checkpoint", half, "--out", tmp_path / "exported", "--json")
+    code, out, errors = job(
+        monkeypatch, capsys, "export", "--checkpoint", half, "--out", tmp_path / "exported", "--json"
+    )
     assert (code, errors) == (0, line)
     card = json.loads(out)
     assert (card["epoch"], card["epochs"], card["finished"]) == (2, 3, False)
     for given in (half, tmp_path / "exported"):
         code, out, errors = job(
-            monkeypatch, capsys, "predict", images / "grey.png", "--checkpoint", given, "--out", tmp_path / "p", "--json"
+            monkeypatch,
+            capsys,
+            "predict",
+            images / "grey.png",
+            "--checkpoint",
+            given,
+            "--out",
+            tmp_path / "p",
+            "--json",
         )
         assert (code, errors) == (0, line)
         assert [json.loads(out)[name] for name in ("epoch", "epochs")] == [2, 3]
@@ -147,7 +188,9 @@ def test_an_image_is_not_replaced_by_its_prediction(monkeypatch, capsys, storage
     photograph.parent.mkdir()
     Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(photograph)
     before = photograph.read_bytes()
-    code, _, errors = job(monkeypatch, capsys, "predict", photograph, "--run", only_run(storage), "--storage", storage, "--out", tmp_path)
+    code, _, errors = job(
+        monkeypatch, capsys, "predict", photograph, "--run", only_run(storage), "--storage", storage, "--out", tmp_path
+    )
     assert code == 2
     assert "give another folder" in errors
     assert photograph.read_bytes() == before
@@ -217,5 +260,7 @@ def test_an_image_far_larger_than_what_was_learnt_is_said(monkeypatch, capsys, s
     learnt = max(open_network(storage / "checkpoints" / only_run(storage) / "epoch_0003").run.image_size)
     code, _, errors = job(monkeypatch, capsys, "predict", *given)
     assert code == 0
-    assert f"shown at 200x260 pixels, learnt from 48x64; what looks wrong may be right with --max-side {learnt}" in errors
+    assert (
+        f"shown at 200x260 pixels, learnt from 48x64; what looks wrong may be right with --max-side {learnt}" in errors
+    )
     assert job(monkeypatch, capsys, "predict", *given, "--max-side", str(learnt))[2].count("learnt from") == 0

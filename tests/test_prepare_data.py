@@ -1,4 +1,6 @@
-"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data: python -m pytest tests/test_prepare_data.py"""
+"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data: python -m pytest
+tests/test_prepare_data.py
+"""
 
 import hashlib
 import json
@@ -51,7 +53,9 @@ def hashes(folder):
 def test_what_is_written_is_the_packaging_and_the_same_twice(prepare, root, tmp_path):
     documents = []
     for name in ("first", "second"):
-        code, out, errors = prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / name, "--shard-images", 4, "--json")
+        code, out, errors = prepare(
+            "--dataset", "nyud", "--root", root, "--to", tmp_path / name, "--shard-images", 4, "--json"
+        )
         assert (code, errors) == (0, [])
         documents.append(json.loads(out))
     assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
@@ -60,7 +64,11 @@ def test_what_is_written_is_the_packaging_and_the_same_twice(prepare, root, tmp_
     for split, count in (("train", 6), ("val", 2)):
         row = document["splits"][split]
         assert (row["listed"], row["images"], row["problems"]) == (count, count, {})
-        assert row["fingerprint"] == open_nyud(root, split).fingerprint == Shards(tmp_path / "first", split, NYUD).fingerprint
+        assert (
+            row["fingerprint"]
+            == open_nyud(root, split).fingerprint
+            == Shards(tmp_path / "first", split, NYUD).fingerprint
+        )
         assert row["shards"].items() <= hashes(tmp_path / "first").items()
         assert any("official split has" in note for note in row["notes"])
     assert documents[0]["splits"] == documents[1]["splits"]
@@ -84,10 +92,15 @@ def test_a_killed_run_is_taken_up(root, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", code, *job, str(tmp_path / "cut")], env=environment, timeout=120)
     assert killed.returncode == 9
-    assert sorted(path.name for path in (tmp_path / "cut").glob("[!s]*")) == ["train-00000-of-00003.parquet", "train.unfinished.json"]
+    assert sorted(path.name for path in (tmp_path / "cut").glob("[!s]*")) == [
+        "train-00000-of-00003.parquet",
+        "train.unfinished.json",
+    ]
     node = (tmp_path / "cut" / "train-00000-of-00003.parquet").stat().st_ino
     for name in ("cut", "whole"):
-        subprocess.run([sys.executable, *job, str(tmp_path / name)], env=environment, timeout=120, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, *job, str(tmp_path / name)], env=environment, timeout=120, check=True, capture_output=True
+        )
     assert (tmp_path / "cut" / "train-00000-of-00003.parquet").stat().st_ino == node
     left = tmp_path / "cut" / "scratch"  # of the killed one; taken away when it is old
     assert hashes_of_files(tmp_path / "cut") == hashes(tmp_path / "whole")
@@ -187,9 +200,23 @@ def test_damaged_shards_are_examined_too(prepare, root, tmp_path):
     assert path.name in errors[0]
 
 
-@pytest.mark.parametrize(("dataset", "reader", "name"), [("rooms", open_nyud, "nyud"), ("rooms_pascal", open_pascal, "pascal")])
+@pytest.mark.parametrize(
+    ("dataset", "reader", "name"), [("rooms", open_nyud, "nyud"), ("rooms_pascal", open_pascal, "pascal")]
+)
 def test_rooms_as_a_packaging(prepare, tmp_path, dataset, reader, name):
-    options = ("--dataset", dataset, "--image-size", 24, 32, "--images", 3, "--export", "packaging", "--to", tmp_path / "to")
+    options = (
+        "--dataset",
+        dataset,
+        "--image-size",
+        24,
+        32,
+        "--images",
+        3,
+        "--export",
+        "packaging",
+        "--to",
+        tmp_path / "to",
+    )
     assert prepare(*options)[0] == 0
     rooms = Rooms("val", images=3, image_size=(24, 32), tasks=("semseg",))
     source = reader(tmp_path / "to", "val")
@@ -204,7 +231,10 @@ def test_rooms_as_a_packaging(prepare, tmp_path, dataset, reader, name):
 
 def test_rooms_as_shards(prepare, tmp_path):
     splits = ("train", "val", "test")
-    assert prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 3, "--to", tmp_path, "--split", *splits)[0] == 0
+    assert (
+        prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 3, "--to", tmp_path, "--split", *splits)[0]
+        == 0
+    )
     for split in splits:
         rooms = Rooms(split, images=3, image_size=(24, 32), tasks=[task.name for task in DATASETS["rooms"].tasks])
         assert Shards(tmp_path, split, DATASETS["rooms"]).fingerprint == rooms.fingerprint
@@ -212,7 +242,20 @@ def test_rooms_as_shards(prepare, tmp_path):
 
 @pytest.mark.parametrize("dataset", ["rooms", "rooms_pascal"])
 def test_statistics_and_contact_sheet(prepare, tmp_path, dataset):
-    options = ("--dataset", dataset, "--image-size", 24, 32, "--images", 7, "--split", "val", "--stats", "--to", tmp_path)
+    options = (
+        "--dataset",
+        dataset,
+        "--image-size",
+        24,
+        32,
+        "--images",
+        7,
+        "--split",
+        "val",
+        "--stats",
+        "--to",
+        tmp_path,
+    )
     code, out, _ = prepare(*options)
     assert code == 0
     assert "semseg: " in out

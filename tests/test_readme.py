@@ -32,7 +32,11 @@ def test_the_annotated_tree_is_true(path):
 
 
 def test_the_annotated_tree_leaves_no_room_out():
-    rooms = {f"kdam_ray/{path.name}{'/' if path.is_dir() else ''}" for path in (ROOT / "kdam_ray").iterdir() if path.name[0] not in "_."}
+    rooms = {
+        f"kdam_ray/{path.name}{'/' if path.is_dir() else ''}"
+        for path in (ROOT / "kdam_ray").iterdir()
+        if path.name[0] not in "_."
+    }
     assert rooms <= set(annotated_tree())
     assert {"jobs/", "tests/", "benchmarks/"} <= set(annotated_tree())
 
@@ -48,7 +52,9 @@ def test_every_job_exists(job):
 
 
 def test_every_job_is_in_the_readme():
-    assert {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")} == set(re.findall(r"python (jobs/\w+\.py)", README))
+    assert {f"jobs/{path.name}" for path in (ROOT / "jobs").glob("*.py")} == set(
+        re.findall(r"python (jobs/\w+\.py)", README)
+    )
 
 
 @pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))

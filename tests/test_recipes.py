@@ -22,12 +22,20 @@ def test_every_dataset_has_a_recipe_with_its_own_tasks_and_size():
 
 
 def test_nyud_is_trained_as_the_paper_says():
-    """Swin-L teaches Swin-T, SGD 0.001, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8, 400 epochs of 99 steps: 40k."""
+    """Swin-L teaches Swin-T, SGD 0.001, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8, 400 epochs of 99 steps:
+    40k.
+    """
     row = recipe("nyud")
     assert (row.teacher.student, row.student.student) == ("swin_l", "swin_t")
     for run in (row.teacher, row.student):
         assert run.optim == PAPER_SGD
-        assert (run.optim.lr, run.optim.momentum, run.optim.weight_decay, run.optim.power, run.optim.warmup) == (1e-3, 0.9, 5e-4, 0.9, 0)
+        assert (run.optim.lr, run.optim.momentum, run.optim.weight_decay, run.optim.power, run.optim.warmup) == (
+            1e-3,
+            0.9,
+            5e-4,
+            0.9,
+            0,
+        )
         assert run.steps_per_epoch * run.epochs == 39_600
         assert run.image_size == (425, 560)
 
@@ -79,7 +87,9 @@ def test_other_fields_are_set_by_name_for_the_student_and_for_the_teacher():
     assert (row.student.optim.lr, row.student.image_size, row.student.precision) == (0.003, (64, 96), "bf16")
     assert row.student.task_factors == {"semseg": 2}
     assert row.teacher == change(plain.teacher, {"optim.lr": 1e-4})
-    assert Pair(dataset="nyud", student="hrnet18", set=("optim.lr=0.5",)).recipe().student.optim.lr == 0.5  # over the published one
+    assert (
+        Pair(dataset="nyud", student="hrnet18", set=("optim.lr=0.5",)).recipe().student.optim.lr == 0.5
+    )  # over the published one
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""The jobs of the tables, run as their users run them: one after the other in one storage, then the tables from MLflow alone.
+"""The jobs of the tables, run as their users run them: one after the other in one storage, then the tables from MLflow
+alone.
 
 python -m pytest tests/test_table_jobs.py
 """
@@ -43,11 +44,20 @@ def test_terms_then_epochs_share_a_run_and_all_tables_come_from_mlflow(run, stor
     terms = json.loads(out)
     assert code == 0
     tracking = Tracking(Place(storage=str(storage)))
-    for record in tracking.find(run_id for row in terms["rows"] for ids in row["run_ids"].values() for run_id in ids).values():
-        assert [item.path for item in tracking.client.list_artifacts(record.mlflow_run, "pictures")] == ["pictures/epoch_0001.png"]
+    for record in tracking.find(
+        run_id for row in terms["rows"] for ids in row["run_ids"].values() for run_id in ids
+    ).values():
+        assert [item.path for item in tracking.client.list_artifacts(record.mlflow_run, "pictures")] == [
+            "pictures/epoch_0001.png"
+        ]
         assert record.metrics["cost/device_s"] > 0
     assert (terms["table"], terms["dataset"], terms["smoke"], terms["trained"]) == ("6", "rooms", True, 8)
-    assert [row["model"] for row in terms["rows"]] == ["MT", "MT+KDAM intra", "MT+KDAM inter", "MT+KDAM inter and intra"]
+    assert [row["model"] for row in terms["rows"]] == [
+        "MT",
+        "MT+KDAM intra",
+        "MT+KDAM inter",
+        "MT+KDAM inter and intra",
+    ]
     assert all(row["metrics"]["edge/odsF"]["n"] == 2 for row in terms["rows"])
     assert len(terms["comparisons"]) == 3 * 4
 

@@ -70,7 +70,9 @@ def address(recorded, tmp_path_factory) -> Iterator[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", recorded[0].uri, "--host", "127.0.0.1"]
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("w") as output:
-        server = subprocess.Popen([*command, "--port", str(port), "--workers", "1"], stdout=output, stderr=output, start_new_session=True)
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--workers", "1"], stdout=output, stderr=output, start_new_session=True
+        )
         try:
             wait_until(lambda: is_up(f"http://127.0.0.1:{port}/health"), f"the server did not start: {log}")
             yield f"http://127.0.0.1:{port}"
@@ -133,11 +135,14 @@ def test_the_parent_unfolds_into_its_nested_children(browser, address, recorded,
     open_page(browser, f"{address}/#/experiments/{experiment}/runs", until="4 matching runs")
     link = f"//a[contains(@href, '{parent}')]"
     wait_until(lambda: browser.find_elements("xpath", link), "the parent is not in the list")
-    assert not any(browser.find_elements("xpath", f"//a[contains(@href, '{child}')]") for child in children.values())  # folded
+    assert not any(
+        browser.find_elements("xpath", f"//a[contains(@href, '{child}')]") for child in children.values()
+    )  # folded
     browser.find_element("xpath", f"{link}/ancestor::*[contains(@class, 'ag-cell-value')][1]//button").click()
     for beta, child in children.items():
         found = wait_until(
-            lambda child=child: browser.find_elements("xpath", f"//a[contains(@href, '{child}')]"), f"beta {beta} is not nested"
+            lambda child=child: browser.find_elements("xpath", f"//a[contains(@href, '{child}')]"),
+            f"beta {beta} is not nested",
         )
         assert found[0].text == f"beta {beta:g}"
     screenshot(browser, tmp_path / "nested.png")

@@ -1,13 +1,14 @@
-"""Decoded samples of a split in one memory-mapped Arrow file, which all processes of a node share: an epoch decodes nothing.
+"""Decoded samples of a split in one memory-mapped Arrow file, which all processes of a node share: an epoch decodes
+nothing.
 
-`cached(source, folder, ...)` reads like the source. The file, <folder>/samples-<key>.arrow, is built at the first read, image by image, so
-that memory holds one of them: one process builds under a lock, the others wait. It appears under its name when it is whole, and the
-key follows from the source's fingerprint and the size, so that other data is another file. Every record has a checksum, which
-is compared when a process first reads it.
+`cached(source, folder, ...)` reads like the source. The file, <folder>/samples-<key>.arrow, is built at the first read,
+image by image, so that memory holds one of them: one process builds under a lock, the others wait. It appears under its
+name when it is whole, and the key follows from the source's fingerprint and the size, so that other data is another
+file. Every record has a checksum, which is compared when a process first reads it.
 
-Deleting the files is safe at any time, also under a running training (its processes keep theirs open); they are made again.
-They are large (NYUD-v2: 2.8 GB for training, PASCAL-Context 13 GB), so the folder should be on a disk of the node. Where the
-disk has no room, the source is read instead, and a warning says so.
+Deleting the files is safe at any time, also under a running training (its processes keep theirs open); they are made
+again. They are large (NYUD-v2: 2.8 GB for training, PASCAL-Context 13 GB), so the folder should be on a disk of the
+node. Where the disk has no room, the source is read instead, and a warning says so.
 """
 
 import hashlib
@@ -38,7 +39,11 @@ def cached(source: Source, folder: Path | None, *, image_size: tuple[int, int] |
         folder: of the cached files; made if missing.
         image_size: (height, width) that the source resizes to; None: it does not.
     """
-    return Cached(source, folder, image_size=image_size) if folder is not None and getattr(source, "decodes_files", False) else source
+    return (
+        Cached(source, folder, image_size=image_size)
+        if folder is not None and getattr(source, "decodes_files", False)
+        else source
+    )
 
 
 class Cached:
@@ -94,7 +99,9 @@ class Cached:
         try:
             return self._sample(index)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise ValueError(f"{self.path}: image {index} cannot be read ({error}); delete the file, it will be made again") from None
+            raise ValueError(
+                f"{self.path}: image {index} cannot be read ({error}); delete the file, it will be made again"
+            ) from None
 
     def prepare(self) -> None:
         """Builds the file if it is missing or not whole, and opens it.
@@ -131,7 +138,8 @@ class Cached:
         needed = int(SPARE * len(self) * sum(array.nbytes for array in first.values()))
         if shutil.disk_usage(self.folder).free < needed:
             warnings.warn(
-                f"{self.folder} has no room for {needed / 1e9:.1f} GB of decoded images; they are decoded anew each time", stacklevel=3
+                f"{self.folder} has no room for {needed / 1e9:.1f} GB of decoded images; they are decoded anew each time",
+                stacklevel=3,
             )
             self._no_room = True
             return
@@ -165,14 +173,19 @@ class Cached:
             if _checksum(buffers.values()) != crc:
                 raise ValueError("its checksum is wrong")
             self._checked.add(index)
-        return {name: np.frombuffer(buffers[name], dtype).reshape(height, width, *tail) for name, (dtype, *tail) in self._fields.items()}
+        return {
+            name: np.frombuffer(buffers[name], dtype).reshape(height, width, *tail)
+            for name, (dtype, *tail) in self._fields.items()
+        }
 
 
 def _record(sample: Sample, schema: pa.Schema) -> pa.RecordBatch:
     """A sample as a batch of one row, without copying its maps."""
     buffers = [pa.py_buffer(np.ascontiguousarray(sample[name])) for name in schema.names[3:]]
     height, width = sample["image"].shape[:2]
-    columns = [pa.array([value], kind.type) for value, kind in zip((height, width, _checksum(buffers)), schema, strict=False)]
+    columns = [
+        pa.array([value], kind.type) for value, kind in zip((height, width, _checksum(buffers)), schema, strict=False)
+    ]
     for buffer in buffers:
         offsets = pa.py_buffer(np.array([0, buffer.size], np.int64))
         columns.append(pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, buffer]))

@@ -28,10 +28,16 @@ def sample_problems(sample: Sample, dataset: Dataset) -> list[str]:
         dataset: whose tasks it must have.
     """
     missing = [f"has no {task.name} map" for task in dataset.tasks if task.name not in sample]
-    wrong = [problem for name, array in sample.items() if (problem := _of_another_form(name, array, sample["image"].shape[:2]))]
+    wrong = [
+        problem
+        for name, array in sample.items()
+        if (problem := _of_another_form(name, array, sample["image"].shape[:2]))
+    ]
     if missing or wrong:
         return missing + wrong
-    return [f"{task.name} {problem}" for task in dataset.tasks for problem in VALUES[task.kind](sample[task.name], task)]
+    return [
+        f"{task.name} {problem}" for task in dataset.tasks for problem in VALUES[task.kind](sample[task.name], task)
+    ]
 
 
 def _of_another_form(name: str, array: np.ndarray, size: tuple[int, ...]) -> str | None:

@@ -1,8 +1,8 @@
 """Maps as people read them: labels and predictions of every task as RGB pixels.
 
-Classes have the colours of PASCAL VOC, saliency and edges are grey levels of the probability, normals (n + 1) / 2, depth goes
-from light (near) to dark (far). One grey, which none of these can be, is everywhere what does not count: void, no depth,
-no normal.
+Classes have the colours of PASCAL VOC, saliency and edges are grey levels of the probability, normals (n + 1) / 2,
+depth goes from light (near) to dark (far). One grey, which none of these can be, is everywhere what does not count:
+void, no depth, no normal.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,7 +38,9 @@ def class_colours(names: Sequence[str]) -> np.ndarray:
     return colours
 
 
-def coloured(label: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None) -> np.ndarray:
+def coloured(
+    label: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None
+) -> np.ndarray:
     """A label map as a `Sample` holds it, [H, W, 3] uint8.
 
     Args:
@@ -58,8 +60,11 @@ def coloured(label: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[fl
     return class_colours(class_names(task, dataset))[label]
 
 
-def coloured_prediction(prediction: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None) -> np.ndarray:
-    """What a network predicts, in the form of `metrics.Metric.predict` of one image (`data.predictions`), [H, W, 3] uint8.
+def coloured_prediction(
+    prediction: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None
+) -> np.ndarray:
+    """What a network predicts, in the form of `metrics.Metric.predict` of one image (`data.predictions`), [H, W, 3]
+    uint8.
 
     Args:
         prediction: classes int [H, W]; saliency float [H, W] probability; edge uint8 [H, W], 255 * probability; depth
@@ -69,7 +74,9 @@ def coloured_prediction(prediction: np.ndarray, task: Task, dataset: Dataset, *,
         depth: as in `coloured`; below the nearest and beyond the farthest the scale ends.
     """
     if task.kind == "depth":
-        return depth_colours(np.maximum(prediction[0], 1e-3), depth or depth_range([prediction[0]]))  # below 0 scores as 0
+        return depth_colours(
+            np.maximum(prediction[0], 1e-3), depth or depth_range([prediction[0]])
+        )  # below 0 scores as 0
     if task.kind == "normals":
         return normal_colours(np.moveaxis(prediction, 0, -1))
     if task.kind in ("edge", "saliency"):
@@ -97,7 +104,10 @@ def depth_colours(depth: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def depth_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:
-    """(nearest, farthest) of all maps together, metres, a hundredth of the pixels left out at either end; (0, 1) if nothing is known."""
+    """(nearest, farthest) of all maps together, metres, a hundredth of the pixels left out at either end;
+
+    (0, 1) if nothing is known.
+    """
     known = [depth[np.isfinite(depth) & (depth > 0)] for depth in maps]
     joined = np.concatenate([array.ravel() for array in known]) if known else np.zeros(0)
     if not joined.size:
@@ -111,12 +121,17 @@ def depth_scale() -> np.ndarray:
     steps = np.linalg.norm(np.diff(_lab(NEAR_TO_FAR), axis=0), axis=1)
     places = np.concatenate([[0], steps.cumsum()]) / steps.sum()
     wanted = np.linspace(0, 1, STEPS)
-    return np.rint(np.stack([np.interp(wanted, places, NEAR_TO_FAR[:, channel]) for channel in range(3)], -1)).astype(np.uint8)
+    return np.rint(np.stack([np.interp(wanted, places, NEAR_TO_FAR[:, channel]) for channel in range(3)], -1)).astype(
+        np.uint8
+    )
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:
     """sRGB [N, 3], 0 .. 255 -> CIELAB, white D65."""
     linear = np.where(rgb <= 0.04045 * 255, rgb / 255 / 12.92, ((rgb / 255 + 0.055) / 1.055) ** 2.4)
     matrix = np.array([(0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505)])
-    x, y, z = (np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29) for t in (linear @ matrix.T / matrix.sum(1)).T)
+    x, y, z = (
+        np.where(t > (6 / 29) ** 3, np.cbrt(t), t / (3 * (6 / 29) ** 2) + 4 / 29)
+        for t in (linear @ matrix.T / matrix.sum(1)).T
+    )
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)

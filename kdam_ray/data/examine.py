@@ -27,7 +27,16 @@ class Examination:
         notes: what is odd, but can be used.
     """
 
-    def __init__(self, dataset: Dataset, split: Split, *, root: str | None, images: int | None, image_size: Size, cache: Path | None):
+    def __init__(
+        self,
+        dataset: Dataset,
+        split: Split,
+        *,
+        root: str | None,
+        images: int | None,
+        image_size: Size,
+        cache: Path | None,
+    ):
         """Opens the split.
 
         Args:
@@ -76,7 +85,9 @@ class Examination:
             raise ValueError(f"root: of {self.listed} images of {self.split} none can be used")
         if self.problems:
             if not isinstance(self._all, Lenient):
-                raise ValueError(f"root: images cannot be left out of {self.dataset.name}; write the shards again from the packaging")
+                raise ValueError(
+                    f"root: images cannot be left out of {self.dataset.name}; write the shards again from the packaging"
+                )
             self._all.ids = [identity for identity in self._all.ids if identity not in self.problems]
         return self._all
 
@@ -90,7 +101,9 @@ class Examination:
             except ValueError as error:
                 return None, [str(error)]
         if sample is not None:
-            problems = problems + [f"{self.name(index)}: {problem}" for problem in sample_problems(sample, self.dataset)]
+            problems = problems + [
+                f"{self.name(index)}: {problem}" for problem in sample_problems(sample, self.dataset)
+            ]
         return sample, problems
 
     def _conclude(self) -> None:
@@ -107,7 +120,9 @@ def official_images(dataset: Dataset, split: Split) -> int:
     return {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]
 
 
-def _opened(dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None) -> Source:
+def _opened(
+    dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None
+) -> Source:
     if root is not None and (layout := LAYOUT_OF.get(dataset.name)) and not (Path(root) / "dataset.json").exists():
         folder = Path(root).expanduser()
         kind = layout(folder, split)
@@ -166,7 +181,9 @@ class Lenient(Packaged):
 
     def _named(self, key: str, identity: str, problem: str) -> str:
         """A problem with its file, which some leave to their caller."""
-        return problem if str(self.root) in problem else f"{find_file(self.layout, self.root, key, identity)}: {problem}"
+        return (
+            problem if str(self.root) in problem else f"{find_file(self.layout, self.root, key, identity)}: {problem}"
+        )
 
     def oddities(self, index: int) -> list[str]:
         """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""

@@ -1,9 +1,9 @@
 """Samples written as a public packaging, so that other code bases can read them, and ours can be tested on real files.
 
-Labels come back bit for bit where the format allows: classes, depth, saliency and parts always. Normals are kept to 8 bits but
-in MTI-Net's .npy files; in ASTMT's, and images in all but ATRC's, JPEG loses a little. PASCAL-Context has no file for edges:
-they are the contours of its LabelMap, which is made from the classes of the rooms, so that they are other edges than the
-source's. Where a class is void, normals are lost there.
+Labels come back bit for bit where the format allows: classes, depth, saliency and parts always. Normals are kept to 8
+bits but in MTI-Net's .npy files; in ASTMT's, and images in all but ATRC's, JPEG loses a little. PASCAL-Context has no
+file for edges: they are the contours of its LabelMap, which is made from the classes of the rooms, so that they are
+other edges than the source's. Where a class is void, normals are lost there.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,9 @@ CONTEXT_OF_ROOMS = np.array([440, 158, 68, 46, 18, 72, 368, 397, 115, 454, 349, 
 PART_OF_NUMBER = {1: "head", 2: "torso", 3: "luarm", 4: "llarm", 5: "luleg", 6: "llleg"}  # one of each part's names
 
 
-def export_packaging(source: Source, dataset: Dataset, root: str | Path, split: Split, *, layout: Layout | None = None) -> list[str]:
+def export_packaging(
+    source: Source, dataset: Dataset, root: str | Path, split: Split, *, layout: Layout | None = None
+) -> list[str]:
     """Writes every sample of a source behind those that the split has already.
 
     Ids are numbers from the next one that no list under the root uses. The list is written last, and at once.
@@ -45,7 +47,9 @@ def export_packaging(source: Source, dataset: Dataset, root: str | Path, split: 
     """
     root, layout = Path(root).expanduser(), layout or _layout_for(dataset)
     if layout is pascal.LAYOUT and dataset.classes != ROOM_CLASSES:
-        raise ValueError(f"dataset: {dataset.name} has no LabelMap, and only for the classes of the rooms is it known how to make one")
+        raise ValueError(
+            f"dataset: {dataset.name} has no LabelMap, and only for the classes of the rooms is it known how to make one"
+        )
     lists = root / layout.lists
     for folder in (layout.lists, *(file.folders[0] for file in layout.files.values())):
         (root / folder).mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The kinds of file that packagings hold (PNG, JPEG, .npy, .mat), opened so that a bad one is named in one line.
 
-Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.Kind`. Nothing that is
-stored in a file is ever executed: no pickles, no MATLAB objects.
+Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.Kind`. Nothing
+that is stored in a file is ever executed: no pickles, no MATLAB objects.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what PIL and numpy raise on bad files
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    Image.DecompressionBombError,
+)  # what PIL and numpy raise on bad files
 NUMBERS = "fiub"  # numpy's kinds: floating, signed, unsigned, bool
 
 
@@ -41,7 +47,9 @@ class Picture:
         if image.mode not in self.modes:
             image.close()
             wanted = " or ".join(self.modes)
-            raise ValueError(f"{path}: is a {self.format} of mode {image.mode}; {path.parent.name} should be 8 bit {wanted}")
+            raise ValueError(
+                f"{path}: is a {self.format} of mode {image.mode}; {path.parent.name} should be 8 bit {wanted}"
+            )
         return image
 
     def size(self, path: Path) -> tuple[int, int]:
@@ -53,7 +61,9 @@ class Picture:
             try:
                 return np.asarray(image.convert("RGB") if self.colour else image)
             except UNREADABLE as error:
-                raise ValueError(f"{path}: cannot be decoded, the file may be cut off or damaged ({one_line(error)})") from None
+                raise ValueError(
+                    f"{path}: cannot be decoded, the file may be cut off or damaged ({one_line(error)})"
+                ) from None
 
 
 @dataclass(frozen=True)
@@ -133,4 +143,6 @@ class Matlab:
         except NotImplementedError:
             raise ValueError(f"{path}: is a MATLAB 7.3 file; save it with -v7") from None
         except Exception as error:  # damaged files make scipy raise whatever its parser stumbles over
-            raise ValueError(f"{path}: cannot be read as a MATLAB file, it may be cut off or damaged ({one_line(error)})") from None
+            raise ValueError(
+                f"{path}: cannot be read as a MATLAB file, it may be cut off or damaged ({one_line(error)})"
+            ) from None

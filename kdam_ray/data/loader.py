@@ -1,10 +1,12 @@
 """Batches out of a source: which samples, in which order, for which rank.
 
-The global stream of training batches depends only on (data seed, epoch, index): every random number comes from a generator
-seeded by these, so that it does not matter how many ranks share a batch, where training was resumed, or what was read ahead.
+The global stream of training batches depends only on (data seed, epoch, index): every random number comes from a
+generator seeded by these, so that it does not matter how many ranks share a batch, where training was resumed, or what
+was read ahead.
 
-Batches for the CPU are assembled sample by sample (`transforms`). For another device a thread reads ahead and puts samples side
-by side as they are stored, in page-locked memory; they are copied without waiting, and augmented there (`on_device`).
+Batches for the CPU are assembled sample by sample (`transforms`). For another device a thread reads ahead and puts
+samples side by side as they are stored, in page-locked memory; they are copied without waiting, and augmented there
+(`on_device`).
 """
 
 import queue
@@ -20,7 +22,8 @@ from kdam_ray.data.on_device import collate, render
 from kdam_ray.data.source import Batch, Sample, Source
 from kdam_ray.data.transforms import View, assemble, centred, draw, draw_candidates
 
-# what a generator is for: [seed, epoch] and [seed, epoch, 0] seed numpy's SeedSequence alike, so lengths alone keep nothing apart
+# what a generator is for: [seed, epoch] and [seed, epoch, 0] seed numpy's SeedSequence alike, so lengths alone keep
+# nothing apart
 ORDER, AUGMENTATION = 1, 2
 READ_AHEAD = 2
 
@@ -58,7 +61,8 @@ def train_batches(
         Batches of batch / world samples, [batch / world, ., *image_size].
 
     Raises:
-        ValueError: `batch` does not divide by `world` or exceeds the source; an augmentation or task that does not exist.
+        ValueError: `batch` does not divide by `world` or exceeds the source; an augmentation or task that does not
+            exist.
     """
     if batch % world:
         raise ValueError(f"batch: {batch} images cannot be shared evenly by {world} workers; use a multiple of {world}")
@@ -84,7 +88,8 @@ def val_batches(
     world: int = 1,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Every sample exactly once over all ranks, in order, at its own size, padded up to `image_size` where it is smaller.
+    """Every sample exactly once over all ranks, in order, at its own size, padded up to `image_size` where it is
+    smaller.
 
     Args:
         source: the evaluation split.
@@ -115,7 +120,9 @@ class _Chosen:
     canvas: tuple[int, int]
 
 
-def _train(source, tasks, image_size, seeds: tuple[int, int] | None, shares: list[np.ndarray], here: bool) -> Iterator[_Chosen]:
+def _train(
+    source, tasks, image_size, seeds: tuple[int, int] | None, shares: list[np.ndarray], here: bool
+) -> Iterator[_Chosen]:
     """Augmented by `seeds`, or the centres of the images; crops are judged here, or all candidates are told."""
     for share in shares:
         samples = [_read(source, int(index), tasks) for index in share]
@@ -143,7 +150,9 @@ def _val(source, indices: range, tasks, image_size, batch: int) -> Iterator[_Cho
 
 def _whole(samples: list[Sample], image_size) -> _Chosen:
     size = samples[0]["image"].shape[:2]
-    return _Chosen(samples, [[(centred(size), None)]] * len(samples), (max(size[0], image_size[0]), max(size[1], image_size[1])))
+    return _Chosen(
+        samples, [[(centred(size), None)]] * len(samples), (max(size[0], image_size[0]), max(size[1], image_size[1]))
+    )
 
 
 def _read(source: Source, index: int, tasks: Sequence[str]) -> Sample:
@@ -162,7 +171,9 @@ def assembles_here(device: torch.device | str) -> bool:
 
 def _deliver(source: Source, chosen: Iterator[_Chosen], tasks: Sequence[str], device: torch.device) -> Iterator[Batch]:
     if assembles_here(device):
-        batches = (assemble(one.samples, [views[0] for views in one.views], tasks=tasks, canvas=one.canvas) for one in chosen)
+        batches = (
+            assemble(one.samples, [views[0] for views in one.views], tasks=tasks, canvas=one.canvas) for one in chosen
+        )
         # for samples in memory the thread would only fight for the interpreter
         return ahead(batches) if getattr(source, "decodes_files", False) else batches
     pin = device.type == "cuda"
@@ -173,7 +184,8 @@ def _deliver(source: Source, chosen: Iterator[_Chosen], tasks: Sequence[str], de
 def ahead(items: Iterator, depth: int = READ_AHEAD) -> Iterator:
     """The same items in the same order, made by a thread that is up to `depth` ahead.
 
-    An exception of the maker is raised here, in its turn. Closing this generator ends the thread, after the item at hand.
+    An exception of the maker is raised here, in its turn. Closing this generator ends the thread, after the item at
+    hand.
     """
     made: queue.Queue = queue.Queue(maxsize=depth)
     stop = threading.Event()

@@ -8,10 +8,10 @@
     edge/           .png uint8, v / 255     .npy 0 or 1             .png uint8, v / 255
     gt_sets/        train.txt, val.txt: one id a line
 
-In 8 bits a normal is n = 2 v / 255 - 1, and (0, 0, 0) stands for invalid. Sizes differ too: ATRC's images are 425 x 560,
-MTI-Net's 480 x 640; a number measured on one is not one of the other. ASTMT itself learnt void as a 41st class; here it is
-ignored, as everybody else does. Labels of another size than their image, which the loaders of MTI-Net and ASTMT resize, are
-refused. The boundary evaluator of the published numbers takes the edge mask.
+In 8 bits a normal is n = 2 v / 255 - 1, and (0, 0, 0) stands for invalid. Sizes differ too: ATRC's images are 425 x
+560, MTI-Net's 480 x 640; a number measured on one is not one of the other. ASTMT itself learnt void as a 41st class;
+here it is ignored, as everybody else does. Labels of another size than their image, which the loaders of MTI-Net and
+ASTMT resize, are refused. The boundary evaluator of the published numbers takes the edge mask.
 """
 
 from pathlib import Path
@@ -47,7 +47,9 @@ def directions_of_codes(stored: np.ndarray) -> np.ndarray:
     """8 bit codes to float32 unit vectors; (0, 0, 0) becomes zero, which is invalid."""
     normals = stored.astype(np.float32) * np.float32(2 / 255) - 1
     x, y, z = np.moveaxis(normals, -1, 0)
-    normals /= np.sqrt(x * x + y * y + z * z)[..., None]  # 8 bits leave lengths of 0.99 to 1.01; no code decodes to zero
+    normals /= np.sqrt(x * x + y * y + z * z)[
+        ..., None
+    ]  # 8 bits leave lengths of 0.99 to 1.01; no code decodes to zero
     normals[(stored[..., 0] | stored[..., 1] | stored[..., 2]) == 0] = 0
     return normals
 
@@ -56,7 +58,9 @@ def directions(stored: np.ndarray) -> np.ndarray:
     """Vectors to float32 unit vectors; zero stays zero."""
     normals = stored.astype(np.float32)
     if not np.isfinite(normals).all():
-        raise ValueError("holds values that are not finite; normals should be unit vectors, zero where they are invalid")
+        raise ValueError(
+            "holds values that are not finite; normals should be unit vectors, zero where they are invalid"
+        )
     length = np.linalg.norm(normals, axis=-1, keepdims=True)
     return normals / np.where(length > 0, length, 1)
 
@@ -83,7 +87,9 @@ DEPTHS = File(("depth",), ".npy", Array(types="f"), metres)
 
 def _layout(name: str, image: File, semseg: File, depth: File, normals: File, edge: File) -> Layout:
     files = {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "edge": edge}
-    return Layout(name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=Map(("edge",), mask_of))
+    return Layout(
+        name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=Map(("edge",), mask_of)
+    )
 
 
 ATRC = _layout(
@@ -139,13 +145,21 @@ def recognised(root: Path, split: Split) -> Layout:
     if len(whole) == 1:
         return whole[0]
     # none is whole: whose files they all are will say which one is missing
-    there = {(key, suffix) for key, suffix in _endings() if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()}
+    there = {
+        (key, suffix)
+        for key, suffix in _endings()
+        if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()
+    }
     possible = [layout for layout in LAYOUTS if there <= {(key, file.suffix) for key, file in layout.files.items()}]
     if possible:
         return possible[0]
     found = ", ".join(sorted(f"{ATRC.files[key].folders[0]}/*{suffix}" for key, suffix in there))
-    known = "; ".join(f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in LAYOUTS)
-    raise ValueError(f"root: {root} holds {found} for {identity}, which is none of the three packagings, or several ({known})")
+    known = "; ".join(
+        f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in LAYOUTS
+    )
+    raise ValueError(
+        f"root: {root} holds {found} for {identity}, which is none of the three packagings, or several ({known})"
+    )
 
 
 def _endings() -> set[tuple[str, str]]:

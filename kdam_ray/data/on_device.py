@@ -1,12 +1,13 @@
 """The same augmentation as `transforms.assemble`, for a whole batch at once and on any device.
 
-Samples travel as they are stored (3.3 MB for an image of 425x560 with the four maps of NYUD, a third of what a batch holds)
-and become a batch where it is used: `collate` on the host, `Raw.to`, `render` there. Everything in `render` has a shape that
-the host knows, so that it never waits for the device. That includes the choice of the crop: the host draws the crops that might
-be wanted with all that follows from each (`draw_candidates`), and the device takes the first that is varied.
+Samples travel as they are stored (3.3 MB for an image of 425x560 with the four maps of NYUD, a third of what a batch
+holds) and become a batch where it is used: `collate` on the host, `Raw.to`, `render` there. Everything in `render` has
+a shape that the host knows, so that it never waits for the device. That includes the choice of the crop: the host draws
+the crops that might be wanted with all that follows from each (`draw_candidates`), and the device takes the first that
+is varied.
 
-Index arithmetic and its types are those of `transforms`, so maps are the same bit for bit; the image and its colours are the same
-operations too, rounded as the device rounds them.
+Index arithmetic and its types are those of `transforms`, so maps are the same bit for bit; the image and its colours
+are the same operations too, rounded as the device rounds them.
 """
 
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ class Raw:
     """What a batch is made of.
 
     Attributes:
-        maps: "image", the tasks' maps and, where crops are judged, "semseg": [B, H, W] or [B, H, W, 3] in the stored types, each
-            sample in the upper left corner; what lies beside it is undefined.
+        maps: "image", the tasks' maps and, where crops are judged, "semseg": [B, H, W] or [B, H, W, 3] in the stored
+            types, each sample in the upper left corner; what lies beside it is undefined.
         places: [B, K, 9] int64, of each of K candidates: size, scaled, corner and crop as (height, width), flip.
         scale: [B] float32, metres per metre.
         steps: [B, K, 5] float32, `Colour.steps`; None: colours are left alone.
@@ -68,14 +69,19 @@ class Line(NamedTuple):
 
 
 def collate(
-    samples: Sequence[Sample], candidates: Sequence[Sequence[View]], *, tasks: Sequence[str], canvas: tuple[int, int], pin: bool
+    samples: Sequence[Sample],
+    candidates: Sequence[Sequence[View]],
+    *,
+    tasks: Sequence[str],
+    canvas: tuple[int, int],
+    pin: bool,
 ) -> Raw:
     """Samples of any sizes side by side, as they are stored.
 
     Args:
         samples: B samples, which must have all of `tasks`.
-        candidates: per sample one view or several, of which the first is taken whose crop is varied, or else the last; either
-            all change colours or none does.
+        candidates: per sample one view or several, of which the first is taken whose crop is varied, or else the last;
+            either all change colours or none does.
         tasks: names of the maps that the batch shall hold.
         canvas: (height, width) of the batch, pixels; no crop is larger.
         pin: into page-locked memory.
@@ -132,7 +138,8 @@ def render(raw: Raw) -> Batch:
 def _first_varied(raw: Raw) -> Tensor:
     """[B] which candidate is taken, by `transforms.is_varied`.
 
-    One candidate after the other, and a histogram per row: that bounds memory, and how many pixels add to the same number.
+    One candidate after the other, and a histogram per row: that bounds memory, and how many pixels add to the same
+    number.
     """
     batch, device = len(raw.places), raw.places.device
     which = torch.arange(batch, device=device)[:, None, None]

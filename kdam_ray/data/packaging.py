@@ -1,10 +1,11 @@
 """Datasets that are folders of files: lists of ids, checks before training, decoding on demand, memory, fingerprints.
 
-What differs between packagings is data, a `Layout`: which folders and endings there are, what kind of file each is, how its
-content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a `Source`.
+What differs between packagings is data, a `Layout`: which folders and endings there are, what kind of file each is, how
+its content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a `Source`.
 
-Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file is read.
-Nothing is ever written into the root, and nothing outside of it is read: an id is a plain file name, a link must stay inside.
+Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file
+is read. Nothing is ever written into the root, and nothing outside of it is read: an id is a plain file name, a link
+must stay inside.
 """
 
 import hashlib
@@ -52,8 +53,8 @@ class File:
         folders: where it lies, under the root; of several, the first that has it.
         suffix: its ending, with the dot.
         kind: how it is opened.
-        decode: from content to an array [H, W, ...]; a ValueError says what is wrong with it. An empty array, whose size is
-            not checked, says that the image has none.
+        decode: from content to an array [H, W, ...]; a ValueError says what is wrong with it. An empty array, whose
+            size is not checked, says that the image has none.
     """
 
     folders: tuple[str, ...]
@@ -160,7 +161,8 @@ class Packaged:
         return sample
 
     def labels(self, index: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Labels at the image's own size and full precision, normals float32; only the files that they need are decoded.
+        """Labels at the image's own size and full precision, normals float32; only the files that they need are
+        decoded.
 
         Args:
             index: of the image.
@@ -175,7 +177,9 @@ class Packaged:
         return self._made(self.ids[index], {name: self.layout.maps[name] for name in names})
 
     def regions(self, index: int) -> np.ndarray:
-        """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, at the image's own size."""
+        """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, at the image's own
+        size.
+        """
         return self._made(self.ids[index], {"regions": self.layout.regions})["regions"]
 
     def size(self, index: int) -> Size:
@@ -187,7 +191,9 @@ class Packaged:
         """SHA-256 over the ids in their order and the contents of their files."""
         paths = [self._path(key, identity) for identity in self.ids for key in self.layout.files]
         hashes = remembered_hashes(self.root, paths, self.cache)
-        lines = (f"{path.relative_to(self.root).as_posix()} {digest}\n" for path, digest in zip(paths, hashes, strict=True))
+        lines = (
+            f"{path.relative_to(self.root).as_posix()} {digest}\n" for path, digest in zip(paths, hashes, strict=True)
+        )
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def _path(self, key: str, identity: str) -> Path:
@@ -229,7 +235,9 @@ class Packaged:
         except ValueError as error:
             raise ValueError(f"{path}: {one_line(error)}") from None
         if array.size and array.shape[:2] != size:
-            raise ValueError(f"{path}: is {array.shape[:2]}, its image {size} (height, width); all maps of an image must have its size")
+            raise ValueError(
+                f"{path}: is {array.shape[:2]}, its image {size} (height, width); all maps of an image must have its size"
+            )
         return array
 
 
@@ -241,7 +249,9 @@ def check_folders(layout: Layout, root: Path) -> None:
     """
     needed = list(dict.fromkeys(layout.folders.values()))
     if not root.is_dir():
-        raise ValueError(f"root: {root} is no folder; give the folder that holds {', '.join(' or '.join(row) for row in needed)}")
+        raise ValueError(
+            f"root: {root} is no folder; give the folder that holds {', '.join(' or '.join(row) for row in needed)}"
+        )
     for alternatives in needed:
         if not any((root / folder).is_dir() for folder in alternatives):
             names = " or ".join(f"{folder}/" for folder in alternatives)
@@ -266,7 +276,9 @@ def find_file(layout: Layout, root: Path, key: str, identity: str) -> Path:
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         others = "".join(f", nor {path}" for path in paths[1:])
-        raise ValueError(f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {layout.lists}")
+        raise ValueError(
+            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {layout.lists}"
+        )
     if found.is_symlink():
         _stay_inside(found, root)
     return found
@@ -283,7 +295,9 @@ def first_ids(layout: Layout, root: Path, split: Split, images: int | None) -> l
     ids = read_ids(path)
     if images is not None and not 1 <= images <= len(ids):
         whole = {name: len(read_ids(root / layout.lists / f"{name}.txt")) for name in ("train", "val")}
-        raise ValueError(f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}")
+        raise ValueError(
+            f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
+        )
     return ids[:images]
 
 
@@ -296,7 +310,8 @@ def read_ids(path: Path) -> list[str]:
     """The ids of a list, in its order.
 
     Raises:
-        ValueError: the list is missing, empty, or holds an id twice or one that is no plain file name; names list and line.
+        ValueError: the list is missing, empty, or holds an id twice or one that is no plain file name; names list and
+            line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -310,9 +325,13 @@ def read_ids(path: Path) -> list[str]:
         if not identity:
             continue
         if identity.startswith(".") or any(character in identity for character in "/\\\0"):
-            raise ValueError(f"{path}, line {number}: {identity!r} is not an id; an id is a file name without folder and ending")
+            raise ValueError(
+                f"{path}, line {number}: {identity!r} is not an id; an id is a file name without folder and ending"
+            )
         if identity in seen:
-            raise ValueError(f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; an id may stand there once")
+            raise ValueError(
+                f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; an id may stand there once"
+            )
         seen[identity] = number
     if not seen:
         raise ValueError(f"{path}: holds no ids; it should hold one a line")
@@ -320,7 +339,8 @@ def read_ids(path: Path) -> list[str]:
 
 
 def resized(sample: Sample, size: Size) -> Sample:
-    """A sample at another size: the image filtered (bilinear, antialiased), labels by nearest pixel, edges kept connected.
+    """A sample at another size: the image filtered (bilinear, antialiased), labels by nearest pixel, edges kept
+    connected.
 
     Depth and normals keep their values: the scene stays where it is, only the sampling changes.
 
@@ -350,7 +370,11 @@ def remembered_hashes(root: Path, paths: Iterable[Path], cache: Path | None) -> 
         paths: files.
         cache: folder of the memory, which may be lost or damaged; None: hash everything.
     """
-    memo = None if cache is None else cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    memo = (
+        None
+        if cache is None
+        else cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    )
     known = {} if memo is None else _load_memo(memo)
     found: dict[str, list] = {}
     for path in paths:
@@ -373,7 +397,11 @@ def _load_memo(path: Path) -> dict[str, list]:
         memo = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return {key: entry for key, entry in memo.items() if isinstance(entry, list) and len(entry) == 3} if isinstance(memo, dict) else {}
+    return (
+        {key: entry for key, entry in memo.items() if isinstance(entry, list) and len(entry) == 3}
+        if isinstance(memo, dict)
+        else {}
+    )
 
 
 def _save_memo(path: Path, memo: dict[str, list]) -> None:

@@ -1,4 +1,5 @@
-"""PASCAL-Context with five tasks, as ASTMT packed it and MTI-Net, ATRC, DeMT and InvPT use it (PASCAL_MT, PASCALContext).
+"""PASCAL-Context with five tasks, as ASTMT packed it and MTI-Net, ATRC, DeMT and InvPT use it (PASCAL_MT,
+PASCALContext).
 
     JPEGImages/<id>.jpg                    RGB
     pascal-context/trainval/<id>.mat       `LabelMap`, 1 .. 459: all of Context's classes
@@ -8,10 +9,10 @@
     normals_distill/<id>.png               uint8, n = 2 v / 255 - 1; predicted by a network
     ImageSets/Context/train.txt, val.txt   one id a line
 
-What follows from them: edges are where the Laplacian of the LabelMap is not zero, thinned. Normals count where the class has a
-name that NYUD knows too, since the network that predicted them learnt there. Parts are those of all people together; an image
-without any is ignored. The published loaders write a list of the latter into the folder; this one reads what it needs and writes nothing.
-The boundary evaluator of the published numbers takes the LabelMap.
+What follows from them: edges are where the Laplacian of the LabelMap is not zero, thinned. Normals count where the
+class has a name that NYUD knows too, since the network that predicted them learnt there. Parts are those of all people
+together; an image without any is ignored. The published loaders write a list of the latter into the folder; this one
+reads what it needs and writes nothing. The boundary evaluator of the published numbers takes the LabelMap.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,8 @@ PART_NUMBERS = {
     "neck": 2, "torso": 2, "luarm": 3, "ruarm": 3, "llarm": 4, "rlarm": 4, "lhand": 4, "rhand": 4,
     "luleg": 5, "ruleg": 5, "llleg": 6, "rlleg": 6, "lfoot": 6, "rfoot": 6,
 }  # fmt: skip
-# Context's classes whose normals are kept: those named like one of NYUD's 894 classes (169, without "unknown"), and tvmonitor (427)
+# Context's classes whose normals are kept: those named like one of NYUD's 894 classes (169, without "unknown"), and
+# tvmonitor (427)
 TRUSTED = (
     3, 4, 6, 9, 10, 11, 13, 15, 17, 18, 22, 23, 29, 30, 33, 34, 36, 37, 38, 39, 41, 43, 46, 49, 50, 51, 53, 55, 56, 59, 61, 62,
     65, 66, 68, 69, 72, 73, 78, 83, 84, 85, 87, 88, 95, 96, 101, 104, 105, 107, 111, 113, 115, 122, 124, 135, 141, 142, 143, 146,
@@ -52,7 +54,9 @@ def label_map(stored: np.ndarray) -> np.ndarray:
         raise ValueError("its LabelMap holds labels that are no whole numbers")
     low, high = stored.min(initial=0), stored.max(initial=0)
     if low < 0 or high > CONTEXT_CLASSES:
-        raise ValueError(f"its LabelMap holds label {high if high > CONTEXT_CLASSES else low:g}; labels should be 0 to {CONTEXT_CLASSES}")
+        raise ValueError(
+            f"its LabelMap holds label {high if high > CONTEXT_CLASSES else low:g}; labels should be 0 to {CONTEXT_CLASSES}"
+        )
     return stored.astype(np.int32)
 
 
@@ -119,7 +123,8 @@ def trusted(normals: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def edges_of(labels: np.ndarray) -> np.ndarray:
     """Where the Laplacian of a LabelMap is not zero, thinned, uint8 [H, W].
 
-    Where differences cancel (two neighbours whose numbers lie as far below as above) there is none, as in the published labels.
+    Where differences cancel (two neighbours whose numbers lie as far below as above) there is none, as in the published
+    labels.
     """
     around = np.pad(labels, 1, mode="reflect")  # without the border pixel itself, as OpenCV does
     laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * labels

@@ -23,7 +23,13 @@ from kdam_ray.tasks import Kind, Task
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "classes": (".png",), "saliency": (".png",), "depth": (".npy",), "normals": (".npy", ".png"), "edge": (".png",),
 }  # fmt: skip
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)  # what PIL and numpy raise on bad files
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    Image.DecompressionBombError,
+)  # what PIL and numpy raise on bad files
 NAMED = 5  # files that a message lists before it counts the rest
 
 
@@ -65,7 +71,9 @@ def take_inventory(folder: Path, tasks: Sequence[Task], ids: Sequence[str]) -> I
             if path.suffix not in SUFFIXES[task.kind] or path.stem not in wanted:
                 extra.append(f"{task.name}/{path.name}")
             elif path.stem in found:
-                raise ValueError(f"predictions: {path} stands beside {found[path.stem].name}; one file per image and task")
+                raise ValueError(
+                    f"predictions: {path} stands beside {found[path.stem].name}; one file per image and task"
+                )
             else:
                 found[path.stem] = path
         files[task.name] = found
@@ -86,13 +94,16 @@ def read_prediction(path: Path, task: Task, size: tuple[int, int]) -> np.ndarray
         normals: float [3, H, W].
 
     Raises:
-        ValueError: unreadable, of another size or type, NaN or infinite, or a class that does not exist; names the file.
+        ValueError: unreadable, of another size or type, NaN or infinite, or a class that does not exist; names the
+            file.
     """
     array = _array(path) if path.suffix == ".npy" else _pixels(path)
     channels = 3 if task.kind == "normals" else 1
     shape = (*size, 3) if channels == 3 else size
     if array.shape != shape:
-        raise ValueError(f"{path}: is {_by(array.shape)}, but should be {_by(shape)} (height x width), the size of its image")
+        raise ValueError(
+            f"{path}: is {_by(array.shape)}, but should be {_by(shape)} (height x width), the size of its image"
+        )
     if path.suffix == ".npy":
         if array.dtype.kind != "f":
             raise ValueError(f"{path}: holds {array.dtype}; {task.name} should be floating point")
@@ -103,7 +114,9 @@ def read_prediction(path: Path, task: Task, size: tuple[int, int]) -> np.ndarray
         return np.moveaxis(array.astype(np.float32) * np.float32(2 / 255) - 1, -1, 0)
     if task.kind == "classes":
         if array.max() >= task.channels:
-            raise ValueError(f"{path}: holds class {array.max()}; {task.name} has {task.channels}, 0 to {task.channels - 1}")
+            raise ValueError(
+                f"{path}: holds class {array.max()}; {task.name} has {task.channels}, 0 to {task.channels - 1}"
+            )
         return array.astype(np.int64)
     return array.astype(np.float32) / np.float32(255) if task.kind == "saliency" else array
 

@@ -1,8 +1,8 @@
 """Procedural indoor scenes with exact labels for all six tasks: the dataset that needs no download.
 
-`render(seed, index)` is the dataset: any image of it at any size, the same bytes on every machine. `Rooms` is a split of it
-as a `Source`. The renderer is in rooms_render.py, what stands in a room in rooms_furniture.py, where in rooms_scene.py, how
-it is painted in rooms_paint.py.
+`render(seed, index)` is the dataset: any image of it at any size, the same bytes on every machine. `Rooms` is a split
+of it as a `Source`. The renderer is in rooms_render.py, what stands in a room in rooms_furniture.py, where in
+rooms_scene.py, how it is painted in rooms_paint.py.
 """
 
 import contextlib
@@ -29,9 +29,12 @@ KEPT_BYTES = 2**30  # a split that is not cached stays in memory if it is no lar
 
 
 class Rooms:
-    """One split. Without a cache, images are rendered when they are asked for, and kept if all of them fit `KEPT_BYTES`.
+    """One split.
 
-    With one, the whole split is rendered on first use into a folder named by its fingerprint, and memory-mapped from then on.
+    Without a cache, images are rendered when they are asked for, and kept if all of them fit `KEPT_BYTES`.
+
+    With one, the whole split is rendered on first use into a folder named by its fingerprint, and memory-mapped from
+    then on.
     """
 
     def __init__(
@@ -59,11 +62,15 @@ class Rooms:
         """
         unknown = [name for name in tasks if name not in FIELDS or name == "image"]
         if unknown:
-            raise ValueError(f"tasks: {unknown[0]!r} is not one of rooms: {', '.join(name for name in FIELDS if name != 'image')}")
+            raise ValueError(
+                f"tasks: {unknown[0]!r} is not one of rooms: {', '.join(name for name in FIELDS if name != 'image')}"
+            )
         if split not in SPLITS:
             raise ValueError(f"split: {split!r} is not one of: {', '.join(SPLITS)}")
         if images < 1 or seed < 0 or min(image_size) < 1:
-            raise ValueError(f"rooms: images ({images}) and image_size {tuple(image_size)} must be at least 1, seed ({seed}) at least 0")
+            raise ValueError(
+                f"rooms: images ({images}) and image_size {tuple(image_size)} must be at least 1, seed ({seed}) at least 0"
+            )
         self.split, self.images, self.seed = split, images, seed
         self.image_size = (int(image_size[0]), int(image_size[1]))
         self.fields = ("image", *tasks)
@@ -78,12 +85,16 @@ class Rooms:
 
     @property
     def stream(self) -> int:
-        """The seed that `render` gets: even for training, odd for evaluation, and a range of its own for the test split."""
+        """The seed that `render` gets: even for training, odd for evaluation, and a range of its own for the test
+        split.
+        """
         return TEST_STREAMS + self.seed if self.split == "test" else 2 * self.seed + SPLITS.index(self.split)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that the pixels follow from: the renderer's version and the arguments; nothing is rendered for it."""
+        """SHA-256 of everything that the pixels follow from: the renderer's version and the arguments; nothing is
+        rendered for it.
+        """
         facts = {"rooms": VERSION, "stream": self.stream, "images": self.images, "image_size": self.image_size}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -114,8 +125,8 @@ class Rooms:
     def prepare(self) -> Iterator[int]:
         """Renders the cached arrays if they are missing; for a caller who wants to show progress.
 
-        Of several processes the first renders and the others wait; where the file system has no locks, each renders its own
-        and the first to finish is kept.
+        Of several processes the first renders and the others wait; where the file system has no locks, each renders its
+        own and the first to finish is kept.
 
         Yields:
             how many images are done; nothing where there is nothing to do.
@@ -147,7 +158,9 @@ def _mapped(path: Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: is not a whole .npy file ({error}); delete its folder, it will be rendered again") from error
+        raise ValueError(
+            f"{path}: is not a whole .npy file ({error}); delete its folder, it will be rendered again"
+        ) from error
 
 
 @contextlib.contextmanager

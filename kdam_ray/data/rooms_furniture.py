@@ -189,7 +189,9 @@ def build_rug(body: Body) -> None:
 
 
 def build_person(body: Body) -> None:
-    """A standing figure of 6 parts as PASCAL-Person-Part merges them: the neck is torso, hands and feet are lower limbs."""
+    """A standing figure of 6 parts as PASCAL-Person-Part merges them: the neck is torso, hands and feet are lower
+    limbs.
+    """
     h, draw = body.height, body.draw
     flesh = body.scene.paint(skin(draw))
     trousers, hair = (body.scene.paint(draw_material(draw, "person")) for _ in range(2))
@@ -212,7 +214,9 @@ def add_arm(body: Body, side: int, swing: float, materials: tuple[int, int]) -> 
     raised = draw.chance(0.2)
     shoulder = (side * 0.118 * h, 0.785 * h, 0.0)
     down = draw.between(-0.8, 0.3) if raised else -1.0
-    elbow = reach(shoulder, (side * draw.between(0.08, 0.9 if raised else 0.35), down, swing + draw.between(-0.2, 0.2)), 0.17 * h)
+    elbow = reach(
+        shoulder, (side * draw.between(0.08, 0.9 if raised else 0.35), down, swing + draw.between(-0.2, 0.2)), 0.17 * h
+    )
     bent = draw.between(0.0, 1.2) if draw.chance(0.5) else 0.1
     fore = (side * draw.between(-0.5, 0.25), 0.8 if raised and draw.chance(0.5) else -1.0, swing + bent)
     hand = reach(elbow, fore, 0.16 * h)

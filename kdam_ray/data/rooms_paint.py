@@ -1,7 +1,7 @@
 """What surfaces of a procedural room are made of, and how colour is computed at every pixel.
 
-A class only suggests its look: with probability `PRIOR` a surface has the hue, pattern and period that its class tends to
-have, else any. Colour therefore helps, but shape and place have to tell the rest.
+A class only suggests its look: with probability `PRIOR` a surface has the hue, pattern and period that its class tends
+to have, else any. Colour therefore helps, but shape and place have to tell the rest.
 """
 
 from collections.abc import Sequence
@@ -80,7 +80,9 @@ def draw_material(draw: Chance, label: str) -> Material:
     saturation, value = draw.between(0.05, 0.45 if pale else 0.8), draw.between(0.5 if pale else 0.25, 0.95)
     first = hsv_to_rgb(hue % 1.0, saturation, value)
     contrast = draw.between(0.55, 0.85) if draw.chance(0.5) else draw.between(1.15, 1.5)
-    second = hsv_to_rgb((hue + draw.about(0.0, 0.08)) % 1.0, saturation * draw.between(0.5, 1.0), min(value * contrast, 1.0))
+    second = hsv_to_rgb(
+        (hue + draw.about(0.0, 0.08)) % 1.0, saturation * draw.between(0.5, 1.0), min(value * contrast, 1.0)
+    )
     turn = draw.turn(0.1) if draw.chance(0.7) else draw.turn()
     gloss = draw.between(0.1, 0.5) if draw.chance(0.3) else 0.0
     return Material(first, second, pattern, repeats, turn, draw.between(0.03, 0.25), gloss)

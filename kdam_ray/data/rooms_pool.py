@@ -1,8 +1,8 @@
 """Renders many rooms into a folder of .npy arrays, on all cores.
 
-The workers are plain Python processes that import the renderer and numpy only. A pool of `multiprocessing` would, when it
-spawns, run the caller's main module again (Ray's worker, a script without a guard), be refused inside daemonic processes,
-and import torch in each; a fork is not safe beside the threads of torch and Ray.
+The workers are plain Python processes that import the renderer and numpy only. A pool of `multiprocessing` would, when
+it spawns, run the caller's main module again (Ray's worker, a script without a guard), be refused inside daemonic
+processes, and import torch in each; a fork is not safe beside the threads of torch and Ray.
 """
 
 import json
@@ -59,7 +59,9 @@ class Work(NamedTuple):
         return Work(folder, seed, (height, width), first, step)
 
 
-def render_all(folder: Path, *, seed: int, images: int, image_size: tuple[int, int], processes: int | None = None) -> Iterator[int]:
+def render_all(
+    folder: Path, *, seed: int, images: int, image_size: tuple[int, int], processes: int | None = None
+) -> Iterator[int]:
     """Renders images 0 .. images - 1 of a stream into `folder`, one `<field>.npy` for each of FIELDS.
 
     Args:
@@ -98,11 +100,18 @@ def fill(work: Work) -> Iterator[None]:
 
 
 def spread(works: list[Work]) -> Iterator[str]:
-    """Carries out each work in a process of its own; yields after each image. Processes end when nobody listens any more."""
+    """Carries out each work in a process of its own; yields after each image.
+
+    Processes end when nobody listens any more.
+    """
     reading, writing = os.pipe()
     here = Path(__file__).parent
     paths = [str(here.parents[1]), *(path for path in sys.path if path)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
     command = [sys.executable, "-c", WORKER, str(here)]
     running: list[subprocess.Popen] = []
     try:
@@ -110,7 +119,9 @@ def spread(works: list[Work]) -> Iterator[str]:
             try:
                 for work in works:
                     arguments = [*command, json.dumps(work)]
-                    running.append(subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=writing, env=environment))
+                    running.append(
+                        subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=writing, env=environment)
+                    )
             finally:
                 os.close(writing)
             yield from lines
@@ -121,4 +132,6 @@ def spread(works: list[Work]) -> Iterator[str]:
                 process.kill()
                 process.wait()
     if any(codes):
-        raise RuntimeError(f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; is the disk full?")
+        raise RuntimeError(
+            f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; is the disk full?"
+        )

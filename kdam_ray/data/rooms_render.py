@@ -1,9 +1,9 @@
 """From a scene to an image and its six label maps, by casting one ray through the middle of every pixel.
 
-Rays have z = 1 in the camera frame (x right, y down, z forward), so a ray's parameter is z-depth. Every solid is tested only
-inside the rectangle that its corners span on the screen; texture and light are computed once, for the surfaces that are
-seen. Pixels only meet float32 operations whose result IEEE 754 fixes (+, -, *, /, sqrt, floor, comparisons) and no sums
-over arrays, so an image is the same bytes on every machine.
+Rays have z = 1 in the camera frame (x right, y down, z forward), so a ray's parameter is z-depth. Every solid is tested
+only inside the rectangle that its corners span on the screen; texture and light are computed once, for the surfaces
+that are seen. Pixels only meet float32 operations whose result IEEE 754 fixes (+, -, *, /, sqrt, floor, comparisons)
+and no sums over arrays, so an image is the same bytes on every machine.
 """
 
 from typing import NamedTuple
@@ -73,9 +73,9 @@ def render(seed: int, index: int, *, image_size: tuple[int, int]) -> Maps:
         image_size: (height, width), pixels; the longer side always spans the same angle.
 
     Returns:
-        a Sample: "image" [H, W, 3] uint8; "semseg" [H, W] uint8, ids of `tasks.ROOM_CLASSES`; "human_parts" [H, W] uint8, ids
-        of `tasks.PARTS`, all 255 where no person is seen; "sal" [H, W] uint8 0 / 1 (see `saliency`); "depth" [H, W] float32
-        metres; "normals" [H, W, 3] float16, x right, y up, z to the viewer; "edge" [H, W] uint8 0 / 1.
+        a Sample: "image" [H, W, 3] uint8; "semseg" [H, W] uint8, ids of `tasks.ROOM_CLASSES`; "human_parts" [H, W]
+        uint8, ids of `tasks.PARTS`, all 255 where no person is seen; "sal" [H, W] uint8 0 / 1 (see `saliency`); "depth"
+        [H, W] float32 metres; "normals" [H, W, 3] float16, x right, y up, z to the viewer; "edge" [H, W] uint8 0 / 1.
     """
     rng = np.random.default_rng([seed, index])
     draw = Draws(rng)
@@ -97,7 +97,12 @@ def labels(scene: Scene, solids: Solids, view: View, region: np.ndarray) -> Maps
     parts = solids.marks[:, 2].astype(np.uint8).take(view.solid)
     if not parts.any():
         parts[:] = IGNORE
-    return {"semseg": semseg, "human_parts": parts, "sal": saliency(region, scene.region_class), "edge": contours(region)}
+    return {
+        "semseg": semseg,
+        "human_parts": parts,
+        "sal": saliency(region, scene.region_class),
+        "edge": contours(region),
+    }
 
 
 def contours(region: np.ndarray) -> np.ndarray:
@@ -115,9 +120,9 @@ def contours(region: np.ndarray) -> np.ndarray:
 def saliency(region: np.ndarray, region_class: list[int]) -> np.ndarray:
     """What draws the eye: movable things and persons that are seen large and near the middle; [H, W] uint8 0 / 1.
 
-    An object scores its visible pixels, each counted once, twice in the middle 60 % and three times in the middle 30 % of
-    the image, and persons three times that. Salient is every movable object with at least half of the best score; walls,
-    openings, pictures, rugs and what is fitted to a wall never are. All 0 where nothing movable is seen.
+    An object scores its visible pixels, each counted once, twice in the middle 60 % and three times in the middle 30 %
+    of the image, and persons three times that. Salient is every movable object with at least half of the best score;
+    walls, openings, pictures, rugs and what is fitted to a wall never are. All 0 where nothing movable is seen.
     """
     height, width = region.shape
     weight = np.ones(region.shape, np.int64)
@@ -126,7 +131,9 @@ def saliency(region: np.ndarray, region_class: list[int]) -> np.ndarray:
         weight[top : height - top, left : width - left] += 1
     regions = len(region_class)
     seen = np.bincount(region.ravel(), minlength=regions)
-    score = np.bincount(region.ravel(), weight.ravel(), minlength=regions).astype(np.int64)  # whole numbers: exact in any order
+    score = np.bincount(region.ravel(), weight.ravel(), minlength=regions).astype(
+        np.int64
+    )  # whole numbers: exact in any order
     classes = np.array(region_class)
     score[~np.isin(classes, [CLASS[name] for name in SALIENT]) | (seen < SALIENT_SHARE * region.size)] = 0
     score[classes == CLASS["person"]] *= PERSON_WEIGHT
@@ -148,7 +155,10 @@ def project(scene: Scene, image_size: tuple[int, int]) -> Solids:
     offset = np.array(scene.camera.position) - rows[:, 0:3]
     frames = np.stack([inner(axes, axis) for axis in scene.camera.axes], axis=-1)
     middle = np.stack([-inner(offset, axis) for axis in scene.camera.axes], axis=-1)
-    eyes = np.stack([axes[:, k, 0] * offset[:, 0] + axes[:, k, 1] * offset[:, 1] + axes[:, k, 2] * offset[:, 2] for k in range(3)], axis=-1)
+    eyes = np.stack(
+        [axes[:, k, 0] * offset[:, 0] + axes[:, k, 1] * offset[:, 1] + axes[:, k, 2] * offset[:, 2] for k in range(3)],
+        axis=-1,
+    )
     windows = screen_windows(middle, frames * rows[:, 3:6, None], image_size, scene.camera.spread)
     return Solids(frames.astype(np.float32), rows[:, 3:6].astype(np.float32), eyes.astype(np.float32), windows, marks)
 
@@ -212,7 +222,10 @@ def local_rays(frame: np.ndarray, u: np.ndarray, v: np.ndarray) -> Triple:
 
 def inside_room(rays: Triple, solids: Solids) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Depth, face and axis [H, W] where rays leave the room."""
-    leave = [(np.copysign(half, ray) - eye) / ray for ray, eye, half in zip(rays, solids.eyes[0], solids.halves[0], strict=True)]
+    leave = [
+        (np.copysign(half, ray) - eye) / ray
+        for ray, eye, half in zip(rays, solids.eyes[0], solids.halves[0], strict=True)
+    ]
     depth = np.minimum(np.minimum(leave[0], leave[1]), leave[2])
     side = np.where(depth == leave[0], 0, np.where(depth == leave[1], 1, 2)).astype(np.int8)
     ahead = np.choose(side, rays) > 0
@@ -276,7 +289,9 @@ def surface_points(solids: Solids, view: View) -> Triple:
     points = []
     for k in range(3):
         axis = [solids.frames[:, k, c].take(view.solid) for c in range(3)]
-        points.append(solids.eyes[:, k].take(view.solid) + view.depth * (axis[0] * view.u + axis[1] * view.v[:, None] + axis[2]))
+        points.append(
+            solids.eyes[:, k].take(view.solid) + view.depth * (axis[0] * view.u + axis[1] * view.v[:, None] + axis[2])
+        )
     return points
 
 
@@ -311,14 +326,18 @@ def bent_normals(solids: Solids, view: View, local: Triple, bent: tuple[np.ndarr
     return [value / length for value in values]
 
 
-def shade(scene: Scene, solids: Solids, view: View, local: Triple, normals: Triple, salt: int, rng: np.random.Generator) -> np.ndarray:
+def shade(
+    scene: Scene, solids: Solids, view: View, local: Triple, normals: Triple, salt: int, rng: np.random.Generator
+) -> np.ndarray:
     """The image [H, W, 3] uint8: materials under lights, floor darkened around objects, a slight blur, noise."""
     material = solids.marks[:, 3].take(view.solid)
     table = np.array([row.row() for row in scene.materials], np.float32)
     rows = [np.ascontiguousarray(column).take(material) for column in table.T]
     facing = -(normals[0] * view.u + normals[1] * view.v[:, None] + normals[2])
     footprint = view.depth * (view.u[1] - view.u[0] if len(view.u) > 1 else 0.01) / np.maximum(facing, 0.05)
-    albedo, gloss, glow = colour(rows, surface_plane(view, local, normals, solids), material + np.int32(salt), footprint)
+    albedo, gloss, glow = colour(
+        rows, surface_plane(view, local, normals, solids), material + np.int32(salt), footprint
+    )
     points = [view.depth * view.u, view.depth * view.v[:, None], view.depth]
     light, shine = illuminate(scene, points, normals, gloss)
     dark = floor_shade(scene, solids, view, points)
@@ -374,7 +393,10 @@ def floor_shade(scene: Scene, solids: Solids, view: View, points: Triple) -> np.
     seen = [point[where] for point in points]
     axes, position = scene.camera.axes, scene.camera.position
     x, z = (
-        np.float32(position[c]) + seen[0] * np.float32(axes[0][c]) + seen[1] * np.float32(axes[1][c]) + seen[2] * np.float32(axes[2][c])
+        np.float32(position[c])
+        + seen[0] * np.float32(axes[0][c])
+        + seen[1] * np.float32(axes[1][c])
+        + seen[2] * np.float32(axes[2][c])
         for c in (0, 2)
     )
     factor = np.ones_like(x)

@@ -1,8 +1,8 @@
 """One procedural room: what stands in it, where, made of what, and who looks.
 
-A scene is a list of boxes, cylinders and balls. World coordinates are metres, x to the right, y up from the floor, z into
-the room. Every number comes from one stream of uniform draws through +, -, *, / and sqrt alone (directions are drawn as
-rational points of the circle, never through sin and cos), so that a scene is the same bits on every machine.
+A scene is a list of boxes, cylinders and balls. World coordinates are metres, x to the right, y up from the floor, z
+into the room. Every number comes from one stream of uniform draws through +, -, *, / and sqrt alone (directions are
+drawn as rational points of the circle, never through sin and cos), so that a scene is the same bits on every machine.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,14 @@ from kdam_ray.tasks import ROOM_CLASSES
 
 BOX, CYLINDER, BALL = range(3)
 CLASS = {name: label for label, name in enumerate(ROOM_CLASSES)}
-FACES = ("wall", "wall", "floor", "ceiling", "wall", "wall")  # of the room: x = 0, x = width, y = 0, y = height, z = 0, z = length
+FACES = (
+    "wall",
+    "wall",
+    "floor",
+    "ceiling",
+    "wall",
+    "wall",
+)  # of the room: x = 0, x = width, y = 0, y = height, z = 0, z = length
 OBJECTS = (6, 12)  # draws per room, the last excluded; what finds no place is left out
 TRIES = 8  # to find a place
 NEAREST = 1.0  # metres in front of the camera where objects may begin
@@ -155,7 +162,10 @@ class Body:
     def limb(self, start: Vector, end: Vector, radius: float, material: int | None = None, part: int = 0) -> None:
         """A round bar between two points."""
         first, last = self.world(start), self.world(end)
-        along, centre = minus(last, first), ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2, (first[2] + last[2]) / 2)
+        along, centre = (
+            minus(last, first),
+            ((first[0] + last[0]) / 2, (first[1] + last[1]) / 2, (first[2] + last[2]) / 2),
+        )
         up = unit(along)
         side = unit(cross(up, (1.0, 0.0, 0.0) if abs(up[0]) < 0.6 else (0.0, 0.0, 1.0)))
         size = (2 * radius, sqrt(dot(along, along)), 2 * radius)

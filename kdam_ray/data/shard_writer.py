@@ -1,8 +1,8 @@
 """Any source into Parquet shards, resumable and reproducible; data/shards.py says what they look like and reads them.
 
-The same source gives the same bytes: nothing in a shard depends on time, place or the number of threads. A shard appears under
-its name when it is whole; until dataset.json is written, <split>.unfinished.json lists those that are, and a run that was cut
-short goes on behind them.
+The same source gives the same bytes: nothing in a shard depends on time, place or the number of threads. A shard
+appears under its name when it is whole; until dataset.json is written, <split>.unfinished.json lists those that are,
+and a run that was cut short goes on behind them.
 """
 
 import contextlib
@@ -51,7 +51,13 @@ class Store(Protocol):
 
 
 def write_shards(
-    source: Source, dataset: Dataset, split: Split, store: Store, *, per_shard: int = PER_SHARD, left_out: Sequence[str] = ()
+    source: Source,
+    dataset: Dataset,
+    split: Split,
+    store: Store,
+    *,
+    per_shard: int = PER_SHARD,
+    left_out: Sequence[str] = (),
 ) -> Iterator[int]:
     """Writes what is missing of a split; shards that are there and whole are kept.
 
@@ -82,10 +88,18 @@ def write_shards(
     work = store.scratch()
     try:
         for number in range(count):
-            name, mine = shard_name(split, number, count), range(number * per_shard, min((number + 1) * per_shard, len(ids)))
+            name, mine = (
+                shard_name(split, number, count),
+                range(number * per_shard, min((number + 1) * per_shard, len(ids))),
+            )
             row = known.get(name)
             if row is None or row["ids"] != [ids[i] for i in mine] or store.digest(name) != row["sha256"]:
-                _write(work / name, source, mine, facts | {"format": FORMAT, "dataset": dataset.name, "split": split, "shard": number})
+                _write(
+                    work / name,
+                    source,
+                    mine,
+                    facts | {"format": FORMAT, "dataset": dataset.name, "split": split, "shard": number},
+                )
                 row = {
                     "name": name, "bytes": (work / name).stat().st_size, "sha256": _digest(work / name),
                     "ids": [ids[i] for i in mine], "fingerprints": [prefixes[i] for i in mine],
@@ -118,7 +132,9 @@ def prefix_fingerprints(source: Source) -> list[str]:
 
 def _of_files(source: Packaged) -> list[str]:
     """As `Packaged.fingerprint`, of every beginning."""
-    paths = [find_file(source.layout, source.root, key, identity) for identity in source.ids for key in source.layout.files]
+    paths = [
+        find_file(source.layout, source.root, key, identity) for identity in source.ids for key in source.layout.files
+    ]
     hashes = iter(zip(paths, remembered_hashes(source.root, paths, source.cache), strict=True))
     whole, found = hashlib.sha256(), []
     for _ in source.ids:
@@ -182,10 +198,14 @@ def _known(store: Store, dataset: Dataset, split: Split, facts: dict[str, Any]) 
     if text is not None:
         manifest = parse_manifest(text, MANIFEST)
         if manifest.dataset != dataset.name:
-            raise ValueError(f"to: holds shards of {manifest.dataset} already; give another place to those of {dataset.name}")
+            raise ValueError(
+                f"to: holds shards of {manifest.dataset} already; give another place to those of {dataset.name}"
+            )
         there = manifest.splits.get(split)
         if there is not None and there.fingerprint != facts["fingerprint"]:
-            raise ValueError(f"to: holds shards of {split} that were written from other data; give another place, or remove them")
+            raise ValueError(
+                f"to: holds shards of {split} that were written from other data; give another place, or remove them"
+            )
         if there is not None and all(there.model_dump(mode="json")[key] == value for key, value in facts.items()):
             return {row.name: row.model_dump(mode="json") for row in there.shards}
     try:
@@ -253,13 +273,16 @@ def _row(source: Source, index: int, facts: dict[str, Any]) -> dict[str, Any]:
         maps["regions"] = regions
     other = [name for name, array in maps.items() if facts["fields"][name] not in ("png", _type(array))]
     if other or (facts["regions"] == "edge" and regions is not None and not np.array_equal(regions, maps["edge"] == 1)):
-        raise ValueError(f"{source.name(index)}: {other[0] if other else 'regions'} is of another kind than the first image's")
+        raise ValueError(
+            f"{source.name(index)}: {other[0] if other else 'regions'} is of another kind than the first image's"
+        )
     return {"id": source.name(index), "height": maps["image"].shape[0], "width": maps["image"].shape[1], **maps}
 
 
 def _encoded(row: dict[str, Any]) -> dict[str, Any]:
     return {
-        name: value.tobytes() if isinstance(value, np.ndarray) else value for name, value in (row | {"image": _png(row["image"])}).items()
+        name: value.tobytes() if isinstance(value, np.ndarray) else value
+        for name, value in (row | {"image": _png(row["image"])}).items()
     }
 
 

@@ -3,12 +3,12 @@
     <split>-00000-of-00007.parquet   128 images each, in the split's order, 8 a row group
     dataset.json                     per split: fingerprint, ids, size and SHA-256 of each shard; written last
 
-A row holds id, height, width, the image as PNG and every map as its raw bytes [height, width, ...], little endian; Parquet
-compresses the latter (zstd), so any reader of Parquet has them. Raw and compressed by zstd, a class map of NYUD-v2 is smaller
-than its PNG (2.6 against 3.9 kB) and is read ten times as fast; an image is half as large as PNG.
+A row holds id, height, width, the image as PNG and every map as its raw bytes [height, width, ...], little endian;
+Parquet compresses the latter (zstd), so any reader of Parquet has them. Raw and compressed by zstd, a class map of
+NYUD-v2 is smaller than its PNG (2.6 against 3.9 kB) and is read ten times as fast; an image is half as large as PNG.
 
-Nothing is lost, and the fingerprint is that of the source they were written from, also of its first n images: training on
-shards is the same Run, bit for bit. Where the source had labels at full precision and regions, the shards have them.
+Nothing is lost, and the fingerprint is that of the source they were written from, also of its first n images: training
+on shards is the same Run, bit for bit. Where the source had labels at full precision and regions, the shards have them.
 """
 
 import io
@@ -150,16 +150,22 @@ class Manifest(Frozen):
             raise ValueError(f"root: {source}: the shards of {split} have no column {lacking[0]}; write them again")
         if images is not None and not 1 <= images <= len(rows.ids):
             whole = {str(name): len(other.ids) for name, other in self.splits.items() if name in ("train", "val")}
-            raise ValueError(f"{split}_images: {images} are asked for, but {source} holds {len(rows.ids)}; {use_all(whole)}")
+            raise ValueError(
+                f"{split}_images: {images} are asked for, but {source} holds {len(rows.ids)}; {use_all(whole)}"
+            )
         if image_size is not None and self.dataset in MADE_AT_A_SIZE and rows.size != tuple(image_size):
-            raise ValueError(f"image_size: {source} holds {dataset.name} of {rows.size} pixels, but {tuple(image_size)} is asked for")
+            raise ValueError(
+                f"image_size: {source} holds {dataset.name} of {rows.size} pixels, but {tuple(image_size)} is asked for"
+            )
         return rows
 
 
 def is_plain(identity: str) -> bool:
     """A relative path that leads nowhere else: it names files of predictions too."""
     parts = identity.split("/")
-    return not any(character in identity for character in "\\\0\n\r") and not any(part == "" or part.startswith(".") for part in parts)
+    return not any(character in identity for character in "\\\0\n\r") and not any(
+        part == "" or part.startswith(".") for part in parts
+    )
 
 
 def parse_manifest(text: bytes, source: str) -> Manifest:
@@ -181,7 +187,9 @@ def parse_manifest(text: bytes, source: str) -> Manifest:
 def is_shards(root: str | Path) -> bool:
     """Does a folder hold shards, whole or not?"""
     root = Path(root).expanduser()
-    return any((root / name).is_file() for name in (MANIFEST, *(UNFINISHED.format(split=split) for split in get_args(Split))))
+    return any(
+        (root / name).is_file() for name in (MANIFEST, *(UNFINISHED.format(split=split) for split in get_args(Split)))
+    )
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -193,7 +201,9 @@ def read_manifest(root: Path) -> Manifest:
     try:
         return parse_manifest(path.read_bytes(), str(path))
     except FileNotFoundError:
-        raise ValueError(f"{path}: is missing: writing these shards was cut short; run jobs/prepare_data.py again, it goes on") from None
+        raise ValueError(
+            f"{path}: is missing: writing these shards was cut short; run jobs/prepare_data.py again, it goes on"
+        ) from None
 
 
 class Shards:
@@ -251,7 +261,9 @@ class Shards:
             ValueError: the shard is damaged, or holds what a sample must not; names it and the image.
         """
         row = self._row(index)
-        sample: Sample = {name: self._array(row, name, index).astype(FIELDS[name][0], copy=False) for name in self._names}
+        sample: Sample = {
+            name: self._array(row, name, index).astype(FIELDS[name][0], copy=False) for name in self._names
+        }
         if problems := sample_problems(sample, self.dataset):
             raise ValueError(f"{self._where(index)}: {problems[0]}")
         return sample if self.image_size is None else resized(sample, self.image_size)
@@ -273,7 +285,9 @@ class Shards:
         """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32."""
         self._needs(self.rows.regions != "none", "regions")
         row = self._row(index)
-        return self._array(row, "edge", index) == 1 if self.rows.regions == "edge" else self._array(row, "regions", index)
+        return (
+            self._array(row, "edge", index) == 1 if self.rows.regions == "edge" else self._array(row, "regions", index)
+        )
 
     def size(self, index: int) -> tuple[int, int]:
         """(height, width) of the image as it is stored."""
@@ -288,7 +302,9 @@ class Shards:
 
     def _needs(self, there: bool, what: str) -> None:
         if not there:
-            raise ValueError(f"root: the shards in {self.folder} have no {what}, as what they were written from had none")
+            raise ValueError(
+                f"root: the shards in {self.folder} have no {what}, as what they were written from had none"
+            )
 
     def _where(self, index: int) -> str:
         return f"{self.folder / self._shards[self._place[index][0]].name}: {self.ids[index]}"
@@ -305,31 +321,43 @@ class Shards:
             values = {name: table.column(name).chunk(0)[row % per_group] for name in table.column_names}
         except (pa.ArrowException, OSError, IndexError, KeyError) as error:
             path = self.folder / self._shards[number].name
-            raise ValueError(f"{path}: cannot be read as a shard, it may be cut off or damaged ({one_line(error)})") from None
+            raise ValueError(
+                f"{path}: cannot be read as a shard, it may be cut off or damaged ({one_line(error)})"
+            ) from None
         if (found := values["id"].as_py()) != self.ids[index]:
             raise ValueError(f"{self._where(index)}: the shard holds {found!r} there; {MANIFEST} is of other shards")
-        return {name: value.as_buffer() if pa.types.is_binary(value.type) else value.as_py() for name, value in values.items()}
+        return {
+            name: value.as_buffer() if pa.types.is_binary(value.type) else value.as_py()
+            for name, value in values.items()
+        }
 
     def _file(self, number: int) -> pq.ParquetFile:
         if self._open is None or self._open[0] != number:
             path = self.folder / self._shards[number].name
             file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
             facts = json.loads((file.schema_arrow.metadata or {}).get(b"kdam", b"{}"))
-            if facts.get("fingerprint") != self.rows.fingerprint or file.metadata.num_rows != len(self._shards[number].ids):
+            if facts.get("fingerprint") != self.rows.fingerprint or file.metadata.num_rows != len(
+                self._shards[number].ids
+            ):
                 raise ValueError(f"{path}: is not the shard that {MANIFEST} describes; its footer tells of another")
             self._open = (number, file)
         return self._open[1]
 
     def _read(self, number: int, group: int) -> pa.Table:
         if self._group is None or self._group[0] != (number, group):
-            self._group = ((number, group), self._file(number).read_row_group(group, use_threads=False).combine_chunks())
+            self._group = (
+                (number, group),
+                self._file(number).read_row_group(group, use_threads=False).combine_chunks(),
+            )
         return self._group[1]
 
     def _array(self, row: dict[str, Any], name: str, index: int) -> np.ndarray:
         """One map [H, W, ...] as it is stored."""
         height, width, content = row["height"], row["width"], row.get(name)
         if not 1 <= height <= LARGEST or not 1 <= width <= LARGEST or content is None:
-            raise ValueError(f"{self._where(index)}: has no {name}, or is {height} x {width}; a side should be 1 to {LARGEST}")
+            raise ValueError(
+                f"{self._where(index)}: has no {name}, or is {height} x {width}; a side should be 1 to {LARGEST}"
+            )
         try:
             if self.rows.fields[name] == "png":
                 return _rgb(content, (height, width))
@@ -355,11 +383,15 @@ def check_files(folder: Path, shards: Sequence[Shard], cache: Path | None) -> No
     paths = [folder / shard.name for shard in shards]
     for path, shard in zip(paths, shards, strict=True):
         if not path.is_file():
-            raise ValueError(f"{path}: no such file, but {MANIFEST} lists it; fetch it, or run jobs/prepare_data.py again")
+            raise ValueError(
+                f"{path}: no such file, but {MANIFEST} lists it; fetch it, or run jobs/prepare_data.py again"
+            )
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{path}: is a link that leads out of {folder}")
         if path.stat().st_size != shard.bytes:
-            raise ValueError(f"{path}: has {path.stat().st_size} bytes, but {MANIFEST} says {shard.bytes}; it is cut off or another file")
+            raise ValueError(
+                f"{path}: has {path.stat().st_size} bytes, but {MANIFEST} says {shard.bytes}; it is cut off or another file"
+            )
     for path, shard, digest in zip(paths, shards, remembered_hashes(folder, paths, cache), strict=True):
         if digest != shard.sha256:
             raise ValueError(
@@ -368,7 +400,14 @@ def check_files(folder: Path, shards: Sequence[Shard], cache: Path | None) -> No
 
 
 def open_shards(
-    dataset: Dataset, split: Split, *, images: int | None, image_size: tuple[int, int], resize: bool, root: str | None, cache: Path | None
+    dataset: Dataset,
+    split: Split,
+    *,
+    images: int | None,
+    image_size: tuple[int, int],
+    resize: bool,
+    root: str | None,
+    cache: Path | None,
 ) -> Shards:
     """A split of a folder of shards; `data.open_source` says what the arguments are.
 

@@ -23,15 +23,16 @@ Batch = dict[str, Tensor]
 """Samples of equal size, on the device that was asked for.
 
 "image" float32 [B, 3, H, W], normalised, 0 in the padding; class maps int64 [B, H, W], 255 = ignore; "depth" float32
-[B, 1, H, W], 0 = invalid; "normals" float32 [B, 3, H, W], zero = invalid; "edge" float32 [B, 1, H, W] 0 / 1, 255 = ignore.
+[B, 1, H, W], 0 = invalid; "normals" float32 [B, 3, H, W], zero = invalid; "edge" float32 [B, 1, H, W] 0 / 1, 255 =
+ignore.
 """
 
 
 class Source(Protocol):
     """A split of a dataset, read by index.
 
-    A source whose attribute `decodes_files` is true takes long enough per sample that the loader reads it ahead in a thread;
-    it is read by one thread at a time.
+    A source whose attribute `decodes_files` is true takes long enough per sample that the loader reads it ahead in a
+    thread; it is read by one thread at a time.
     """
 
     @property
@@ -87,7 +88,9 @@ def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, ro
     from kdam_ray.data.nyud import open_nyud
 
     if not root:
-        raise ValueError("root: nyud is read from files; give the folder that holds images/, segmentation/, depth/, ... and gt_sets/")
+        raise ValueError(
+            "root: nyud is read from files; give the folder that holds images/, segmentation/, depth/, ... and gt_sets/"
+        )
     return open_nyud(root, split, images=images, image_size=image_size if resize else None, cache=cache)
 
 
@@ -95,7 +98,9 @@ def _open_pascal(dataset: Dataset, split: Split, *, images, image_size, resize, 
     from kdam_ray.data.pascal import open_pascal
 
     if not root:
-        raise ValueError("root: pascal is read from files; give the folder that holds JPEGImages/, semseg/, ... and ImageSets/")
+        raise ValueError(
+            "root: pascal is read from files; give the folder that holds JPEGImages/, semseg/, ... and ImageSets/"
+        )
     return open_pascal(root, split, images=images, image_size=image_size if resize else None, cache=cache)
 
 
@@ -104,7 +109,9 @@ def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, r
 
     if images is None:
         images = {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]
-    return Rooms(split, images=images, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache)
+    return Rooms(
+        split, images=images, image_size=image_size, tasks=tuple(task.name for task in dataset.tasks), cache=cache
+    )
 
 
 OPENERS: dict[str, Callable[..., Any]] = {

@@ -1,15 +1,16 @@
 """The training augmentation of ATRC, which the paper's code base trains with, as one resampling per map.
 
-Scale, crop, flip and pad are four steps in the original. Each of them only says which source pixel an output pixel takes,
-so here they are composed into one pair of index vectors per sample (rows, columns), and a map is read once. What is drawn
-(`Geometry`, `Colour`) is apart from what is done with it, so that the random numbers come from (data seed, epoch, index)
-alone, whoever carries them out: `assemble` here, sample by sample for the CPU, or `on_device.render`, all at once elsewhere.
-The conventions are the original's: half-pixel centres without antialiasing for the image
+Scale, crop, flip and pad are four steps in the original. Each of them only says which source pixel an output pixel
+takes, so here they are composed into one pair of index vectors per sample (rows, columns), and a map is read once. What
+is drawn (`Geometry`, `Colour`) is apart from what is done with it, so that the random numbers come from (data seed,
+epoch, index) alone, whoever carries them out: `assemble` here, sample by sample for the CPU, or `on_device.render`, all
+at once elsewhere. The conventions are the original's: half-pixel centres without antialiasing for the image
 (`F.interpolate(align_corners=False)`, OpenCV's linear), source pixel floor(x * size / scaled) for labels (OpenCV's and
 `F.interpolate`'s nearest; in integers here, so it is exact).
 
-Two differences, on purpose. Saturation and hue act on exact HSV values and are rounded back to 8 bits, where OpenCV also
-rounds H to 2 degrees and S to 1/255 in between. And invalid normals and depth stay zero, where the original writes 255.
+Two differences, on purpose. Saturation and hue act on exact HSV values and are rounded back to 8 bits, where OpenCV
+also rounds H to 2 degrees and S to 1/255 in between. And invalid normals and depth stay zero, where the original writes
+255.
 """
 
 from collections.abc import Iterator, Sequence
@@ -73,7 +74,9 @@ class Colour:
 
     @property
     def steps(self) -> tuple[float, float, float, float, float]:
-        """Brightness, contrast if it comes second, saturation, hue, contrast if it comes last; what does not happen is neutral."""
+        """Brightness, contrast if it comes second, saturation, hue, contrast if it comes last; what does not happen is
+        neutral.
+        """
         first, last = (self.contrast, 1.0) if self.contrast_first else (1.0, self.contrast)
         return self.brightness, first, self.saturation, self.hue, last
 
@@ -91,8 +94,8 @@ def centred(size: tuple[int, int], limit: tuple[int, int] | None = None) -> Geom
 def draw(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> View:
     """Random scale, crop, flip and colours.
 
-    A crop in which one class holds 75 % or more of the labelled pixels is drawn anew, up to 10 times; that looks at semseg
-    whichever tasks are learnt, so that runs of different tasks see the same images.
+    A crop in which one class holds 75 % or more of the labelled pixels is drawn anew, up to 10 times; that looks at
+    semseg whichever tasks are learnt, so that runs of different tasks see the same images.
 
     Args:
         rng: of this sample in this epoch.
@@ -121,7 +124,9 @@ def draw_candidates(rng: np.random.Generator, sample: Sample, image_size: tuple[
     return views
 
 
-def _draw_crops(rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]) -> Iterator[tuple[int, Geometry]]:
+def _draw_crops(
+    rng: np.random.Generator, sample: Sample, image_size: tuple[int, int]
+) -> Iterator[tuple[int, Geometry]]:
     """Crops at one random scale, each drawn when it is asked for, and how many may still follow."""
     size = sample["image"].shape[:2]
     scale = rng.uniform(*SCALES)
@@ -169,7 +174,9 @@ def draw_colour(rng: np.random.Generator) -> Colour:
     )
 
 
-def assemble(samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequence[str], canvas: tuple[int, int]) -> Batch:
+def assemble(
+    samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequence[str], canvas: tuple[int, int]
+) -> Batch:
     """Samples, resampled, recoloured, normalised and centred on a padded canvas.
 
     Args:
@@ -204,7 +211,9 @@ def assemble(samples: Sequence[Sample], views: Sequence[View], *, tasks: Sequenc
 
 
 def _empty(name: str, count: int, canvas: tuple[int, int]) -> Tensor:
-    shape = {"normals": (count, 3, *canvas), "depth": (count, 1, *canvas), "edge": (count, 1, *canvas)}.get(name, (count, *canvas))
+    shape = {"normals": (count, 3, *canvas), "depth": (count, 1, *canvas), "edge": (count, 1, *canvas)}.get(
+        name, (count, *canvas)
+    )
     dtype = torch.int64 if len(shape) == 3 else torch.float32
     return torch.empty(shape, dtype=dtype)
 
@@ -324,7 +333,8 @@ def shift_hue(x: Tensor, steps: Tensor) -> Tensor:
 
 
 def _distance(sixth: Tensor) -> Tensor:
-    """How far a channel lies below the largest, 0 .. 1, by the hue's distance to that channel's own, in sixths of the circle.
+    """How far a channel lies below the largest, 0 .. 1, by the hue's distance to that channel's own, in sixths of the
+    circle.
 
     Args:
         sixth: from -2 to 12.

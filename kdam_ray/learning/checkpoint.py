@@ -1,8 +1,8 @@
 """Checkpoints: a folder with weights, training state and a manifest that can tell whether both are whole.
 
-`weights.safetensors` (the network), `state.pt` (optimiser; read with weights_only=True), `manifest.json` (SHA-256 and size
-of each file, the Run, the epoch, the metrics). A folder appears under its name only when it is complete: it is written
-beside, fsynced and renamed.
+`weights.safetensors` (the network), `state.pt` (optimiser; read with weights_only=True), `manifest.json` (SHA-256 and
+size of each file, the Run, the epoch, the metrics). A folder appears under its name only when it is complete: it is
+written beside, fsynced and renamed.
 """
 
 import hashlib
@@ -25,7 +25,9 @@ from kdam_ray.models import network_of
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "manifest.json"
 
 
-def write(folder: Path, *, weights: Mapping[str, Tensor], state: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+def write(
+    folder: Path, *, weights: Mapping[str, Tensor], state: Mapping[str, Any], manifest: Mapping[str, Any]
+) -> None:
     """Write a checkpoint; replaces one of the same name.
 
     Args:
@@ -39,7 +41,9 @@ def write(folder: Path, *, weights: Mapping[str, Tensor], state: Mapping[str, An
     partial.mkdir(parents=True)
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
     torch.save(dict(state), partial / STATE)
-    files = {name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, STATE)}
+    files = {
+        name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, STATE)
+    }
     (partial / MANIFEST).write_text(json.dumps({**manifest, "files": files}, indent=1, sort_keys=True))
     for path in (*partial.iterdir(), partial):
         _fsync(path)
@@ -85,7 +89,9 @@ def read_record(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: cannot be read as JSON ({error})") from None
     files = record.get("files") if isinstance(record, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, dict) for file in files.values()):
-        raise ValueError(f"{path}: not written by training or by jobs/export.py, whose {path.name} lists the files and their SHA-256")
+        raise ValueError(
+            f"{path}: not written by training or by jobs/export.py, whose {path.name} lists the files and their SHA-256"
+        )
     return record
 
 

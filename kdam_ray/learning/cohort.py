@@ -1,9 +1,9 @@
 """The training loop: a cohort of students that share each batch and one teacher forward.
 
-`train_cohort` is a generator; whoever iterates it (a Ray worker, a test, a notebook) decides what to tell whom. A member
-of a cohort computes bit for bit what it would compute alone: every member owns its network, optimiser and random state,
-and the batch stream depends on (data seed, epoch, index) only. Members may stand at different epochs: each joins where
-its checkpoint ended and leaves when its own schedule is done, it fails, or it is pruned.
+`train_cohort` is a generator; whoever iterates it (a Ray worker, a test, a notebook) decides what to tell whom. A
+member of a cohort computes bit for bit what it would compute alone: every member owns its network, optimiser and random
+state, and the batch stream depends on (data seed, epoch, index) only. Members may stand at different epochs: each joins
+where its checkpoint ended and leaves when its own schedule is done, it fails, or it is pruned.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,8 @@ class EpochReport:
     Attributes:
         run: the member.
         epoch: passes completed, from 1.
-        metrics: "train/loss", "train/semseg/loss", "train/semseg/kd_inter", ..., "val/semseg/mIoU", ...; empty if it failed.
+        metrics: "train/loss", "train/semseg/loss", "train/semseg/kd_inter", ..., "val/semseg/mIoU", ...; empty if it
+            failed.
         finished: this was its last epoch.
         failed: why it left the cohort, or None.
     """
@@ -100,7 +101,10 @@ def train_cohort(
     if teacher is not None:
         teacher.to(device)
     resume = resume or {}
-    members = [Member(run, device=device, checkpoint=resume.get(run.run_id), weights=(weights or {}).get(run.pretrained)) for run in runs]
+    members = [
+        Member(run, device=device, checkpoint=resume.get(run.run_id), weights=(weights or {}).get(run.pretrained))
+        for run in runs
+    ]
     first = min(member.epoch for member in members)
     for epoch in range(first + 1, max(run.epochs for run in runs) + 1):
         present = [member for member in members if member.epoch == epoch - 1 and member.wants_more]
@@ -109,7 +113,9 @@ def train_cohort(
             yield from _report(present, epoch, val, device, evaluate_every)
 
 
-def _train_epoch(members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device) -> Iterator[StepReport]:
+def _train_epoch(
+    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device
+) -> Iterator[StepReport]:
     run = members[0].run
     steps = run.steps_per_epoch
     check_every = max(1, steps // CHECKS_PER_EPOCH)
@@ -127,7 +133,9 @@ def _train_epoch(members: Sequence[Member], epoch: int, source: Source, teacher:
             return
 
 
-def _shared_batches(members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device) -> Iterator[Shared]:
+def _shared_batches(
+    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device
+) -> Iterator[Shared]:
     run = members[0].run
     dataset = DATASETS[run.dataset]
     names = [task.name for task in dataset.tasks if any(task.name in member.run.tasks for member in members)]
@@ -165,7 +173,9 @@ def _report(members: Sequence[Member], epoch: int, val: Source, device, evaluate
             continue  # pruned while the epoch ran
         val_metrics = {f"val/{key}": value for key, value in scores.get(member.run.run_id, {}).items()}
         metrics = member.train_metrics() | val_metrics if member.active else {}
-        yield EpochReport(member.run, epoch, metrics, member.active and epoch == member.run.epochs, member.failure, member)
+        yield EpochReport(
+            member.run, epoch, metrics, member.active and epoch == member.run.epochs, member.failure, member
+        )
 
 
 def _check_cohort(runs: Sequence[Run], teacher: Teacher | None, train: Source) -> None:
@@ -174,7 +184,9 @@ def _check_cohort(runs: Sequence[Run], teacher: Teacher | None, train: Source) -
     if len({run.run_id for run in runs}) < len(runs):
         raise ValueError("runs: two members are the same run; train it once")
     if len({run.upstream for run in runs}) > 1:
-        raise ValueError("runs: members disagree upstream of the student (dataset, sizes, batch, data seed, augmentation or precision)")
+        raise ValueError(
+            "runs: members disagree upstream of the student (dataset, sizes, batch, data seed, augmentation or precision)"
+        )
     if len({run.teacher_run for run in runs if run.distill.needs_teacher}) > 1:
         raise ValueError("runs: members have different teachers; make one cohort for each")
     if teacher is None and any(run.distill.needs_teacher for run in runs):

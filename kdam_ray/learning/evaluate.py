@@ -42,16 +42,19 @@ def evaluate(
         image_size: (height, width); smaller images are padded up to it, and the padding counts nowhere.
         device: where the networks are.
         precision: fp32 or bf16 (autocast).
-        monitored: keys that only want a look while they train: boundaries at 25 thresholds on at most 100 images, evenly
-            spread, under names of their own (`edge/odsF_25`). Everything else is as for the others.
-        predictions: per key of some of the networks, a folder that gets each image's predictions (`data.predictions`), at the
-            image's own size; each rank writes its share.
+        monitored: keys that only want a look while they train: boundaries at 25 thresholds on at most 100 images,
+            evenly spread, under names of their own (`edge/odsF_25`). Everything else is as for the others.
+        predictions: per key of some of the networks, a folder that gets each image's predictions (`data.predictions`),
+            at the image's own size; each rank writes its share.
 
     Returns:
-        Per key {"semseg/mIoU": ..., ...}, equal on every rank, in the units the paper prints. A network whose outputs are
-        not finite somewhere is left out.
+        Per key {"semseg/mIoU": ..., ...}, equal on every rank, in the units the paper prints. A network whose outputs
+        are not finite somewhere is left out.
     """
-    metrics = {key: {name: build_metric(dataset.task(name), dataset, monitor=key in monitored) for name in tasks[key]} for key in networks}
+    metrics = {
+        key: {name: build_metric(dataset.task(name), dataset, monitor=key in monitored) for name in tasks[key]}
+        for key in networks
+    }
     stride = -(-len(source) // MONITOR_IMAGES)
     modes = {key: network.training for key, network in networks.items()}
     diverged: set[str] = set()
@@ -62,7 +65,13 @@ def evaluate(
         for network in networks.values():
             network.eval()
         for batch in val_batches(
-            source, tasks=names, image_size=image_size, batch=min(batch_size, 64), rank=rank(), world=world_size(), device=device
+            source,
+            tasks=names,
+            image_size=image_size,
+            batch=min(batch_size, 64),
+            rank=rank(),
+            world=world_size(),
+            device=device,
         ):
             image = batch["image"]
             for key, network in networks.items():
@@ -76,11 +85,21 @@ def evaluate(
                 size = (image.shape[-2], image.shape[-1])
                 full = {name: resize(logits[name].float(), size) for name in tasks[key]}
                 for name, metric in metrics[key].items():
-                    few = slice(-index % stride, None, stride) if key in monitored and isinstance(metric, BoundaryF) else slice(None)
+                    few = (
+                        slice(-index % stride, None, stride)
+                        if key in monitored and isinstance(metric, BoundaryF)
+                        else slice(None)
+                    )
                     if len(full[name][few]):
                         metric.update(full[name][few], batch[name][few])
                 if predictions and key in predictions:
-                    _write(predictions[key], source, index, {name: metrics[key][name].predict(full[name]) for name in full}, dataset)
+                    _write(
+                        predictions[key],
+                        source,
+                        index,
+                        {name: metrics[key][name].predict(full[name]) for name in full},
+                        dataset,
+                    )
             index += len(image)
     finally:
         for key, network in networks.items():

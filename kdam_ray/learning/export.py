@@ -1,7 +1,8 @@
-"""A trained network to take away: weights, a card that says what they are, and an ONNX graph that needs none of this code.
+"""A trained network to take away: weights, a card that says what they are, and an ONNX graph that needs none of this
+code.
 
-The graph gives each task's logits as they are before `Metric.predict`: what evaluation scores is one argmax, softmax or sigmoid
-away, and the card says which.
+The graph gives each task's logits as they are before `Metric.predict`: what evaluation scores is one argmax, softmax or
+sigmoid away, and the card says which.
 """
 
 import hashlib
@@ -73,7 +74,8 @@ def write_export(
     size: tuple[int, int] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Writes `weights.safetensors`, `model.onnx` and `card.json`; all or nothing, and only if the graph computes the same.
+    """Writes `weights.safetensors`, `model.onnx` and `card.json`; all or nothing, and only if the graph computes the
+    same.
 
     Args:
         folder: that appears; an export that is there is replaced, what lies beside its files stays.
@@ -88,8 +90,8 @@ def write_export(
         the card.
 
     Raises:
-        ValueError: `folder` holds something else or cannot be written to; the network cannot be exported, or the graph differs;
-            says where and by how much.
+        ValueError: `folder` holds something else or cannot be written to; the network cannot be exported, or the graph
+            differs; says where and by how much.
     """
     folder = folder.resolve()  # "." has no name of its own
     _refuse_foreign(folder)
@@ -101,13 +103,20 @@ def write_export(
         partial.mkdir(parents=True)
         network = network.cpu().float().eval()
         facts = _facts(run, size)
-        save_file({name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}, partial / WEIGHTS, facts)
+        save_file(
+            {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()},
+            partial / WEIGHTS,
+            facts,
+        )
         (partial / WEIGHTS).chmod(READABLE)  # safetensors writes for the owner alone
         deployed = Deployed(network, run.tasks, size)
         dynamic = write_graph(deployed, partial / GRAPH, run.decoder, facts)
         checked = check_graph(deployed, partial / GRAPH, images=images or {}, dynamic=dynamic)
         card = _card(run, size, dynamic, checked, list(images or {})) | _standing(run, metrics, epoch)
-        card["files"] = {name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, GRAPH)}
+        card["files"] = {
+            name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size}
+            for name in (WEIGHTS, GRAPH)
+        }
         (partial / CARD).write_text(json.dumps(card, indent=1))
         _appear(partial, folder)
     except (OSError, SafetensorError) as error:
@@ -125,17 +134,24 @@ def open_network(folder: Path) -> Trained:
     """
     if (folder / CARD).is_file():
         record, path = checkpoint.read_record(folder / CARD), folder / CARD
-        if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != record["files"].get(WEIGHTS, {}).get("sha256"):
+        if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != record["files"].get(WEIGHTS, {}).get(
+            "sha256"
+        ):
             raise ValueError(f"{folder / WEIGHTS}: missing, or not the file whose SHA-256 {CARD} holds")
     elif (folder / checkpoint.MANIFEST).is_file():
         record, path = checkpoint.verify(folder, files=(WEIGHTS,)), folder / checkpoint.MANIFEST
     else:
         newest = max(folder.glob("epoch_[0-9]*"), default=None)
         wanted = f"{checkpoint.MANIFEST} (written by training) nor {CARD} (by jobs/export.py)"
-        raise ValueError(f"checkpoint: {folder} holds neither {wanted}" + (f"; give one of its epochs, as {newest}" if newest else ""))
+        raise ValueError(
+            f"checkpoint: {folder} holds neither {wanted}"
+            + (f"; give one of its epochs, as {newest}" if newest else "")
+        )
     run, metrics, epoch = checkpoint.recorded_run(record, path), record.get("metrics", {}), record.get("epoch")
     if not isinstance(metrics, dict) or not isinstance(epoch, int | None):
-        raise ValueError(f"{path}: metrics should be numbers by name and epoch a number, not {metrics!r:.40} and {epoch!r:.40}")
+        raise ValueError(
+            f"{path}: metrics should be numbers by name and epoch a number, not {metrics!r:.40} and {epoch!r:.40}"
+        )
     return Trained(checkpoint.rebuilt(run, folder / WEIGHTS), run, metrics, epoch)
 
 
@@ -143,13 +159,22 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder / CARD).is_file():
         return
     if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
-        raise ValueError(f"out: {folder} is there and holds no {CARD}; give a new folder, or one that was exported before")
+        raise ValueError(
+            f"out: {folder} is there and holds no {CARD}; give a new folder, or one that was exported before"
+        )
 
 
 def _standing(run: Run, metrics: Mapping[str, float], epoch: int | None) -> dict[str, Any]:
-    """How far the network is and how good: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}; JSON knows no NaN."""
+    """How far the network is and how good: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}; JSON knows no
+    NaN.
+    """
     known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    return {"epoch": epoch, "epochs": run.epochs, "finished": None if epoch is None else epoch >= run.epochs, "metrics": known}
+    return {
+        "epoch": epoch,
+        "epochs": run.epochs,
+        "finished": None if epoch is None else epoch >= run.epochs,
+        "metrics": known,
+    }
 
 
 def _facts(run: Run, size: tuple[int, int]) -> dict[str, str]:
@@ -161,7 +186,9 @@ def _facts(run: Run, size: tuple[int, int]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _card(run: Run, size: tuple[int, int], dynamic: bool, checked: Mapping[str, Mapping[str, float]], images: list[str]) -> dict[str, Any]:
+def _card(
+    run: Run, size: tuple[int, int], dynamic: bool, checked: Mapping[str, Mapping[str, float]], images: list[str]
+) -> dict[str, Any]:
     dataset = DATASETS[run.dataset]
     batch: str | int = "batch" if dynamic else 1
     return {
@@ -191,7 +218,9 @@ def _task(task: Task, dataset: Dataset) -> dict[str, Any]:
 
 
 def _appear(partial: Path, folder: Path) -> None:
-    """Give the files their place; in a folder that is there the card last, whose hashes tell if it came to only some of them."""
+    """Give the files their place; in a folder that is there the card last, whose hashes tell if it came to only some of
+    them.
+    """
     if not folder.exists():
         partial.rename(folder)
         return

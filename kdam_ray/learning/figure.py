@@ -86,7 +86,9 @@ def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
         side: longest side of a cell, pixels.
     """
     drawn = [_draw_block(block, side) for block in blocks]
-    page = Image.new("RGB", (max(picture.width for picture in drawn), sum(picture.height for picture in drawn)), "white")
+    page = Image.new(
+        "RGB", (max(picture.width for picture in drawn), sum(picture.height for picture in drawn)), "white"
+    )
     top = 0
     for picture in drawn:
         page.paste(picture, (0, top))
@@ -95,7 +97,9 @@ def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
 
 
 def cell_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) of a cell: the map's, times the largest whole number that keeps it within `side`, or reduced to it."""
+    """(height, width) of a cell: the map's, times the largest whole number that keeps it within `side`, or reduced to
+    it.
+    """
     longest = max(height, width)
     if longest <= side:
         return height * (side // longest), width * (side // longest)
@@ -115,7 +119,9 @@ def _draw_block(block: Block, side: int) -> Image.Image:
     first = names + labels  # left of the first map
     columns = max(len(row) for row in block.grid)
     beneath = tops[0] + height + 2 * GAP
-    page = Image.new("RGB", (first + columns * (width + GAP) + MARGIN - GAP, max(bottom, beneath + key.height) + MARGIN), "white")
+    page = Image.new(
+        "RGB", (first + columns * (width + GAP) + MARGIN - GAP, max(bottom, beneath + key.height) + MARGIN), "white"
+    )
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN), _fitting(block.title, LARGE, page.width - 2 * MARGIN), fill=BLACK, font=_font(LARGE))
     _paste(page, Cell(block.image, caption="image", smooth=True), (MARGIN, tops[0]), (height, width))
@@ -145,7 +151,9 @@ def _write_upwards(page: Image.Image, text: str, corner: tuple[int, int], height
     """A row's name, turned by a quarter, in the middle of the row's height."""
     if text:
         strip = Image.new("RGB", (height, LINE), "white")
-        ImageDraw.Draw(strip).text((height // 2, LINE // 2), _fitting(text, TEXT, height), fill=BLACK, font=_font(TEXT), anchor="mm")
+        ImageDraw.Draw(strip).text(
+            (height // 2, LINE // 2), _fitting(text, TEXT, height), fill=BLACK, font=_font(TEXT), anchor="mm"
+        )
         page.paste(strip.transpose(Image.Transpose.ROTATE_90), corner)
 
 
@@ -169,7 +177,9 @@ def _draw_legend(legend: Legend, width: int) -> Image.Image:
         return _below(name, _swatches(items, width))
     if legend.task.kind == "depth":
         low, high = legend.limits
-        return _below(f"{name} (m)", _bar(depth_scale(), [f"{low:.2f}", f"{(low + high) / 2:.2f}", f"{high:.2f}"], width))
+        return _below(
+            f"{name} (m)", _bar(depth_scale(), [f"{low:.2f}", f"{(low + high) / 2:.2f}", f"{high:.2f}"], width)
+        )
     if legend.task.kind == "normals":
         axes = [("x", (255, 128, 128)), ("y", (128, 255, 128)), ("z", (128, 128, 255))]
         return _below(f"{name}, (n + 1) / 2", _swatches(axes, width, columns=3))
@@ -179,7 +189,9 @@ def _draw_legend(legend: Legend, width: int) -> Image.Image:
 
 def _below(title: str, part: Image.Image) -> Image.Image:
     joined = Image.new("RGB", (part.width, part.height + LINE), "white")
-    ImageDraw.Draw(joined).text((0, LINE - 5), _fitting(title, SMALL, part.width), fill=BLACK, font=_font(SMALL), anchor="ls")
+    ImageDraw.Draw(joined).text(
+        (0, LINE - 5), _fitting(title, SMALL, part.width), fill=BLACK, font=_font(SMALL), anchor="ls"
+    )
     joined.paste(part, (0, LINE))
     return joined
 
@@ -192,12 +204,20 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns:
         left, top = number % columns * step, number // columns * LINE
         pen.rectangle((left, top + 1, left + SWATCH, top + 1 + SWATCH), fill=colour, outline=DARK)
         room = step - SWATCH - 10
-        pen.text((left + SWATCH + 5, top + 1 + SWATCH // 2), _fitting(name, SMALL, room), fill=DARK, font=_font(SMALL), anchor="lm")
+        pen.text(
+            (left + SWATCH + 5, top + 1 + SWATCH // 2),
+            _fitting(name, SMALL, room),
+            fill=DARK,
+            font=_font(SMALL),
+            anchor="lm",
+        )
     return strip
 
 
 def _bar(colours: np.ndarray, ticks: Sequence[str], width: int) -> Image.Image:
-    """[256, 3] colours from left to right, with what they stand for at the left end, in the middle and at the right end."""
+    """[256, 3] colours from left to right, with what they stand for at the left end, in the middle and at the right
+    end.
+    """
     strip = Image.new("RGB", (width, SWATCH + LINE), "white")
     across = np.linspace(0, len(colours) - 1, width - 1).astype(int)
     strip.paste(Image.fromarray(colours[across][None].repeat(SWATCH, 0)), (0, 0))

@@ -1,8 +1,8 @@
 """A network as an ONNX graph that takes images as they are decoded, checked against torch before anybody gets it.
 
-The graph takes RGB values from 0 to 255, normalises them itself, and gives logits at the image's own resolution. It is made by
-`torch.export`. The older exporter, which traces, gives wrong numbers for Swin at torch 2.13 without a word; that is also why
-no graph is kept unless onnxruntime's outputs equal torch's.
+The graph takes RGB values from 0 to 255, normalises them itself, and gives logits at the image's own resolution. It is
+made by `torch.export`. The older exporter, which traces, gives wrong numbers for Swin at torch 2.13 without a word;
+that is also why no graph is kept unless onnxruntime's outputs equal torch's.
 """
 
 import contextlib
@@ -23,17 +23,22 @@ import kdam_ray.models.local  # noqa: F401  its operators are named below
 from kdam_ray.data.transforms import MEAN, STD
 from kdam_ray.models.heads import resize
 
-TOLERANCE = 1e-4  # of an output's largest magnitude; float32 in another order differs by 1e-6, a wrong graph by 1e-1 and more
+TOLERANCE = (
+    1e-4  # of an output's largest magnitude; float32 in another order differs by 1e-6, a wrong graph by 1e-1 and more
+)
 RANDOM_IMAGES = 3
-FEW, ROUNDINGS = 0.01, 10  # share of an output that may differ by more; by so many times torch's own largest error, see `check_graph`
+FEW, ROUNDINGS = (
+    0.01,
+    10,
+)  # share of an output that may differ by more; by so many times torch's own largest error, see `check_graph`
 LARGEST = 2**31 - 2**24  # bytes of weights: one ONNX file holds 2 GiB, and the graph itself needs some
 
 
 class Deployed(nn.Module):
     """Image as it is decoded -> logits at its resolution.
 
-    Parameters are held flat, by names with underscores: the exporter writes module paths out as Python, where a module called
-    `global` (a type of context) is a syntax error.
+    Parameters are held flat, by names with underscores: the exporter writes module paths out as Python, where a module
+    called `global` (a type of context) is a syntax error.
 
     Args:
         network: as `models.Network`, on the CPU and in eval mode; its parameters are shared, not copied.
@@ -71,8 +76,8 @@ def write_graph(deployed: Deployed, path: Path, decoder: str, facts: Mapping[str
         facts: that the file says of itself (its metadata).
 
     Raises:
-        ValueError: it cannot be exported; names the decoder and the exporter's reason, or the size of a network for which one
-            file is too small.
+        ValueError: it cannot be exported; names the decoder and the exporter's reason, or the size of a network for
+            which one file is too small.
     """
     count = sum(buffer.numel() * buffer.element_size() for buffer in deployed.buffers())
     if count > LARGEST:
@@ -90,12 +95,15 @@ def write_graph(deployed: Deployed, path: Path, decoder: str, facts: Mapping[str
     raise ValueError(f"decoder: {decoder} cannot be exported to ONNX: {reasons[-1]}")
 
 
-def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarray], dynamic: bool) -> dict[str, dict[str, float]]:
+def check_graph(
+    deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarray], dynamic: bool
+) -> dict[str, dict[str, float]]:
     """Runs the graph with onnxruntime on random and on real images.
 
-    An output must lie within TOLERANCE of torch's. Some networks decide between near-equals (the windows' softmax of PSD before
-    it is trained): there torch's own float32 is far from float64 at a few pixels, and no other order of sums can be nearer. So
-    single pixels may differ by as much as that, if all but few lie within TOLERANCE; a wrong graph differs nearly everywhere.
+    An output must lie within TOLERANCE of torch's. Some networks decide between near-equals (the windows' softmax of
+    PSD before it is trained): there torch's own float32 is far from float64 at a few pixels, and no other order of sums
+    can be nearer. So single pixels may differ by as much as that, if all but few lie within TOLERANCE; a wrong graph
+    differs nearly everywhere.
 
     Args:
         deployed: what it was made of.
@@ -104,8 +112,8 @@ def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarr
         dynamic: it takes several images at once.
 
     Returns:
-        "largest_difference" of each output, relative to its largest magnitude; and "torch_rounding", the same between torch's
-        float32 and float64, of those outputs for which TOLERANCE was not kept.
+        "largest_difference" of each output, relative to its largest magnitude; and "torch_rounding", the same between
+        torch's float32 and float64, of those outputs for which TOLERANCE was not kept.
 
     Raises:
         ValueError: an output differs by more, or is not finite; names task and image.
@@ -117,7 +125,9 @@ def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarr
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     noise = torch.rand(RANDOM_IMAGES, 3, *deployed.size, generator=torch.Generator().manual_seed(0)) * 255
     batches = {"random images": noise} if dynamic else {f"random image {i}": one[None] for i, one in enumerate(noise)}
-    batches |= {name: torch.from_numpy(np.moveaxis(array, -1, 0)[None].astype(np.float32)) for name, array in images.items()}
+    batches |= {
+        name: torch.from_numpy(np.moveaxis(array, -1, 0)[None].astype(np.float32)) for name, array in images.items()
+    }
     worst, rounding = dict.fromkeys(deployed.tasks, 0.0), dict[str, float]()
     for name, batch in batches.items():
         with torch.inference_mode():
@@ -128,7 +138,9 @@ def check_graph(deployed: Deployed, path: Path, *, images: Mapping[str, np.ndarr
         exact = {} if all(x <= TOLERANCE for x in largest.values()) else _in_float64(deployed, batch)
         for task in deployed.tasks:
             if not largest[task] <= TOLERANCE:  # so a NaN is refused too
-                rounding[task] = max(rounding.get(task, 0.0), _own_rounding(differences[task], wanted[task], exact.get(task), task, name))
+                rounding[task] = max(
+                    rounding.get(task, 0.0), _own_rounding(differences[task], wanted[task], exact.get(task), task, name)
+                )
             worst[task] = max(worst[task], largest[task])
     return {"largest_difference": worst} | ({"torch_rounding": rounding} if rounding else {})
 
@@ -169,7 +181,9 @@ def _export(deployed: Deployed, path: Path, dynamic: bool, facts: Mapping[str, s
     shapes = {"image": {0: torch.export.Dim("batch", min=1)}} if dynamic else None
     with torch.no_grad():
         program = torch.export.export(deployed, (example,), dynamic_shapes=shapes).run_decompositions(LOCAL)
-        made = torch.onnx.export(program, dynamo=True, input_names=["image"], output_names=list(deployed.tasks), verbose=False)
+        made = torch.onnx.export(
+            program, dynamo=True, input_names=["image"], output_names=list(deployed.tasks), verbose=False
+        )
     if made is None:
         raise RuntimeError("the exporter made no graph")
     made.model.metadata_props.update(facts)
@@ -187,12 +201,15 @@ def _aggregate(weights: Tensor, value: Tensor, size: int) -> Tensor:
 def _neighbours(x: Tensor, size: int) -> Tensor:
     """[B, C, h, w] -> [B, C, k^2, h, w], what lies at each offset of the window; 0 outside the image."""
     height, width = x.shape[-2:]
-    rows, columns = (torch.arange(size, device=x.device)[:, None] + torch.arange(side, device=x.device) for side in (height, width))
+    rows, columns = (
+        torch.arange(size, device=x.device)[:, None] + torch.arange(side, device=x.device) for side in (height, width)
+    )
     picked = F.pad(x, (size // 2,) * 4).index_select(2, rows.flatten()).index_select(3, columns.flatten())
     return picked.unflatten(2, (size, height)).unflatten(4, (size, width)).transpose(3, 4).flatten(2, 3)
 
 
-# `models.local`'s operators, of which backward alone needs the third, in few functions that ONNX has, nothing written in place
+# `models.local`'s operators, of which backward alone needs the third, in few functions that ONNX has, nothing written
+# in place
 LOCAL: dict[Any, Callable] = {
     torch.ops.kdam_ray.local_similarity.default: _similarity,
     torch.ops.kdam_ray.local_aggregate.default: _aggregate,

@@ -41,14 +41,15 @@ class Picture:
 def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = None) -> Picture:
     """An image file of any format and mode that Pillow opens; of several frames the first.
 
-    EXIF's orientation is carried out, so that predictions lie on the image as viewers show it. Transparency is laid on white.
-    Of 16 bits the highest 8 are taken, however dark the image: its format says what white is, not its values. Floating-point
-    grey values are read with 1 as white, and refused outside 0 .. 1; integers of more than 16 bits are refused, for nothing
-    says what their white is. Colour profiles are ignored, as in training.
+    EXIF's orientation is carried out, so that predictions lie on the image as viewers show it. Transparency is laid on
+    white. Of 16 bits the highest 8 are taken, however dark the image: its format says what white is, not its values.
+    Floating-point grey values are read with 1 as white, and refused outside 0 .. 1; integers of more than 16 bits are
+    refused, for nothing says what their white is. Colour profiles are ignored, as in training.
 
     Args:
         path: the file.
-        limit: longest side that a network shall see, pixels; larger images are reduced (antialiased), keeping their shape.
+        limit: longest side that a network shall see, pixels; larger images are reduced (antialiased), keeping their
+            shape.
         shape: (height, width) that every image is resized to, as the runs with `Run.resize` learn; None: as it is.
 
     Raises:
@@ -73,8 +74,12 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
         notes.append(f"resized from {_by(size)} to {_by(shape)} for the network, which learnt so")
     elif limit is not None and max(size) > limit:
         factor = limit / max(size)
-        image = image.resize((max(1, round(size[1] * factor)), max(1, round(size[0] * factor))), Image.Resampling.LANCZOS)
-        notes.append(f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, predictions enlarged again")
+        image = image.resize(
+            (max(1, round(size[1] * factor)), max(1, round(size[0] * factor))), Image.Resampling.LANCZOS
+        )
+        notes.append(
+            f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, predictions enlarged again"
+        )
     return Picture(np.array(image), size, tuple(notes))
 
 
@@ -96,11 +101,17 @@ def _grey_bytes(image: Image.Image, path: Path, format: str | None) -> tuple[np.
     low, high = grey.min(), grey.max()
     if image.mode == "F":
         if not (low >= 0 and high <= 1):  # so NaN is refused too
-            raise ValueError(f"{path}: holds floating-point grey values from {low:g} to {high:g}; scale them to 0 .. 1, or save 8 bits")
+            raise ValueError(
+                f"{path}: holds floating-point grey values from {low:g} to {high:g}; scale them to 0 .. 1, or save 8 bits"
+            )
         return (grey * 255 + 0.5).astype(np.uint8), "floating-point grey values read as 8-bit RGB, 1 as white"
     if image.mode == "I" and format not in SIXTEEN_BITS:
-        raise ValueError(f"{path}: holds 32-bit or signed grey values, of which nothing says what is white; save it with 8 or 16 bits")
-    return (grey // 256).astype(np.uint8), f"16-bit grey values read as 8-bit RGB, 65535 as white; the brightest is {high}"
+        raise ValueError(
+            f"{path}: holds 32-bit or signed grey values, of which nothing says what is white; save it with 8 or 16 bits"
+        )
+    return (grey // 256).astype(
+        np.uint8
+    ), f"16-bit grey values read as 8-bit RGB, 65535 as white; the brightest is {high}"
 
 
 def predict(
@@ -115,7 +126,8 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Predictions of one image at its file's size, in the form of `metrics.Metric.predict` (and of `data.predictions`).
 
-    The image is normalised and, where it is smaller than `image_size`, padded, by the code of evaluation; the padding is cut off.
+    The image is normalised and, where it is smaller than `image_size`, padded, by the code of evaluation; the padding
+    is cut off.
 
     Args:
         network: as `models.Network`, on the device; is left in the mode it was found in.
@@ -139,12 +151,16 @@ def predict(
             raise ValueError(f"{name}: the network's output is not finite")
         metric = build_metric(dataset.task(name), dataset)
         full = inner(resize(logits.pop(name).float(), canvas), size)
-        predictions[name] = (metric.predict(full) if picture.size == size else enlarged(full, picture.size, metric))[0].cpu().numpy()
+        predictions[name] = (
+            (metric.predict(full) if picture.size == size else enlarged(full, picture.size, metric))[0].cpu().numpy()
+        )
     return predictions
 
 
 def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
-    """Raw outputs in eval mode without gradients, as evaluation takes them; the network is left in the mode it was found in."""
+    """Raw outputs in eval mode without gradients, as evaluation takes them; the network is left in the mode it was
+    found in.
+    """
     mode = network.training
     try:
         network.eval()

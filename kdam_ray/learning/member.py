@@ -30,7 +30,9 @@ class Member:
         failure: why it failed, or None.
     """
 
-    def __init__(self, run: Run, *, device: torch.device | str, checkpoint: Path | None = None, weights: Path | None = None):
+    def __init__(
+        self, run: Run, *, device: torch.device | str, checkpoint: Path | None = None, weights: Path | None = None
+    ):
         """Initialise from `run.seed`, or go on from a checkpoint of the same run.
 
         Raises:
@@ -51,7 +53,9 @@ class Member:
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = network.to(self.device).train()
         self.log_variances = (
-            {name: nn.Parameter(torch.zeros((), device=self.device)) for name in run.tasks} if run.task_weights == "uncertainty" else None
+            {name: nn.Parameter(torch.zeros((), device=self.device)) for name in run.tasks}
+            if run.task_weights == "uncertainty"
+            else None
         )
         self.optimisers = build_optimisers(run.optim, self._named_parameters())
         if checkpoint is not None:
@@ -103,7 +107,9 @@ class Member:
         self.active, self.failure = False, reason
 
     def end_epoch(self, epoch: int) -> None:
-        """Count the epoch; give every rank the same batch-norm statistics, their mean, before anything is evaluated or saved."""
+        """Count the epoch; give every rank the same batch-norm statistics, their mean, before anything is evaluated or
+        saved.
+        """
         self.epoch = epoch
         if world_size() > 1:
             for buffer in self.network.buffers():
@@ -120,7 +126,12 @@ class Member:
         state: dict = {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
         if self.log_variances is not None:
             state["log_variances"] = {name: value.detach().cpu() for name, value in self.log_variances.items()}
-        manifest = {"run": self.run.model_dump(mode="json"), "run_id": self.run.run_id, "epoch": epoch, "metrics": dict(metrics)}
+        manifest = {
+            "run": self.run.model_dump(mode="json"),
+            "run_id": self.run.run_id,
+            "epoch": epoch,
+            "metrics": dict(metrics),
+        }
         checkpoint.write(folder, weights=self.network.state_dict(), state=state, manifest=manifest)
 
     def _resume(self, folder: Path) -> None:
@@ -153,7 +164,9 @@ class Member:
 
 def _distributed(network: nn.Module, device: torch.device) -> nn.Module:
     """DDP without its per-step buffer broadcast: `end_epoch` averages the statistics instead."""
-    return DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False)
+    return DistributedDataParallel(
+        network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
+    )
 
 
 def _derived_seed(seed: int, epoch: int, of_rank: int) -> int:

@@ -83,13 +83,18 @@ def objective(
 def _supervised(
     task: Task, student: Mapping[str, Tensor], shared: Shared, size: tuple[int, int], edge_positive_weight: float
 ) -> dict[str, Tensor]:
-    """ "loss": L_n; "aux", where there are auxiliary predictions of the task: their sum. Both weigh lambda_n, as in their papers."""
+    """ "loss": L_n; "aux", where there are auxiliary predictions of the task: their sum.
+
+    Both weigh lambda_n, as in their papers.
+    """
     losses: dict[str, Tensor] = {}
     for key, logits in student.items():
         first, last = key.split("/")[0], key.split("/")[-1]
         if last == task.name and first != PENALTY:
             measure, role = AUXILIARY.get(first, supervised_loss), "loss" if key == task.name else "aux"
-            value = measure(task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight)
+            value = measure(
+                task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight
+            )
             losses[role] = losses[role] + value if role in losses else value
     return losses
 
@@ -116,7 +121,9 @@ def label_logits(task: Task, label: Tensor, size: tuple[int, int]) -> Tensor:
     """
     if task.kind in ("depth", "normals"):
         return F.interpolate(label, size=size, mode="nearest-exact")
-    picked = F.interpolate((label if task.kind == "edge" else label.unsqueeze(1)).float(), size=size, mode="nearest-exact")
+    picked = F.interpolate(
+        (label if task.kind == "edge" else label.unsqueeze(1)).float(), size=size, mode="nearest-exact"
+    )
     if task.kind == "edge":
         return torch.where(picked == 1, LABEL_LOGIT, -LABEL_LOGIT)
     return LABEL_LOGIT * (picked == torch.arange(task.channels, device=label.device).reshape(-1, 1, 1))
@@ -138,7 +145,9 @@ def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) 
     if distill.method == "none" or reading == "skip":
         return {}
     mask = shared.masks[task.name]
-    size = (mask.shape[-2], mask.shape[-1]) if distill.kd_resolution == "image" else (student.shape[-2], student.shape[-1])
+    size = (
+        (mask.shape[-2], mask.shape[-1]) if distill.kd_resolution == "image" else (student.shape[-2], student.shape[-1])
+    )
     teacher = _logits_to_distil(distill, task, shared, (student.shape[-2], student.shape[-1]))
     if distill.kd_resolution == "image":
         student, teacher = resize(student, size), resize(teacher, size)
@@ -149,5 +158,7 @@ def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) 
     if distill.method == "dist":
         inter, intra = dist(student, teacher, temperature=distill.temperature, reading=reading, mask=mask)
     else:
-        inter, intra = kdam(student, teacher, temperature=distill.temperature, reading=reading, mask=mask, literal=distill.literal)
+        inter, intra = kdam(
+            student, teacher, temperature=distill.temperature, reading=reading, mask=mask, literal=distill.literal
+        )
     return ({"kd_inter": inter} if distill.inter else {}) | ({"kd_intra": intra} if distill.intra else {})

@@ -16,8 +16,9 @@ def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]
         parameters: by name; a module named `mix` or `architecture` in it decides (see `models.decoders`).
 
     Returns:
-        "optimiser", of the weights: SGD with momentum or AdamW, fused where torch has it; a group's "factor" multiplies the
-        learning rate. "architecture", where there are such parameters: Adam at a constant rate, as ATRC's search has it.
+        "optimiser", of the weights: SGD with momentum or AdamW, fused where torch has it; a group's "factor" multiplies
+        the learning rate. "architecture", where there are such parameters: Adam at a constant rate, as ATRC's search
+        has it.
     """
     kinds: dict[str, list[nn.Parameter]] = {"weights": [], "mix": [], "architecture": []}
     for name, parameter in parameters:
@@ -27,7 +28,9 @@ def build_optimisers(optim: Optim, parameters: Iterable[tuple[str, nn.Parameter]
         groups.append({"params": kinds["mix"], "factor": optim.mixing_lr})
     optimisers: dict[str, torch.optim.Optimizer] = {}
     if optim.name == "sgd":
-        optimisers["optimiser"] = torch.optim.SGD(groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True)
+        optimisers["optimiser"] = torch.optim.SGD(
+            groups, lr=optim.lr, momentum=optim.momentum, weight_decay=optim.weight_decay, fused=True
+        )
     else:
         optimisers["optimiser"] = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=True)
     if kinds["architecture"]:

@@ -42,7 +42,8 @@ def draw(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
 ) -> Image.Image:
-    """One block an image: columns image, ground truth and each network; a row a task; what the colours mean beneath the image.
+    """One block an image: columns image, ground truth and each network; a row a task; what the colours mean beneath the
+    image.
 
     Args:
         networks: by the column's title, in order; each is left in the mode it was found in, without gradients.
@@ -50,7 +51,8 @@ def draw(
         dataset: the dataset's row.
         indices: which samples, see `fixed_indices`.
         image_size: (height, width); smaller images are padded up to it for the network, and the padding is cut off.
-        tasks: names of the tasks to show, the rows; a network without one of them, or a sample without its label, has a gap.
+        tasks: names of the tasks to show, the rows; a network without one of them, or a sample without its label, has a
+            gap.
         device: where the networks are.
         precision: fp32 or bf16 (autocast).
 
@@ -63,12 +65,16 @@ def draw(
     for index in indices:
         sample, identity = source[index], source.name(index)
         labelled = [task.name for task in rows if task.name in sample]
-        batch = next(iter(val_batches(_One(sample, identity), tasks=labelled, image_size=image_size, batch=1, device=device)))
+        batch = next(
+            iter(val_batches(_One(sample, identity), tasks=labelled, image_size=image_size, batch=1, device=device))
+        )
         size = sample["image"].shape[:2]
         columns: dict[str, Maps] = {}
         for title, network in networks.items():
             logits = logits_of(network, batch["image"], device=device, precision=precision)
-            columns[title] = {task.name: _predicted(logits, task, batch, size, dataset) for task in rows if task.name in logits}
+            columns[title] = {
+                task.name: _predicted(logits, task, batch, size, dataset) for task in rows if task.name in logits
+            }
         truth = {task.name: _truth(batch[task.name], task, size) for task in rows if task.name in batch}
         blocks.append(
             block(
@@ -101,7 +107,9 @@ class _One:
         return self.title
 
 
-def _predicted(logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tuple[int, int], dataset: Dataset) -> np.ndarray | None:
+def _predicted(
+    logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tuple[int, int], dataset: Dataset
+) -> np.ndarray | None:
     if not torch.isfinite(logits[task.name]).all():
         return None
     full = resize(logits[task.name].float(), batch["image"].shape[-2:])
@@ -111,7 +119,9 @@ def _predicted(logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tup
 def _truth(label: Tensor, task: Task, size: tuple[int, int]) -> np.ndarray:
     """A batch's label as a sample holds it."""
     array = inner(label, size)[0].cpu().numpy()
-    return np.moveaxis(array, 0, -1) if task.kind == "normals" else array[0] if task.kind in ("depth", "edge") else array
+    return (
+        np.moveaxis(array, 0, -1) if task.kind == "normals" else array[0] if task.kind in ("depth", "edge") else array
+    )
 
 
 def block(
@@ -141,7 +151,14 @@ def block(
     grid = []
     for number, task in enumerate(rows):
         known = truths.get(task.name)
-        row = [_cell(None if known is None else coloured(known, task, dataset, depth=limits), "no label", "ground truth", task)]
+        row = [
+            _cell(
+                None if known is None else coloured(known, task, dataset, depth=limits),
+                "no label",
+                "ground truth",
+                task,
+            )
+        ]
         row += [_prediction_cell(maps, title, task, dataset, limits) for title, maps in columns.items()]
         grid.append([cell if number == 0 else replace(cell, caption="") for cell in row[truth is None :]])
     shown = [[truths.get(task.name), *(maps.get(task.name) for maps in columns.values())] for task in rows]
@@ -184,5 +201,7 @@ def _limits(truth: Mapping[str, np.ndarray], columns: Columns) -> tuple[float, f
 def _legend(task: Task, dataset: Dataset, maps: Sequence[np.ndarray | None], limits: tuple[float, float]) -> Legend:
     labels: tuple[int, ...] = ()
     if task.kind == "classes":
-        labels = tuple(sorted({int(label) for array in maps if array is not None for label in np.unique(array)} - {IGNORE}))
+        labels = tuple(
+            sorted({int(label) for array in maps if array is not None for label in np.unique(array)} - {IGNORE})
+        )
     return Legend(task, class_names(task, dataset), labels, limits)

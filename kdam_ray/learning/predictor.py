@@ -44,7 +44,9 @@ class Predictor:
         """
         if device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device: there is no GPU that torch can use; take cpu")
-        self.device = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+        self.device = torch.device(
+            "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
+        )
         self.trained = open_network(folder)
         self.run, self.limit, self.dataset = self.trained.run, limit, DATASETS[self.trained.run.dataset]
         self.network = self.trained.network.to(self.device).eval()
@@ -62,7 +64,13 @@ class Predictor:
             raise ImageError(str(error)) from None
         try:
             found = predict(
-                self.network, picture, self.dataset, run.tasks, image_size=run.image_size, device=self.device, precision=run.precision
+                self.network,
+                picture,
+                self.dataset,
+                run.tasks,
+                image_size=run.image_size,
+                device=self.device,
+                precision=run.precision,
             )
         except ValueError as error:
             raise ImageError(f"{path}: {error}") from None
@@ -91,12 +99,18 @@ class Predictor:
             )
         image, predictions, notes = self.predict(path)
         try:
-            files = {name: str(write_prediction(out, self.dataset.task(name), path.stem, found)) for name, found in predictions.items()}
+            files = {
+                name: str(write_prediction(out, self.dataset.task(name), path.stem, found))
+                for name, found in predictions.items()
+            }
             for name, found in predictions.items():
                 colours = coloured_prediction(found, self.dataset.task(name), self.dataset)
                 _save(Image.fromarray(colours), out / "coloured" / name / f"{path.stem}.png")
             shown = out / "summary" / f"{path.stem}.png"
-            _save(summary(path.name, image, {name: _thinned(found) for name, found in predictions.items()}, self.dataset), shown)
+            _save(
+                summary(path.name, image, {name: _thinned(found) for name, found in predictions.items()}, self.dataset),
+                shown,
+            )
         except OSError as error:
             raise ValueError(f"out: {out} cannot be written to ({error})") from None
         size = next(iter(predictions.values())).shape[-2:]

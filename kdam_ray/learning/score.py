@@ -1,7 +1,7 @@
 """Scoring a folder of predictions against a packaging: the evaluation of training, without a network.
 
-Images are independent: each is scored by itself in a pool of processes, the sums are merged (law 5), so that the number of
-processes changes nothing but the time.
+Images are independent: each is scored by itself in a pool of processes, the sums are merged (law 5), so that the number
+of processes changes nothing but the time.
 """
 
 import multiprocessing
@@ -39,8 +39,8 @@ class Request:
         inventory: the predictions.
         convention: whose definitions.
         edge_ids: images on which boundaries are scored; None: all.
-        edge_truth: "regions": from what the published evaluator takes (`Labelled.regions`); "label": from the label that
-            networks are trained on.
+        edge_truth: "regions": from what the published evaluator takes (`Labelled.regions`); "label": from the label
+            that networks are trained on.
     """
 
     dataset: str
@@ -121,7 +121,9 @@ def total(request: Request, parts: Sequence[ImageScore]) -> Scores:
     return Scores(
         metrics=values,
         per_image={part.identity: part.values for part in parts if part.values},
-        per_class={name: dict(zip(_class_names(request.row(), name), row, strict=True)) for name, row in classes.items()},
+        per_class={
+            name: dict(zip(_class_names(request.row(), name), row, strict=True)) for name, row in classes.items()
+        },
         images=sum(bool(part.states) for part in parts),
         problems=[problem for part in parts for problem in part.problems],
     )
@@ -163,7 +165,9 @@ def _score_image(request: Request, index: int) -> ImageScore:
             continue
         try:
             size = size or request.source.size(index)
-            metric = _scored(request, request.row().task(name), index, read_prediction(path, request.row().task(name), size))
+            metric = _scored(
+                request, request.row().task(name), index, read_prediction(path, request.row().task(name), size)
+            )
         except ValueError as error:
             part.problems.append(str(error))
             continue

@@ -1,12 +1,14 @@
-"""Distillation of logits: KDAM (Eq. 5 to 7), DIST, and plain KD (Eq. 2 and 3), for one task; Eq. 7's sum is the caller's.
+"""Distillation of logits: KDAM (Eq.
+
+5 to 7), DIST, and plain KD (Eq. 2 and 3), for one task; Eq. 7's sum is the caller's.
 
 All three compare two tables of probabilities, rows x columns. **Rows of Eq. 5 are all pixels of the batch, over all
-ranks; columns of Eq. 6 are channels over those pixels.** The paper leaves both open ("batch", "channel"); this is how DIST
-does it, from which KDAM takes the two groupings. Ratios over columns divide sums over all ranks, so that two processes
-compute what one computes.
+ranks; columns of Eq. 6 are channels over those pixels.** The paper leaves both open ("batch", "channel"); this is how
+DIST does it, from which KDAM takes the two groupings. Ratios over columns divide sums over all ranks, so that two
+processes compute what one computes.
 
-A softmax over one channel is constant, so the paper's formula would teach nothing to depth and edge. A *reading* says how
-the logits [B, C, h, w] of a task become such a table:
+A softmax over one channel is constant, so the paper's formula would teach nothing to depth and edge. A *reading* says
+how the logits [B, C, h, w] of a task become such a table:
 
 | reading   | distribution                     | rows              | columns                  |
 |-----------|----------------------------------|-------------------|--------------------------|
@@ -15,13 +17,13 @@ the logits [B, C, h, w] of a task become such a table:
 | spatial   | softmax over the valid h x w     | images x channels | pixels over those rows   |
 | skip      | none: every loss is 0            |                   |                          |
 
-`channels` with C = 1 is allowed and is zero with zero gradient for all three losses, which is what the paper's text says
-literally for depth and edge.
+`channels` with C = 1 is allowed and is zero with zero gradient for all three losses, which is what the paper's text
+says literally for depth and edge.
 
 Masked pixels are in no softmax over pixels, no sum and no mean, whatever their logits hold, NaN included.
 
-Shapes: a table is [A, K, M], K columns and A x M rows. The logits' own layout is kept (K is not moved to the end), because
-the reordered copy of four tensors costs as much as the loss.
+Shapes: a table is [A, K, M], K columns and A x M rows. The logits' own layout is kept (K is not moved to the end),
+because the reordered copy of four tensors costs as much as the loss.
 """
 
 from collections.abc import Callable
@@ -105,12 +107,18 @@ class Pair:
 
 
 def kdam(
-    student: Tensor, teacher: Tensor, *, temperature: float, reading: str, mask: Tensor | None = None, literal: bool = False
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float,
+    reading: str,
+    mask: Tensor | None = None,
+    literal: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Eq. 5 and Eq. 6 of one task: Cauchy-Schwarz divergence between rows, and between columns.
 
-    Columns do not sum to one, and the divergence is 0 for proportional ones: the intra term compares where in the batch a
-    channel is likely, not how likely it is. T is not stated for KDAM; 1 is the default of a run.
+    Columns do not sum to one, and the divergence is 0 for proportional ones: the intra term compares where in the batch
+    a channel is likely, not how likely it is. T is not stated for KDAM; 1 is the default of a run.
 
     Args:
         student: [B, C, h, w], logits, any float type.
@@ -136,7 +144,9 @@ def kdam(
     return inter, _mean_over_columns(intra, pair.column_counts())
 
 
-def dist(student: Tensor, teacher: Tensor, *, temperature: float, reading: str, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def dist(
+    student: Tensor, teacher: Tensor, *, temperature: float, reading: str, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """DIST (Huang et al., NeurIPS 2022): 1 - Pearson's correlation between rows, and between columns.
 
     With two columns (saliency, bernoulli) a row's correlation is +1 or -1: inter then has next to no gradient.
@@ -149,8 +159,8 @@ def dist(student: Tensor, teacher: Tensor, *, temperature: float, reading: str, 
         mask: bool [B, 1, h, w], pixels that count; None: all.
 
     Returns:
-        (inter, intra), each [], in [0, 2], equal on every rank. Zero, with a gradient of zero, where no pixel of any rank
-        counts.
+        (inter, intra), each [], in [0, 2], equal on every rank. Zero, with a gradient of zero, where no pixel of any
+        rank counts.
 
     Raises:
         ValueError: shapes that disagree, a temperature that is not positive, or an unknown reading.
@@ -171,7 +181,9 @@ def dist(student: Tensor, teacher: Tensor, *, temperature: float, reading: str, 
     return inter, _mean_over_columns(intra, column_counts)
 
 
-def plain_kd(student: Tensor, teacher: Tensor, *, temperature: float, reading: str, mask: Tensor | None = None) -> Tensor:
+def plain_kd(
+    student: Tensor, teacher: Tensor, *, temperature: float, reading: str, mask: Tensor | None = None
+) -> Tensor:
     """Plain KD, Eq. 2 and 3: T^2 KL(teacher | student), averaged over rows (the paper leaves the reduction open).
 
     Args:
@@ -201,14 +213,21 @@ def _pair(student: Tensor, teacher: Tensor, temperature: float, reading: str, ma
         return None
     layout = _LAYOUTS[reading]
     # x / 1 is x, bit for bit, but a copy
-    scaled = (at_least_float32(z) if temperature == 1 else at_least_float32(z) / temperature for z in (student, teacher.detach()))
+    scaled = (
+        at_least_float32(z) if temperature == 1 else at_least_float32(z) / temperature
+        for z in (student, teacher.detach())
+    )
     of_student, of_teacher = (layout(z) for z in scaled)
     if mask is None:
         return Pair(of_student, of_teacher, None)
     invalid = ~_MASK_LAYOUTS[reading](mask, student.shape[1])
     # the lowest number, not -inf: a softmax over nothing valid is then uniform on both sides rather than NaN
     lowest = torch.finfo(of_student.dtype).min
-    return Pair(of_student.masked_fill(invalid, lowest), of_teacher.masked_fill(invalid, lowest), (~invalid).to(of_student.dtype))
+    return Pair(
+        of_student.masked_fill(invalid, lowest),
+        of_teacher.masked_fill(invalid, lowest),
+        (~invalid).to(of_student.dtype),
+    )
 
 
 def _check(student: Tensor, teacher: Tensor, temperature: float, reading: str, mask: Tensor | None) -> None:

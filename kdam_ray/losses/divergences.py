@@ -10,9 +10,9 @@ spread over several tensors or processes (the columns of Eq. 6).
 import torch
 from torch import Tensor
 
-# Added to each sum of Eq. 4. By Cauchy-Schwarz it acts like one more component, equal on both sides, so the result stays
-# non-negative and zero at equality, and neither value nor gradient can blow up where the two do not overlap. The square
-# of a probability of 1e-12, far below what can matter, far above where float32 loses its digits.
+# Added to each sum of Eq. 4. By Cauchy-Schwarz it acts like one more component, equal on both sides, so the result
+# stays non-negative and zero at equality, and neither value nor gradient can blow up where the two do not overlap. The
+# square of a probability of 1e-12, far below what can matter, far above where float32 loses its digits.
 CS_EPS = 1e-24
 # The same for centred sums; above the square of float32's rounding, so that constant against constant is distance 0.
 PEARSON_EPS = 1e-14
@@ -28,9 +28,9 @@ def at_least_float32(x: Tensor) -> Tensor:
 def cs_divergence(p: Tensor, q: Tensor, *, dim: int, literal: bool = False) -> Tensor:
     """Cauchy-Schwarz divergence, -ln( <p, q> / (|p| |q|) ): Eq. 4 with the squares that its print lacks.
 
-    As printed, Eq. 4 divides by sqrt(sum p * sum q). That is not zero at p = q (0.777 for p = q = (.6, .3, .1)) and falls
-    to 0.511 when p goes one-hot, so it rewards over-confidence. The squared form is the Cauchy-Schwarz divergence of the
-    literature and the only one for which the sentence below Eq. 4, zero where the two are equal, holds.
+    As printed, Eq. 4 divides by sqrt(sum p * sum q). That is not zero at p = q (0.777 for p = q = (.6, .3, .1)) and
+    falls to 0.511 when p goes one-hot, so it rewards over-confidence. The squared form is the Cauchy-Schwarz divergence
+    of the literature and the only one for which the sentence below Eq. 4, zero where the two are equal, holds.
 
     Args:
         p: [...], non-negative weights of the student; need not sum to one.
@@ -39,7 +39,8 @@ def cs_divergence(p: Tensor, q: Tensor, *, dim: int, literal: bool = False) -> T
         literal: Eq. 4 exactly as printed, for study.
 
     Returns:
-        [...] without `dim`, nats. Squared: in [0, 55.3], 0 where p and q are proportional, 55.3 where they do not overlap.
+        [...] without `dim`, nats. Squared: in [0, 55.3], 0 where p and q are proportional, 55.3 where they do not
+        overlap.
     """
     p, q = at_least_float32(p), at_least_float32(q)
     cross, of_p, of_q = (term.sum(dim) for term in cs_terms(p, q, literal=literal))
@@ -62,7 +63,8 @@ def cs_of_sums(cross: Tensor, of_p: Tensor, of_q: Tensor, *, literal: bool = Fal
 def kl_divergence(log_p: Tensor, log_q: Tensor, *, dim: int) -> Tensor:
     """Kullback-Leibler divergence from logarithms, sum q (ln q - ln p): Eq. 1 with the student p as its prediction.
 
-    From logarithms because they are exact where the probability itself rounds to 0 or 1. The T^2 of Eq. 2 is the caller's.
+    From logarithms because they are exact where the probability itself rounds to 0 or 1. The T^2 of Eq. 2 is the
+    caller's.
 
     Args:
         log_p: [...], ln of the student's probabilities; -inf is a zero probability.

@@ -1,7 +1,7 @@
 """Supervised losses L_n of Eq. 8, as the multi-task papers that the tables compare with train them (ATRC, DeMT).
 
-One loss per kind of task, each the mean over the valid pixels of all ranks. Labels as the data sources give them: 255 is
-ignored in class and edge maps, depth 0 and the zero normal are "not measured".
+One loss per kind of task, each the mean over the valid pixels of all ranks. Labels as the data sources give them: 255
+is ignored in class and edge maps, depth 0 and the zero normal are "not measured".
 """
 
 import torch
@@ -25,7 +25,8 @@ def valid_mask(kind: Kind, label: Tensor) -> Tensor:
         label: classes, saliency int [B, H, W]; edge, depth [B, 1, H, W]; normals [B, 3, H, W].
 
     Returns:
-        bool [B, 1, H, W]. Depth counts where > 0, a normal where it is not the zero vector, everything else where != 255.
+        bool [B, 1, H, W]. Depth counts where > 0, a normal where it is not the zero vector, everything else where !=
+        255.
     """
     if kind == "depth":
         return label > 0
@@ -44,14 +45,16 @@ def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
         edge_positive_weight: w of the edge loss, in [0, 1].
 
     Returns:
-        [], mean over the valid pixels of all ranks, equal on every rank; nats (classes, saliency, edge), metres (depth) or
-        sum of three absolute differences (normals). Zero, with a gradient of zero, where no pixel is valid.
+        [], mean over the valid pixels of all ranks, equal on every rank; nats (classes, saliency, edge), metres (depth)
+        or sum of three absolute differences (normals). Zero, with a gradient of zero, where no pixel is valid.
 
     Raises:
         ValueError: logits and label are not of one size.
     """
     if logits.shape[-2:] != label.shape[-2:] or logits.shape[0] != label.shape[0]:
-        raise ValueError(f"{task.name}: logits {list(logits.shape)} must have the label's batch and size, {list(label.shape)}")
+        raise ValueError(
+            f"{task.name}: logits {list(logits.shape)} must have the label's batch and size, {list(label.shape)}"
+        )
     logits = at_least_float32(logits)
     valid = valid_mask(task.kind, label)
     losses = {
@@ -92,7 +95,9 @@ def absolute_error(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def normal_error(prediction: Tensor, label: Tensor) -> Tensor:
-    """L1 between the unit vector of the prediction and the label, summed over x, y, z: [B, 3, H, W] both -> [B, 1, H, W]."""
+    """L1 between the unit vector of the prediction and the label, summed over x, y, z: [B, 3, H, W] both -> [B, 1, H,
+    W].
+    """
     unit = prediction * (prediction.square().sum(1, keepdim=True) + NORMAL_EPS).rsqrt()
     return (unit - label).abs().sum(1, keepdim=True)
 
@@ -116,7 +121,8 @@ def edge_cross_entropy(logits: Tensor, label: Tensor, *, positive_weight: float)
 def uncertainty_weighted(task: Task, loss: Tensor, log_variance: Tensor) -> Tensor:
     """Homoscedastic uncertainty in place of lambda_n of Eq. 8 (Kendall et al., CVPR 2018).
 
-    Regression: L / (2 s^2) + ln s; classification: L / s^2 + ln s; with log_variance = ln s^2, so that s stays positive.
+    Regression: L / (2 s^2) + ln s; classification: L / s^2 + ln s; with log_variance = ln s^2, so that s stays
+    positive.
 
     Args:
         task: depth and normals are regressions, the rest classifications.

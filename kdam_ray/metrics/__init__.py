@@ -1,6 +1,13 @@
 """Metrics of the paper's tables: what `build_metric` returns is filled per batch, merged over ranks and computed once."""
 
-from kdam_ray.metrics.boundary import HED_THRESHOLDS, MONITOR_THRESHOLDS, BoundaryF, boundary_counts, true_boundaries, warm_up
+from kdam_ray.metrics.boundary import (
+    HED_THRESHOLDS,
+    MONITOR_THRESHOLDS,
+    BoundaryF,
+    boundary_counts,
+    true_boundaries,
+    warm_up,
+)
 from kdam_ray.metrics.conventions import CONVENTIONS, Convention, build_metric
 from kdam_ray.metrics.delta import delta_mt
 from kdam_ray.metrics.dense import MaxF, MeanAngle, MeanImageF, MeanImageRMS, MeanIoU, RootMeanSquare

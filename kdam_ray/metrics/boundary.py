@@ -1,12 +1,12 @@
 """odsF, oisF and AP of boundaries, by the protocol of the SEISM evaluator that the multi-task papers use.
 
 Per image: the probability is stored in 8 bits, non-maxima are suppressed once, and for each threshold what is strictly
-above it is thinned and matched one-to-one with the thinned true boundary, within a tolerance. Counts are summed over the
-set per threshold; odsF is the best F over the thresholds.
+above it is thinned and matched one-to-one with the thinned true boundary, within a tolerance. Counts are summed over
+the set per threshold; odsF is the best F over the thresholds.
 
-Where we differ: the evaluator matches by minimum cost through random sparse graphs, we find the largest matching there is.
-F needs only the number of pairs, and the random graphs miss 0 to 22 of some thousands per map, so ours reads about 0.1
-points (of 100) higher, and the same every time.
+Where we differ: the evaluator matches by minimum cost through random sparse graphs, we find the largest matching there
+is. F needs only the number of pairs, and the random graphs miss 0 to 22 of some thousands per map, so ours reads about
+0.1 points (of 100) higher, and the same every time.
 """
 
 from collections import deque
@@ -65,7 +65,9 @@ def boundary_counts(
     grey = in_eight_bits(probability)
     edges = np.array(edges, np.bool_, order="C")
     if grey.ndim != 2 or grey.shape != edges.shape or not max_dist >= 0:
-        raise ValueError(f"probability {grey.shape} and edges {edges.shape} must be [H, W] of one size, max_dist ({max_dist}) >= 0")
+        raise ValueError(
+            f"probability {grey.shape} and edges {edges.shape} must be [H, W] of one size, max_dist ({max_dist}) >= 0"
+        )
     if not grey.size:
         return tuple(np.zeros((4, len(limits)), np.int64))  # type: ignore[return-value]
     strength = ridges.suppressed(grey) if suppress else grey / np.float32(255)
@@ -89,8 +91,8 @@ def true_boundaries(mask: np.ndarray, rule: Literal["mask", "seg2bmap"]) -> np.n
         mask: bool [H, W]; with "seg2bmap" also a segmentation, int [H, W].
         rule: "mask" thins the mask. "seg2bmap" thins the contours of a segmentation: a pixel is on one where its east,
             south or south-east neighbour differs. The evaluator of the published PASCAL-Context numbers gives it all of
-            the image's labels; that of NYUD-v2 the edge mask, as if it were a segmentation: a line one pixel wide stays one
-            line, shifted by half a pixel; a thick one becomes two.
+            the image's labels; that of NYUD-v2 the edge mask, as if it were a segmentation: a line one pixel wide stays
+            one line, shifted by half a pixel; a thick one becomes two.
 
     Returns:
         bool [H, W], lines one pixel wide.
@@ -115,10 +117,10 @@ def warm_up() -> None:
 class BoundaryF(Metric):
     """odsF, oisF and AP in percent, over the thresholds of HED (101).
 
-    Images are counted in the background on `torch.get_num_threads()` threads, while a GPU goes on with the next batch; with
-    one thread and no GPU at once. Rows and columns without any valid pixel (the
-    padding of an image smaller than the batch) are cut off first, so that the image's own border and diagonal count; other
-    ignored pixels are neither predicted nor true.
+    Images are counted in the background on `torch.get_num_threads()` threads, while a GPU goes on with the next batch;
+    with one thread and no GPU at once. Rows and columns without any valid pixel (the
+    padding of an image smaller than the batch) are cut off first, so that the image's own border and diagonal count;
+    other ignored pixels are neither predicted nor true.
 
     Args:
         max_dist: largest distance of a pair as a fraction of the diagonal.
@@ -142,7 +144,9 @@ class BoundaryF(Metric):
         self.suffix = "" if self.thresholds == tuple(full) else f"_{len(self.thresholds)}"
         self._waiting: deque[Future[np.ndarray]] = deque()
         ascending(self.thresholds)
-        super().__init__(counts=torch.zeros(4, len(self.thresholds), dtype=torch.int64), best=torch.zeros(4, dtype=torch.int64))
+        super().__init__(
+            counts=torch.zeros(4, len(self.thresholds), dtype=torch.int64), best=torch.zeros(4, dtype=torch.int64)
+        )
 
     def predict(self, logits: Tensor) -> Tensor:
         """[B, 1, H, W] -> uint8 [B, H, W], floor(255 p)."""
@@ -157,7 +161,9 @@ class BoundaryF(Metric):
             for image in zip(grey, edges, valid, strict=True):
                 self._add_counts(self._image_counts(*image))
             return
-        self._waiting += [counters(threads).submit(self._image_counts, *image) for image in zip(grey, edges, valid, strict=True)]
+        self._waiting += [
+            counters(threads).submit(self._image_counts, *image) for image in zip(grey, edges, valid, strict=True)
+        ]
         self._collect(leave=WAITING)
 
     def _collect(self, leave: int = 0) -> None:
@@ -239,7 +245,10 @@ def in_eight_bits(probability: np.ndarray) -> np.ndarray:
 
 
 def f_score(counts: np.ndarray) -> np.ndarray:
-    """F = 2PR / (P + R) from [4, ...] counts in the order of `COUNTS`; 0 where nothing is predicted or nothing is true."""
+    """F = 2PR / (P + R) from [4, ...] counts in the order of `COUNTS`;
+
+    0 where nothing is predicted or nothing is true.
+    """
     precision, recall = precision_recall(counts)
     total = precision + recall
     return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0)
@@ -254,7 +263,9 @@ def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_precision(counts: np.ndarray) -> float:
-    """Area under P over R: P interpolated linearly at R = 0, 0.01 ... 1, nothing outside the recalls reached, sum / 100."""
+    """Area under P over R: P interpolated linearly at R = 0, 0.01 ... 1, nothing outside the recalls reached, sum /
+    100.
+    """
     precision, recall = precision_recall(counts)
     reached, first = np.unique(recall, return_index=True)
     if len(reached) < 2:

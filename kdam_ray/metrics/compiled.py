@@ -1,4 +1,7 @@
-"""How the compiled half of odsF is compiled. Imports numba: nothing imports this module before the first boundary is scored."""
+"""How the compiled half of odsF is compiled.
+
+Imports numba: nothing imports this module before the first boundary is scored.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -3,9 +3,9 @@
 Importing this module compiles it, or loads what an earlier process compiled. The two halves stay in one file because
 numba's cache notices changes only in the file of the function that is called.
 
-Maps are flat where a pixel's neighbours are looked up: H+2 rows of W+2 cells, a border of empty cells around the image, so
-that no neighbour needs a bounds check. `cells` are positions in such a map. Directions are numbered counterclockwise from
-east: 0 E, 1 NE, 2 N, 3 NW, 4 W, 5 SW, 6 S, 7 SE.
+Maps are flat where a pixel's neighbours are looked up: H+2 rows of W+2 cells, a border of empty cells around the image,
+so that no neighbour needs a bounds check. `cells` are positions in such a map. Directions are numbered counterclockwise
+from east: 0 E, 1 NE, 2 N, 3 NW, 4 W, 5 SW, 6 S, 7 SE.
 """
 
 import math
@@ -17,13 +17,15 @@ from kdam_ray.metrics.compiled import compiled
 EAST_TO_SOUTH_EAST = ((0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1))  # (dy, dx)
 
 
-# --------------------------------------------------------------------------------------------------------------- thinning
+# ---------------------------------------------------------------------------------------------------------------
+# thinning
 
 
 def deletable() -> np.ndarray:
     """uint8 [256] by neighbour code (bit d = direction d is on): bit 0, 1: deleted in the first, second half-iteration.
 
-    Conditions G1, G2, G3 and G3' of the parallel thinning by Guo and Hall (1989), as Lam, Lee and Suen (1992) give them.
+    Conditions G1, G2, G3 and G3' of the parallel thinning by Guo and Hall (1989), as Lam, Lee and Suen (1992) give
+    them.
     """
     table = np.zeros(256, np.uint8)
     for code in range(256):
@@ -119,7 +121,8 @@ def thinned(mask):
     return lines
 
 
-# --------------------------------------------------------------------------------------------------------------- matching
+# ---------------------------------------------------------------------------------------------------------------
+# matching
 
 
 @compiled("Tuple((int32[::1], int32[::1], int32[:, ::1]))(float32[:, ::1], float32[::1])")
@@ -170,7 +173,9 @@ def running_sum(counts):
 
 @compiled("void(int32[:, ::1], int32[::1], float64, int32[::1], int32[::1], int32[::1], boolean)")
 def walk_pairs(number, true_cells, radius, start, by_predicted, true, is_filling):
-    """Counts the pairs into `start` and `by_predicted`, or, once those are sums, writes them to `true` by predicted pixel."""
+    """Counts the pairs into `start` and `by_predicted`, or, once those are sums, writes them to `true` by predicted
+    pixel.
+    """
     height, width = number.shape
     reach = int(radius)
     for g in range(len(true_cells)):
@@ -209,7 +214,8 @@ def pairs_within(cells, true_cells, number, radius):
     running_sum(by_predicted)
     true, near = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
     walk_pairs(number, true_cells, radius, start, by_predicted, true, True)
-    # read by predicted pixel, strongest first, each row comes out sorted; rows fill from `start`, which moves and is put back
+    # read by predicted pixel, strongest first, each row comes out sorted; rows fill from `start`, which moves and is
+    # put back
     for i in range(len(cells)):
         for k in range(by_predicted[i], by_predicted[i + 1]):
             near[start[true[k]]] = i
@@ -220,7 +226,9 @@ def pairs_within(cells, true_cells, number, radius):
     return start, near
 
 
-@compiled("int32(int32, int32[::1], int32[::1], int32[::1], int32[::1], boolean[::1], int32[:, ::1], int32[:, ::1], int32[::1], int32)")
+@compiled(
+    "int32(int32, int32[::1], int32[::1], int32[::1], int32[::1], boolean[::1], int32[:, ::1], int32[:, ::1], int32[::1], int32)"
+)
 def augment(root, start, end, near, look, alive, mates, path, visited, phase):
     """One depth-first search with look-ahead for an augmenting path from a true pixel without a mate.
 

@@ -5,7 +5,8 @@
 | mIoU | all classes count, absent ones 0 | same | same | same |
 | rmse | over all pixels of the set | same | same | mean over images |
 | mErr | 2 atan2(|p - g|, |p + g|) | same | arc cosine: equal to 1e-6 | same |
-| maxF | beta^2 0.3, 19 thresholds, sums over the set | probability squashed twice | beta 1, 15 thresholds, means over images | as mti |
+| maxF | beta^2 0.3, 19 thresholds, sums over the set | probability squashed twice | beta 1, 15 thresholds, means over
+images | as mti |
 | odsF | suppressed, > 101 thresholds | same | not suppressed, >= 99 thresholds | as atrc |
 """
 
@@ -38,8 +39,8 @@ def build_metric(task: Task, dataset: Dataset, *, monitor: bool = False, convent
     Args:
         task: whose.
         dataset: its row; odsF reads its tolerance and its rule for the ground truth.
-        monitor: odsF at 25 thresholds instead of 101, for a look during training. It is then called `odsF_25`, so that it
-            is never taken for the published metric. Nothing else changes.
+        monitor: odsF at 25 thresholds instead of 101, for a look during training. It is then called `odsF_25`, so that
+            it is never taken for the published metric. Nothing else changes.
         convention: whose definition.
 
     Returns:

@@ -9,8 +9,8 @@ from kdam_ray.tasks import Task
 def delta_mt(metrics: Mapping[str, float], reference: Mapping[str, float], tasks: Iterable[Task]) -> float:
     """Delta_mt = 100 / N * sum over tasks of s_n (M_n - R_n) / R_n, s_n = +1 where higher is better, else -1.
 
-    The paper prints the formula without the sign; its own numbers follow only with it (depth and normals negated), as in
-    the works it compares with.
+    The paper prints the formula without the sign; its own numbers follow only with it (depth and normals negated), as
+    in the works it compares with.
 
     Args:
         metrics: by `Task.metric_key`, in any unit; more keys do no harm.
@@ -18,8 +18,8 @@ def delta_mt(metrics: Mapping[str, float], reference: Mapping[str, float], tasks
         tasks: the tasks to average over.
 
     Returns:
-        Percent; positive is better than the reference. NaN where a reference is 0 (an odsF, say, of a network that finds
-        no edge at all): a relative gain does not exist there, and one degenerate run shall not end a sweep.
+        Percent; positive is better than the reference. NaN where a reference is 0 (an odsF, say, of a network that
+        finds no edge at all): a relative gain does not exist there, and one degenerate run shall not end a sweep.
 
     Raises:
         ValueError: no tasks, or a metric is missing; names the key.

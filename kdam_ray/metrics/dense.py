@@ -1,4 +1,5 @@
-"""Per-pixel metrics: mIoU, rmse, mErr, maxF, as ATRC and DeMT define them, and where other codes differ as variants of them.
+"""Per-pixel metrics: mIoU, rmse, mErr, maxF, as ATRC and DeMT define them, and where other codes differ as variants of
+them.
 
 All but the variants that say otherwise are ratios of sums over the whole evaluation set, never averages of per-image
 values. `conventions` says which variant belongs to which code base.
@@ -35,7 +36,9 @@ class MeanIoU(Metric):
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         if prediction.numel() and int(prediction.max()) >= self.classes:
-            raise ValueError(f"predicted class {int(prediction.max())} is none of the {self.classes} (0 .. {self.classes - 1})")
+            raise ValueError(
+                f"predicted class {int(prediction.max())} is none of the {self.classes} (0 .. {self.classes - 1})"
+            )
         self._accumulate("confusion", paired_counts(label, prediction, rows=self.classes, columns=self.classes))
 
     def compute(self) -> dict[str, float]:
@@ -49,7 +52,10 @@ class MeanIoU(Metric):
     def per_class(self) -> list[float | None]:
         """IoU of each class in percent; None where a class occurs in no label and no prediction."""
         hits, union = self._hits_and_union()
-        return [value if present else None for value, present in zip(self._iou((hits, union)).tolist(), union > 0, strict=True)]
+        return [
+            value if present else None
+            for value, present in zip(self._iou((hits, union)).tolist(), union > 0, strict=True)
+        ]
 
     def _hits_and_union(self) -> tuple[Tensor, Tensor]:
         confusion = self.sums["confusion"].cpu()  # [label, prediction]
@@ -68,8 +74,8 @@ class MaxF(Metric):
     Precision and recall come from sums over the set; a pixel is predicted salient from the threshold on (>=).
 
     Args:
-        squash: apply a sigmoid to the probability first, as InvPT's evaluation does by mistake: every pixel then passes the
-            thresholds up to 0.5 and none those above 0.7.
+        squash: apply a sigmoid to the probability first, as InvPT's evaluation does by mistake: every pixel then passes
+            the thresholds up to 0.5 and none those above 0.7.
     """
 
     def __init__(self, *, squash: bool = False) -> None:
@@ -128,8 +134,8 @@ class MeanImageF(Metric):
 class RootMeanSquare(Metric):
     """rmse in metres: root of the mean squared error over all pixels with a depth, predictions below 0 taken as 0.
 
-    Valid is depth > 0; a NaN in the label is not. (ATRC's own code masks zeros after having replaced them by 255, which is
-    harmless only for maps without holes.)
+    Valid is depth > 0; a NaN in the label is not. (ATRC's own code masks zeros after having replaced them by 255, which
+    is harmless only for maps without holes.)
     """
 
     def __init__(self) -> None:
@@ -149,7 +155,9 @@ class RootMeanSquare(Metric):
 
 
 class MeanImageRMS(Metric):
-    """rmse in metres as ASTMT takes it: the mean over images of each image's own rmse; images without a depth are left out."""
+    """rmse in metres as ASTMT takes it: the mean over images of each image's own rmse; images without a depth are left
+    out.
+    """
 
     def __init__(self) -> None:
         super().__init__(roots=torch.zeros((), dtype=torch.float64), seen=torch.zeros((), dtype=torch.int64))
@@ -170,8 +178,8 @@ class MeanImageRMS(Metric):
 class MeanAngle(Metric):
     """mErr in degrees: mean of 2 atan2(|p - g|, |p + g|) over all pixels with a normal, p and g of unit length.
 
-    This form keeps its precision at small angles, where the arc cosine of a dot product (MTI-Net) loses it; the two agree to
-    1e-6 otherwise.
+    This form keeps its precision at small angles, where the arc cosine of a dot product (MTI-Net) loses it; the two
+    agree to 1e-6 otherwise.
     """
 
     def __init__(self) -> None:
@@ -183,7 +191,9 @@ class MeanAngle(Metric):
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         valid = (label != 0).any(1)
-        predicted, true = (vectors / length(vectors).clamp_min(1e-12) for vectors in (prediction.double(), label.double()))
+        predicted, true = (
+            vectors / length(vectors).clamp_min(1e-12) for vectors in (prediction.double(), label.double())
+        )
         angle = 2 * torch.atan2(length(predicted - true), length(predicted + true))
         self._accumulate("degrees", angle[:, 0].rad2deg().where(valid, 0.0).sum())
         self._accumulate("pixels", valid.sum())
@@ -231,7 +241,9 @@ def paired_counts(label: Tensor, found: Tensor, *, rows: int, columns: int) -> T
     known = label.where(counted, 0)
     if int(known.min()) < 0 or int(known.max()) >= rows:
         wrong = known[(known < 0) | (known >= rows)][0]
-        raise ValueError(f"label {int(wrong)} is neither one of the {rows} classes (0 .. {rows - 1}) nor {IGNORE} (ignored)")
+        raise ValueError(
+            f"label {int(wrong)} is neither one of the {rows} classes (0 .. {rows - 1}) nor {IGNORE} (ignored)"
+        )
     row = label.where(counted, rows)  # one more row that is dropped: no masked copies
     counts = torch.bincount((row * columns + found).flatten(), minlength=(rows + 1) * columns)
     return counts.view(rows + 1, columns)[:rows]

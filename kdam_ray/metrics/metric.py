@@ -62,8 +62,12 @@ class Metric(ABC):
         Raises:
             ValueError: they are another metric's, or the same one's with other thresholds or classes.
         """
-        if {name: value.shape for name, value in state.items()} != {name: tuple(value.shape) for name, value in self.sums.items()}:
-            raise ValueError(f"{type(self).__name__} cannot take these sums: {', '.join(state)} of another metric or other size")
+        if {name: value.shape for name, value in state.items()} != {
+            name: tuple(value.shape) for name, value in self.sums.items()
+        }:
+            raise ValueError(
+                f"{type(self).__name__} cannot take these sums: {', '.join(state)} of another metric or other size"
+            )
         for name, value in state.items():
             self._accumulate(name, torch.as_tensor(value))
 
@@ -91,7 +95,9 @@ class Metric(ABC):
 
     def _refuse(self, logits: Tensor, label: Tensor) -> None:
         if logits.shape[0] != label.shape[0] or logits.shape[-2:] != label.shape[-2:]:
-            raise ValueError(f"predictions {list(logits.shape)} must have the label's batch and size, {list(label.shape)}")
+            raise ValueError(
+                f"predictions {list(logits.shape)} must have the label's batch and size, {list(label.shape)}"
+            )
         if not logits.is_floating_point():
             return
         # a sum is one cheap pass; infinities that cancel are told from NaN by the second look

@@ -59,8 +59,8 @@ def between(values, y, x):
 def is_ridge(strength, down, right, y, x):
     """Whether no neighbour across the contour is stronger; `down`, `right` are the slopes of the smoothed map.
 
-    The direction across is atan(Oyy sign(-Oxy) / (Oxx + 1e-5)); only its cosine and sine are needed, and both neighbours
-    are looked at, so that turning it by pi changes nothing.
+    The direction across is atan(Oyy sign(-Oxy) / (Oxx + 1e-5)); only its cosine and sine are needed, and both
+    neighbours are looked at, so that turning it by pi changes nothing.
     """
     xx, xy, yy = slope(right, y, x, True), slope(down, y, x, True), slope(down, y, x, False)
     across_x = xx + np.float32(1e-5)

@@ -70,7 +70,10 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, dr
     """
     parts = [x.split(SEQUENCES) for x in (query, key, value)]
     masks = [None] * len(parts[0]) if mask is None else mask.split(SEQUENCES)
-    done = [F.scaled_dot_product_attention(q, k, v, attn_mask=m, dropout_p=dropout) for q, k, v, m in zip(*parts, masks, strict=True)]
+    done = [
+        F.scaled_dot_product_attention(q, k, v, attn_mask=m, dropout_p=dropout)
+        for q, k, v, m in zip(*parts, masks, strict=True)
+    ]
     return done[0] if len(done) == 1 else torch.cat(done)
 
 
@@ -120,7 +123,8 @@ def to_windows(x: Tensor, side: int) -> tuple[Tensor, Tensor | None]:
         side: pixels on the side of a square.
 
     Returns:
-        [B * squares, side * side, C], and the mask [B * squares, side * side] that is False where it was filled up; None if nowhere.
+        [B * squares, side * side, C], and the mask [B * squares, side * side] that is False where it was filled up;
+        None if nowhere.
     """
     bottom, right = -x.shape[1] % side, -x.shape[2] % side
     if not bottom and not right:

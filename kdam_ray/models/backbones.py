@@ -3,9 +3,10 @@
 Legend of shapes: B images, H x W pixels; level k has C_k channels and stride 4 * 2^k, sizes rounded up: 425x560 pixels
 give 107x140, 54x70, 27x35 and 14x18.
 
-timm builds the networks; what is done here is what timm's versions do not do: odd sizes, one layout for all families, and
-the LayerNorm on each of Swin's outputs that dense prediction uses. All maps are NCHW in channels-last memory: timm's Swin
-computes that way inside, and on CPU convolutions, bilinear resizing and its gradient are up to twice as fast in it.
+timm builds the networks; what is done here is what timm's versions do not do: odd sizes, one layout for all families,
+and the LayerNorm on each of Swin's outputs that dense prediction uses. All maps are NCHW in channels-last memory:
+timm's Swin computes that way inside, and on CPU convolutions, bilinear resizing and its gradient are up to twice as
+fast in it.
 """
 
 import importlib.util
@@ -29,11 +30,16 @@ DROP_PATH = 0.1  # Swin's published stochastic depth; the small members of the z
 def declare_torchvision_operators() -> None:
     """Make `import torchvision` (which timm does) work where torchvision's compiled operators do not load.
 
-    The wheel of torchvision on the public index is linked against CUDA's torch; beside a CPU-only torch its library does
-    not load, and the import dies where it registers the shapes of `nms` and `qnms`, operators that nobody declared. They
-    are declared here, without an implementation: nothing in this project calls them. Does nothing where the library loads.
+    The wheel of torchvision on the public index is linked against CUDA's torch; beside a CPU-only torch its library
+    does not load, and the import dies where it registers the shapes of `nms` and `qnms`, operators that nobody
+    declared. They are declared here, without an implementation: nothing in this project calls them. Does nothing where
+    the library loads.
     """
-    if hasattr(torch.ops.torchvision, "nms") or not (spec := importlib.util.find_spec("torchvision")) or not spec.origin:
+    if (
+        hasattr(torch.ops.torchvision, "nms")
+        or not (spec := importlib.util.find_spec("torchvision"))
+        or not spec.origin
+    ):
         return
     for suffix in EXTENSION_SUFFIXES:
         library = Path(spec.origin).parent / f"_C{suffix}"
@@ -58,8 +64,8 @@ def import_timm() -> ModuleType:
 class Swin(nn.Module):
     """Swin Transformer with a LayerNorm on each of its four outputs; any image size.
 
-    timm's refuses a height that is not a multiple of the patch; here the image is padded with zeros at the bottom and the
-    right, as mmsegmentation's patch embedding does, so level sizes are those of every other family.
+    timm's refuses a height that is not a multiple of the patch; here the image is padded with zeros at the bottom and
+    the right, as mmsegmentation's patch embedding does, so level sizes are those of every other family.
     """
 
     def __init__(self, row: Backbone) -> None:
@@ -103,14 +109,19 @@ class ResNet(nn.Module):
 class HRNet(nn.Module):
     """HRNet: the four branches after the last fusion; any image size.
 
-    Its published head of dense prediction reads the branches themselves (18, 36, 72, 144 channels for HRNet18), not timm's
-    widened ones.
+    Its published head of dense prediction reads the branches themselves (18, 36, 72, 144 channels for HRNet18), not
+    timm's widened ones.
     """
 
     def __init__(self, row: Backbone) -> None:
         super().__init__()
         self.net = import_timm().create_model(
-            row.timm, pretrained=False, features_only=True, feature_location="", out_indices=tuple(range(1, LEVELS + 1)), **row.options
+            row.timm,
+            pretrained=False,
+            features_only=True,
+            feature_location="",
+            out_indices=tuple(range(1, LEVELS + 1)),
+            **row.options,
         )
         for stage in (self.net.stage2, self.net.stage3, self.net.stage4):
             for index, module in enumerate(stage):

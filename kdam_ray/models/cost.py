@@ -1,9 +1,11 @@
-"""What a network costs: parameters and multiply-accumulates, as Tables 1 and 2 print them, and the memory of a training step.
+"""What a network costs: parameters and multiply-accumulates, as Tables 1 and 2 print them, and the memory of a training
+step.
 
-The paper's "GFLOPs" are multiply-accumulates (MACs) of one image of 425x560 pixels: convolutions and linear layers, two for
-each element of a batch norm and one for each of a ReLU. So counted, the multi-task baseline gives 17.59, 96.22 and 116.5 G
-for HRNet18, Swin-T and Swin-S where the paper prints 17.59, 96.29 and 116.63. Products of two activations (attention) are
-not in the Swin rows; they are in the HRNet18 rows, which the paper took over from ATRC's (PAP's 35 G are nothing else).
+The paper's "GFLOPs" are multiply-accumulates (MACs) of one image of 425x560 pixels: convolutions and linear layers, two
+for each element of a batch norm and one for each of a ReLU. So counted, the multi-task baseline gives 17.59, 96.22 and
+116.5 G for HRNet18, Swin-T and Swin-S where the paper prints 17.59, 96.29 and 116.63. Products of two activations
+(attention) are not in the Swin rows; they are in the HRNet18 rows, which the paper took over from ATRC's (PAP's 35 G
+are nothing else).
 """
 
 from collections.abc import Sequence
@@ -87,7 +89,13 @@ def _elementwise() -> dict[Any, Any]:
 
 
 def activation_bytes(
-    backbone: str, decoder: str, tasks: Sequence[Task], *, image_size: tuple[int, int], batch: int, contexts: Contexts | None = None
+    backbone: str,
+    decoder: str,
+    tasks: Sequence[Task],
+    *,
+    image_size: tuple[int, int],
+    batch: int,
+    contexts: Contexts | None = None,
 ) -> int:
     """What a training step's forward keeps for its backward, in float32: every tensor once, without the parameters.
 

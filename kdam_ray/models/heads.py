@@ -53,8 +53,9 @@ def _dense(gradient: Tensor) -> Tensor:
 class TaskFeatures(nn.Module):
     """Per task: 3x3 convolution without bias, batch norm, ReLU.
 
-    All tasks read the same map, so their convolutions are one with T * hidden outputs, task after task: the same numbers
-    and the same cost as T modules, in a quarter of the calls (1.24x on a whole training step of the smallest student).
+    All tasks read the same map, so their convolutions are one with T * hidden outputs, task after task: the same
+    numbers and the same cost as T modules, in a quarter of the calls (1.24x on a whole training step of the smallest
+    student).
 
     Args:
         channels: of the joined levels.
@@ -100,7 +101,8 @@ def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = Tr
 
 
 class OwnFeatures(nn.ModuleList):
-    """Per task: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`, but each task reads a map of its own.
+    """Per task: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`, but each task reads a map of its
+    own.
 
     Args:
         channels: of each map.

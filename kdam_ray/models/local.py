@@ -6,10 +6,11 @@ With q_i, v_i, x_i the channels of pixel i and o one of the k^2 offsets of the w
     aggregate   y_i = sum over o of w[o, i] v_(i+o)         (outside: left out)
     spread      y_(i+o) = sum over o of w[o, i] x_i         (the transpose of aggregate; outside: lost)
 
-Each loops over the offsets and keeps nothing but its two inputs, so a window costs k^2 numbers a pixel, not k^2 C, and no
-offset has a padded gradient of its own. They are operators of their own to autograd, to meta tensors and to the counter of
-`models.cost`: B k^2 C h w multiply-accumulates each, products of activations. Sums are in float32 at least, results in the
-type of the map that they continue. Plain torch: any device, deterministic, differentiable any number of times.
+Each loops over the offsets and keeps nothing but its two inputs, so a window costs k^2 numbers a pixel, not k^2 C, and
+no offset has a padded gradient of its own. They are operators of their own to autograd, to meta tensors and to the
+counter of `models.cost`: B k^2 C h w multiply-accumulates each, products of activations. Sums are in float32 at least,
+results in the type of the map that they continue. Plain torch: any device, deterministic, differentiable any number of
+times.
 
 Legend of shapes: B images, C channels, k: side of the window (odd), h x w: size of the map.
 """
@@ -28,8 +29,8 @@ _Window = tuple[slice, ...]
 def local_attention(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     """softmax over the window of <q_i, k_j> / sqrt(C), times v_j.
 
-    A window that reaches over the border is cut there: what lies outside takes no share of the softmax. (ATRC's and other
-    CUDA operators give it a logit of zero and a value of zero, which damps attention near the border.)
+    A window that reaches over the border is cut there: what lies outside takes no share of the softmax. (ATRC's and
+    other CUDA operators give it a logit of zero and a value of zero, which damps attention near the border.)
 
     Args:
         query: [B, C, h, w].
@@ -175,7 +176,9 @@ local_aggregate.register_autograd(_aggregate_backward, setup_context=_keep)
 local_spread.register_autograd(_spread_backward, setup_context=_keep)
 
 
-@register_flop_formula([torch.ops.kdam_ray.local_similarity, torch.ops.kdam_ray.local_aggregate, torch.ops.kdam_ray.local_spread])
+@register_flop_formula(
+    [torch.ops.kdam_ray.local_similarity, torch.ops.kdam_ray.local_aggregate, torch.ops.kdam_ray.local_spread]
+)
 def _flops(left: torch.Size, right: torch.Size, size: int, *_: Any, **__: Any) -> int:
     """Two a multiply-accumulate, as torch counts; `right` is the map with C channels."""
     return 2 * size * size * right.numel()

@@ -94,7 +94,8 @@ def build_network(
         contexts: of the decoder "atrc": which context each task takes from each other; None: as published.
 
     Raises:
-        ValueError: an unknown name, no task, contexts that do not fit decoder or tasks, or weights that cannot be had or match nothing.
+        ValueError: an unknown name, no task, contexts that do not fit decoder or tasks, or weights that cannot be had
+            or match nothing.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder {decoder!r} is not one of {', '.join(DECODERS)}")
@@ -111,4 +112,6 @@ def network_of(run: Run, *, pretrained: str = "none") -> Network:
     """The network that a run trains; `pretrained` as in `build_network`, for the run may name a file by its hash."""
     dataset = DATASETS[run.dataset]
     tasks = [dataset.task(name) for name in run.tasks]
-    return build_network(run.student, run.decoder, tasks, image_size=run.image_size, pretrained=pretrained, contexts=run.contexts)
+    return build_network(
+        run.student, run.decoder, tasks, image_size=run.image_size, pretrained=pretrained, contexts=run.contexts
+    )

@@ -55,7 +55,9 @@ def imagenet(name: str, timm: ModuleType) -> dict[str, Tensor]:
     """
     row = BACKBONES[name]
     if row.options:
-        raise ValueError(f"pretrained: there are no ImageNet weights for the small network {name}; use 'none' or a weight file")
+        raise ValueError(
+            f"pretrained: there are no ImageNet weights for the small network {name}; use 'none' or a weight file"
+        )
     try:
         return timm.create_model(row.timm, pretrained=True, num_classes=0).state_dict()
     except Exception as error:  # the hub's client raises many unrelated classes when there is no network
@@ -78,9 +80,15 @@ def read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ValueError(f"pretrained: no file {path}; it takes 'none', 'imagenet' or a .safetensors or .pth file")
     try:
-        content: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except Exception as error:  # damaged files raise whatever the parser met first
-        raise ValueError(f"pretrained: {path} is not a readable .safetensors or .pth file ({type(error).__name__})") from error
+        raise ValueError(
+            f"pretrained: {path} is not a readable .safetensors or .pth file ({type(error).__name__})"
+        ) from error
     tensors = _unwrap(content)
     if not tensors:
         raise ValueError(f"pretrained: {path} holds no named tensors")
@@ -92,14 +100,16 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     for key in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    return (
+        {key: value for key, value in content.items() if isinstance(value, Tensor)} if isinstance(content, dict) else {}
+    )
 
 
 def load(backbone: nn.Module, tensors: dict[str, Tensor], *, source: str) -> Loaded:
     """Set what matches by name and shape; the rest keeps its initialisation.
 
-    Names may be timm's, those of a network of ours (`backbone.` before them), the Swin authors' or OpenMMLab's; of the last
-    two also whole UPerNets fine-tuned on ADE20K, which the code that the paper builds on starts its Swins from.
+    Names may be timm's, those of a network of ours (`backbone.` before them), the Swin authors' or OpenMMLab's; of the
+    last two also whole UPerNets fine-tuned on ADE20K, which the code that the paper builds on starts its Swins from.
 
     Args:
         backbone: of `build_backbone`.
@@ -121,7 +131,9 @@ def load(backbone: nn.Module, tensors: dict[str, Tensor], *, source: str) -> Loa
         interpolated=tuple(name for name in own if name in found and found[name] is not named[name]),
     )
     if not matched:
-        raise ValueError(f"pretrained: {source} does not fit this backbone: {report}; first name in it: {next(iter(tensors))}")
+        raise ValueError(
+            f"pretrained: {source} does not fit this backbone: {report}; first name in it: {next(iter(tensors))}"
+        )
     backbone.load_state_dict({name: found[name] for name in matched}, strict=False)
     log.info("pretrained %s: %s", source, report)
     if report.reshaped or len(report.missing) > len(matched):
@@ -132,7 +144,9 @@ def load(backbone: nn.Module, tensors: dict[str, Tensor], *, source: str) -> Loa
 def _own_name(name: str, own: dict[str, Tensor]) -> str:
     """The backbone's name for a tensor of a file, or the name as it is."""
     bare = name.removeprefix("module.").removeprefix("backbone.")
-    output_norm = re.sub(r"^norm(\d)\.", r"norms.\1.", bare)  # as segmentation networks call the norms of the four outputs
+    output_norm = re.sub(
+        r"^norm(\d)\.", r"norms.\1.", bare
+    )  # as segmentation networks call the norms of the four outputs
     return next((known for known in (f"net.{bare}", output_norm) if known in own), bare)
 
 
@@ -153,7 +167,10 @@ def _as_timm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     if any(name.endswith("layers.0.downsample.reduction.weight") for name in tensors):
         # the Swin authors and OpenMMLab keep a stage's downsampling at its end, timm at the beginning of the next
         later = re.compile(r"layers\.(\d+)\.downsample")
-        tensors = {later.sub(lambda match: f"layers.{int(match[1]) + 1}.downsample", name): value for name, value in tensors.items()}
+        tensors = {
+            later.sub(lambda match: f"layers.{int(match[1]) + 1}.downsample", name): value
+            for name, value in tensors.items()
+        }
     return tensors
 
 
@@ -173,7 +190,11 @@ def _regrouped(name: str, value: Tensor) -> Tensor:
 
 def _fitted(value: Tensor, own: Tensor, name: str) -> Tensor:
     """A table of relative positions at another window size, interpolated (bicubic); anything else as it is."""
-    if not name.endswith("relative_position_bias_table") or value.shape == own.shape or value.shape[1:] != own.shape[1:]:
+    if (
+        not name.endswith("relative_position_bias_table")
+        or value.shape == own.shape
+        or value.shape[1:] != own.shape[1:]
+    ):
         return value
     theirs, ours = (math.isqrt(table.shape[0]) for table in (value, own))
     square = value.float().T.reshape(1, -1, theirs, theirs)

@@ -57,8 +57,8 @@ def table_5(
     """Table 5 from finished runs of one sweep.
 
     Args:
-        runs: its students, references and searched runs among them, in any order; one that stands there twice (KDAM at beta
-            1 is a reference, and a cell where KDAM is swept) counts once.
+        runs: its students, references and searched runs among them, in any order; one that stands there twice (KDAM at
+            beta 1 is a reference, and a cell where KDAM is swept) counts once.
         teacher: the teacher's run.
         method: distillation of the cells; None: the one that most runs use.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
@@ -101,7 +101,11 @@ TITLES_OF_PARTS = {
 
 def _heading(run: Run, teacher: Scored | None, method: str, with_paper: bool) -> str:
     ours = f"ours: {METHODS[method]}, {teacher.run.student if teacher else 'teacher'} teaches {run.student} on {run.dataset}"
-    theirs = "paper: plain KD, Swin-L teaches Swin-T on NYUD-v2" if with_paper else "the paper has no such table for these tasks"
+    theirs = (
+        "paper: plain KD, Swin-L teaches Swin-T on NYUD-v2"
+        if with_paper
+        else "the paper has no such table for these tasks"
+    )
     return f"{ours}; {theirs}"
 
 
@@ -123,10 +127,14 @@ def _cells(runs: Sequence[Scored], method: str) -> list[Line]:
 
 
 def _cell(part: str, label: str, cells: Sequence[Scored], beta: float, temperature: float) -> Line:
-    mine = [scored for scored in cells if (scored.run.distill.beta, scored.run.distill.temperature) == (beta, temperature)]
+    mine = [
+        scored for scored in cells if (scored.run.distill.beta, scored.run.distill.temperature) == (beta, temperature)
+    ]
     table = paper.TABLES[part]
     row = table.find(beta=beta, temperature=temperature)
-    return Line(label, part, {"beta": beta, "temperature": temperature}, _by_seed(mine), _printed(table, row) if row else {})
+    return Line(
+        label, part, {"beta": beta, "temperature": temperature}, _by_seed(mine), _printed(table, row) if row else {}
+    )
 
 
 def _printed(table: paper.Table, row: paper.Row) -> dict[str, str]:
@@ -143,7 +151,11 @@ def _searched(runs: Sequence[Scored], method: str) -> list[Line]:
     for scored in sorted(_beside_the_cells(runs, method), key=_objective, reverse=True)[:SEARCHED_SHOWN]:
         distill = scored.run.distill
         facts = {"beta": distill.beta, "temperature": distill.temperature, "alpha": distill.alpha}
-        lines.append(Line(f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}", "searched", facts, (scored,)))
+        lines.append(
+            Line(
+                f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}", "searched", facts, (scored,)
+            )
+        )
     return lines
 
 
@@ -159,10 +171,16 @@ def _objective(*runs: Scored) -> float:
 
 def _references(runs: Sequence[Scored], no_kd: Sequence[Scored], teacher: Scored | None) -> list[Line]:
     """Teacher, no KD and KDAM at beta 1, beside the paper's rows of the same meaning."""
-    kdam = [s for s in runs if s.run.distill.method == "kdam" and (s.run.distill.beta, s.run.distill.temperature) == (FIXED_BETA, 1.0)]
+    kdam = [
+        s
+        for s in runs
+        if s.run.distill.method == "kdam" and (s.run.distill.beta, s.run.distill.temperature) == (FIXED_BETA, 1.0)
+    ]
     printed = {row.model: _printed(paper.TABLE_1, row) for row in paper.TABLE_1.rows if row.group == "swin_t"}
     swin_l = next(
-        _printed(paper.TABLE_4, row) for row in paper.TABLE_4.rows if row.group.startswith("swin_l teaching") and row.model == "MT"
+        _printed(paper.TABLE_4, row)
+        for row in paper.TABLE_4.rows
+        if row.group.startswith("swin_l teaching") and row.model == "MT"
     )
     seeds = f" ({len(no_kd)} seeds)" if len(no_kd) > 1 else ""
     name = f"teacher {teacher.run.student}" if teacher else "teacher"
@@ -187,20 +205,32 @@ def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, par
         ValueError: nothing finished there; names the experiment and the store.
     """
     wanted = ("finished", "unfinished") if partial else ("finished",)
-    shown = [found.run.run_id for found in tracking.rows(dataset, sweep) if found.tags.get("mlflow.parentRunId") == parent]
+    shown = [
+        found.run.run_id for found in tracking.rows(dataset, sweep) if found.tags.get("mlflow.parentRunId") == parent
+    ]
     members = list(tracking.find(shown).values())  # as they stand now, wherever they are trained
     mine = [found for found in members if found.status in wanted and scores(found.metrics)]
     if not mine:
         going_on = sum(found.status == "unfinished" for found in members)
-        hint = f"; {going_on} have not ended: --partial shows those that were evaluated" if going_on and not partial else ""
-        raise ValueError(f"table 5: no finished run in sweep {parent}, experiment kdam/{dataset}/{sweep} of {tracking.uri}{hint}")
-    runs = {found.run.run_id: Scored.of(found.run, found.metrics, is_finished=found.status == "finished") for found in mine}
+        hint = (
+            f"; {going_on} have not ended: --partial shows those that were evaluated"
+            if going_on and not partial
+            else ""
+        )
+        raise ValueError(
+            f"table 5: no finished run in sweep {parent}, experiment kdam/{dataset}/{sweep} of {tracking.uri}{hint}"
+        )
+    runs = {
+        found.run.run_id: Scored.of(found.run, found.metrics, is_finished=found.status == "finished") for found in mine
+    }
     teacher_run = next((scored.run.teacher_run for scored in runs.values() if scored.run.teacher_run), None)
     found = tracking.find_finished(teacher_run) if teacher_run else None
     teacher = Scored.of(found.run, found.metrics) if found else None
     failed = [(found.run, found.reason or "no reason is recorded") for found in members if found.status == "failed"]
     single_task = tracking.single_task_reference(mine[0].run)
-    return table_5(list(runs.values()), teacher=teacher, single_task=single_task, failed=failed, smoke=sweep.endswith("_smoke"))
+    return table_5(
+        list(runs.values()), teacher=teacher, single_task=single_task, failed=failed, smoke=sweep.endswith("_smoke")
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences
@@ -209,7 +239,11 @@ def sentences(results: Resultset) -> list[str]:
     said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
     if not results.same_data and any(line.printed for line in results.lines):
         said.append(NOT_OUR_DATA.format(theirs=PAPER_DATA, ours=results.dataset))
-    said += [results.reference.sentence] if results.reference else ["Delta: no reference (no finished run without distillation)."]
+    said += (
+        [results.reference.sentence]
+        if results.reference
+        else ["Delta: no reference (no finished run without distillation)."]
+    )
     if results.failed:
         failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
         said.append(f"Failed, so without numbers: {failed}.")
@@ -227,7 +261,9 @@ def _resolution(results: Resultset) -> list[str]:
     if not limits:
         have_some = [value.n for task in results.tasks if (value := plain.number(task.metric_key))]
         why = "without at least two no-KD seeds the spread between seeds is not known"
-        return [f"One seed resolves nothing here: {why if max(have_some, default=0) < 2 else 'the no-KD seeds do not differ at all'}."]
+        return [
+            f"One seed resolves nothing here: {why if max(have_some, default=0) < 2 else 'the no-KD seeds do not differ at all'}."
+        ]
     have = {key: value.n for key in limits if (value := results.value(plain, key))}
     seeds = min(have.values())
     columns = {task.metric_key: (TITLES[task.name], task.unit) for task in results.tasks} | {DELTA: ("Delta", "%")}
@@ -236,7 +272,10 @@ def _resolution(results: Resultset) -> list[str]:
     counts = [(columns[key][0], [line.label for line in cells if results.is_resolved(line, key)]) for key in limits]
     lacking = [f"{columns[key][0]} of {count}" for key, count in have.items() if count < len(results.no_kd)]
     smallest = min((len(line.runs) for line in cells), default=1)
-    counted = ", ".join(f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "") for title, labels in counts)
+    counted = ", ".join(
+        f"{title} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "")
+        for title, labels in counts
+    )
     return [
         f"One seed resolves differences of more than 2·√2·sd of the {len(results.no_kd)} no-KD seeds"
         + (f" ({', '.join(lacking)})" if lacking else "")
@@ -248,7 +287,9 @@ def _resolution(results: Resultset) -> list[str]:
 
 
 def _chance(seeds: int, runs: int = 1) -> float:
-    """P that a cell of `runs` runs without any effect lies beyond the limit: its distance from a mean of n, in sd estimated from the n."""
+    """P that a cell of `runs` runs without any effect lies beyond the limit: its distance from a mean of n, in sd
+    estimated from the n.
+    """
     return float(2 * student_t.sf(RESOLVED / (1 / runs + 1 / seeds) ** 0.5, seeds - 1))
 
 
@@ -299,7 +340,11 @@ def as_grids(results: Resultset) -> list[Grid]:
 def as_report(results: Resultset, result: "SweepResult | None" = None) -> tuple[str, dict[str, Any]]:
     """What is printed, and the same as one JSON document; with a sweep's result also where everything lies."""
     said = sentences(results)
-    text = [as_text(results), "", *(line for sentence in said for line in textwrap.wrap(sentence, 116, subsequent_indent="  "))]
+    text = [
+        as_text(results),
+        "",
+        *(line for sentence in said for line in textwrap.wrap(sentence, 116, subsequent_indent="  ")),
+    ]
     document = as_json(results) | {"notes": said}
     if result is not None:
         text += ["", *_where(result)]

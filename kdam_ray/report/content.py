@@ -5,7 +5,15 @@ from typing import Any
 
 from kdam_ray.config import Place, Run, titled
 from kdam_ray.paper import SINGLE_TASK
-from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, learning_curves, parallel_coordinates
+from kdam_ray.report.curves import (
+    Series,
+    differences,
+    epochs_curve,
+    gain,
+    importance,
+    learning_curves,
+    parallel_coordinates,
+)
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.gain import Study
 from kdam_ray.report.gain import grids as gain_grids
@@ -25,15 +33,21 @@ MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
 
 
-# ----------------------------------------------------------------------------------------------------- Tables 1 to 4, 6, 7
+# ----------------------------------------------------------------------------------------------------- Tables 1 to 4,
+# 6, 7
 def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequence[Grid] = ()) -> Content:
-    """Accuracy against cost, learning curves, what distillation changed; Table 7's curve; pictures of the distilled rows."""
+    """Accuracy against cost, learning curves, what distillation changed;
+
+    Table 7's curve; pictures of the distilled rows.
+    """
     runs = {row.run.run_id: row for row in (*result.rows, *result.teachers) if row.status == "finished"}
     plots = [_epochs(shown)] if shown.table.number == "7" else [_costs(shown, result, runs, place)]
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
-    title = f"Table {shown.table.number} on {shown.dataset}" + (" (smoke: the numbers mean nothing)" if shown.smoke else "")
+    title = f"Table {shown.table.number} on {shown.dataset}" + (
+        " (smoke: the numbers mean nothing)" if shown.smoke else ""
+    )
     return Content(
         title, [*grids(shown), *extra], plots, _pictured(shown, runs),
         {"in the place of the paper's networks": dict(shown.stand_ins)},
@@ -56,17 +70,29 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, Row], plac
         if not trained or row.part:
             continue
         is_teacher = "teaching" in row.row.group
-        kind: Any = "teacher" if is_teacher else "distilled" if "+" in row.row.model else "baseline" if row.row.model == "MT" else "system"
+        kind: Any = (
+            "teacher"
+            if is_teacher
+            else "distilled"
+            if "+" in row.row.model
+            else "baseline"
+            if row.row.model == "MT"
+            else "system"
+        )
         gmacs = sum(costs.forward(run, run.student, run.decoder) for run in trained) / 1e9
         rival = shown.baseline(row)
         values = {task.metric_key: shown.number(row, task.metric_key) for task in shown.tasks}
-        points.setdefault(_name(shown, row), Costed(_name(shown, row), kind, gmacs, values, _name(shown, rival) if rival else ""))
+        points.setdefault(
+            _name(shown, row), Costed(_name(shown, row), kind, gmacs, values, _name(shown, rival) if rival else "")
+        )
     for teacher in (row for row in result.teachers if row.status == "finished" and len(row.run.tasks) > 1):
         own = Scored.of(teacher.run, teacher.metrics).metrics
         gmacs = costs.forward(teacher.run, teacher.run.student, teacher.run.decoder) / 1e9
         values = {task.metric_key: number([own[task.metric_key]]) for task in shown.tasks if task.metric_key in own}
         if not any(point.kind == "teacher" and point.gmacs == gmacs for point in points.values()):
-            points[f"teacher {teacher.run.student}"] = Costed(f"teacher {teacher.run.student}", "teacher", gmacs, values)
+            points[f"teacher {teacher.run.student}"] = Costed(
+                f"teacher {teacher.run.student}", "teacher", gmacs, values
+            )
     caption = "Each metric against the multiply-accumulates of one image, those inside attention too; bars: standard deviation."
     return Plot("accuracy_against_cost", accuracy_against_cost(list(points.values()), shown.tasks), caption)
 
@@ -75,16 +101,25 @@ def _gains(shown: PaperTable) -> Plot:
     found: dict[str, dict[str, Any]] = {}
     for item in shown.comparisons:
         found.setdefault(f"{_name(shown, item.row)} − {item.baseline.row.model}", {})[item.key] = item.difference
-    return Plot("gain", gain(found, shown.tasks), "Distilled rows minus their baselines, paired by seed, with 95 % intervals.")
+    return Plot(
+        "gain", gain(found, shown.tasks), "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
+    )
 
 
 def _epochs(shown: PaperTable) -> Plot:
     series = []
     for part, label in (("", "a schedule of its own"), ("one run", "one long run, looked at on its way")):
         rows = [row for row in shown.rows if row.part == part]
-        values = {task.metric_key: {float(row.epochs): shown.number(row, task.metric_key) for row in rows} for task in shown.tasks}
+        values = {
+            task.metric_key: {float(row.epochs): shown.number(row, task.metric_key) for row in rows}
+            for task in shown.tasks
+        }
         series.append(Series(label, values))
-    return Plot("epochs", epochs_curve(series, shown.tasks, dataset=shown.dataset), "Table 7: each metric against the epochs trained.")
+    return Plot(
+        "epochs",
+        epochs_curve(series, shown.tasks, dataset=shown.dataset),
+        "Table 7: each metric against the epochs trained.",
+    )
 
 
 def _labelled(shown: PaperTable, runs: Mapping[str, Row]) -> dict[str, Row]:
@@ -103,12 +138,17 @@ def _pictured(shown: PaperTable, runs: Mapping[str, Row]) -> list[Run]:
     return (chosen or [row.run for row in labelled.values()])[:MOST_PICTURES]
 
 
-# ---------------------------------------------------------------------------------------------------------------- Table 5
+# ---------------------------------------------------------------------------------------------------------------- Table
+# 5
 def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
     """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = "Table 5: each metric against beta at T = 3 and against T at beta = 1; the band is the runs without distillation."
-    labelled = {line.label: rows[line.runs[0].run.run_id] for line in results.lines if line.runs and line.runs[0].run.run_id in rows}
+    labelled = {
+        line.label: rows[line.runs[0].run.run_id]
+        for line in results.lines
+        if line.runs and line.runs[0].run.run_id in rows
+    }
     plots = [Plot("beta_temp", beta_temp_curves(results), caption), *search_plots(result)]
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
@@ -119,11 +159,18 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
     return Content(title, shown, plots, pictured, facts)
 
 
-# --------------------------------------------------------------------------------------------------- what is gained at all
+# --------------------------------------------------------------------------------------------------- what is gained at
+# all
 def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Content:
     """Every variant against its rival; learning curves and pictures of the first seed."""
     rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
-    plots = [Plot("gain", gain(differences(study), study.tasks), "Each variant minus its rival, paired by seed, with 95 % intervals.")]
+    plots = [
+        Plot(
+            "gain",
+            gain(differences(study), study.tasks),
+            "Each variant minus its rival, paired by seed, with 95 % intervals.",
+        )
+    ]
     labelled = {titled(row.run, results[0].sweep.base): row for row in rows}
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), study.tasks, place))
     distilled = [row.run for row in rows if row.run.distill.method != "none"]
@@ -140,7 +187,11 @@ def search_plots(result: SweepResult) -> list[Plot]:
     if not result.sweep.space or not trials:
         return []
     return [
-        Plot("search", parallel_coordinates(trials), "Every point of the searched space: the table's own cells and the drawn ones."),
+        Plot(
+            "search",
+            parallel_coordinates(trials),
+            "Every point of the searched space: the table's own cells and the drawn ones.",
+        ),
         Plot("importance", importance(trials), "What the objective hung on among those points."),
     ]
 
@@ -153,5 +204,7 @@ def _curves(rows: Mapping[str, Row], tasks: Sequence[Any], place: Place) -> Plot
         wanted = [f"val/{task.metric_key}" for task in tasks] + looks + ["train/loss"]
         known = [name for name in wanted if name in row.metrics or name in looks]
         histories[label] = {name: sorted(tracking.history(row.mlflow_run, name).items()) for name in known}
-    caption = "Learning curves, the first seed of each row. Boundaries: a look at each epoch, the full score after the last."
+    caption = (
+        "Learning curves, the first seed of each row. Boundaries: a look at each epoch, the full score after the last."
+    )
     return Plot("learning_curves", learning_curves(histories, tasks), caption)

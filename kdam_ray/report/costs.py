@@ -66,14 +66,22 @@ def table_1() -> list[Priced]:
     for row in TABLES["1"].rows:
         system = SYSTEMS[row.model.removesuffix(KDAM)]
         backbone = system.backbone or row.group
-        cost, activations = _priced(backbone, system.decoder, _tasks(dataset, system.tasks), dataset.image_size, row.model == SINGLE_TASK)
+        cost, activations = _priced(
+            backbone, system.decoder, _tasks(dataset, system.tasks), dataset.image_size, row.model == SINGLE_TASK
+        )
         counted = cost.all_macs if backbone == "hrnet18" else cost.macs
         printed = row.fact("params"), row.fact("gmacs")
-        priced.append(Priced("1", row.model, backbone, "nyud", cost, counted / 1e9, activations, *printed, _note(row.model, system)))
+        priced.append(
+            Priced(
+                "1", row.model, backbone, "nyud", cost, counted / 1e9, activations, *printed, _note(row.model, system)
+            )
+        )
     return priced
 
 
-def of_networks(backbones: Iterable[str], decoders: Iterable[str], dataset: Dataset, image_size: tuple[int, int]) -> list[Priced]:
+def of_networks(
+    backbones: Iterable[str], decoders: Iterable[str], dataset: Dataset, image_size: tuple[int, int]
+) -> list[Priced]:
     """Any backbone with any decoder; multiply-accumulates as the Swin rows count them.
 
     Raises:
@@ -88,7 +96,9 @@ def of_networks(backbones: Iterable[str], decoders: Iterable[str], dataset: Data
 
 
 def _note(model: str, system: System) -> str:
-    return "; ".join(filter(None, [system.note, "a student's network is that of its baseline" if model.endswith(KDAM) else ""]))
+    return "; ".join(
+        filter(None, [system.note, "a student's network is that of its baseline" if model.endswith(KDAM) else ""])
+    )
 
 
 def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
@@ -96,7 +106,9 @@ def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
 
 
 @cache
-def _priced(backbone: str, decoder: str, tasks: tuple[Task, ...], size: tuple[int, int], single: bool) -> tuple[Cost, int]:
+def _priced(
+    backbone: str, decoder: str, tasks: tuple[Task, ...], size: tuple[int, int], single: bool
+) -> tuple[Cost, int]:
     """Cost, and bytes of activations; of one network, or summed over one for each task (trained one after the other)."""
     groups = [(task,) for task in tasks] if single else [tasks]
     cost = reduce(add, (network_cost(backbone, decoder, group, image_size=size) for group in groups))

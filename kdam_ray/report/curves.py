@@ -1,7 +1,8 @@
-"""Plots of runs: over epochs (Table 7, learning curves), what a search tried and what mattered, what distillation gains.
+"""Plots of runs: over epochs (Table 7, learning curves), what a search tried and what mattered, what distillation
+gains.
 
-In the look of `report.plots`. A trial is a mapping {"params": {"distill.beta": 0.3, ...}, "value": 1.2 or None, "state":
-"finished", "pruned" or "failed"}, whatever study it comes from.
+In the look of `report.plots`. A trial is a mapping {"params": {"distill.beta": 0.3, ...}, "value": 1.2 or None,
+"state": "finished", "pruned" or "failed"}, whatever study it comes from.
 """
 
 import math
@@ -19,7 +20,19 @@ from matplotlib.ticker import MaxNLocator
 
 from kdam_ray import paper
 from kdam_ray.report.gain import Study
-from kdam_ray.report.plots import BLUE, columns, draw_numbers, draw_printed, in_style, legend, log_axis, look, own_ticks, round_ticks, say
+from kdam_ray.report.plots import (
+    BLUE,
+    columns,
+    draw_numbers,
+    draw_printed,
+    in_style,
+    legend,
+    log_axis,
+    look,
+    own_ticks,
+    round_ticks,
+    say,
+)
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import DELTA, Number
 from kdam_ray.service.importance import CHANCE, LOGARITHMIC, Trial, importances, value_of
@@ -54,18 +67,24 @@ def epochs_curve(series: Sequence[Series], tasks: Sequence[Task], *, dataset: st
     Args:
         series: separate schedules, and one long run sampled on its way.
         tasks: the panels; a Delta is drawn where a series has one.
-        dataset: of ours. The paper's points share axes with its own data set only; else they have an axis of epochs above and
-            one of the metric on the right. With other tasks than the paper's they are left out.
+        dataset: of ours. The paper's points share axes with its own data set only; else they have an axis of epochs
+            above and one of the metric on the right. With other tasks than the paper's they are left out.
     """
     table = paper.TABLE_7
     comparable = [task.name for task in tasks] == [task.name for task in table.tasks]
     labels = columns(tasks, delta=any(DELTA in one.values for one in series))
     figure = Figure(figsize=(2.35 * max(1, len(labels)), 2.9), layout="constrained")
     handles: dict[str, Any] = {}
-    for axes, (key, label) in zip(figure.subplots(1, max(1, len(labels)), squeeze=False)[0], labels.items(), strict=False):
-        drawn = {one.label: draw_numbers(axes, one.values.get(key, {}), **look(index)) for index, one in enumerate(series)}
+    for axes, (key, label) in zip(
+        figure.subplots(1, max(1, len(labels)), squeeze=False)[0], labels.items(), strict=False
+    ):
+        drawn = {
+            one.label: draw_numbers(axes, one.values.get(key, {}), **look(index)) for index, one in enumerate(series)
+        }
         handles |= {name: line for name, line in drawn.items() if line is not None}
-        printed = {row.fact("epochs"): table.metrics(row)[key] for row in table.rows} if comparable and key != DELTA else {}
+        printed = (
+            {row.fact("epochs"): table.metrics(row)[key] for row in table.rows} if comparable and key != DELTA else {}
+        )
         found, used = draw_printed(axes, printed, same_scale=dataset == table.dataset, x_label="epochs, paper")
         handles |= found
         if used is not axes:
@@ -81,14 +100,18 @@ def epochs_curve(series: Sequence[Series], tasks: Sequence[Task], *, dataset: st
 # ----------------------------------------------------------------------------------------------------- learning curves
 @in_style
 def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, loss: str = "train/loss") -> Figure:
-    """One panel for each task and one for the loss, a line for each member of a cohort; their names stand below all panels.
+    """One panel for each task and one for the loss, a line for each member of a cohort; their names stand below all
+    panels.
 
     Args:
-        histories: name of the member -> metric as MLflow has it ("val/semseg/mIoU", "train/loss") -> (epoch, value) in any order.
+        histories: name of the member -> metric as MLflow has it ("val/semseg/mIoU", "train/loss") -> (epoch, value) in
+            any order.
         tasks: the panels.
         loss: metric of the last panel, drawn on a logarithmic axis where it spans more than a factor of ten.
     """
-    panels = {f"val/{key}": label for key, label in columns(tasks, delta=False).items()} | {loss: f"{loss.replace('/', ' ')} ↓"}
+    panels = {f"val/{key}": label for key, label in columns(tasks, delta=False).items()} | {
+        loss: f"{loss.replace('/', ' ')} ↓"
+    }
     wide = min(3, len(panels))
     rows, below = math.ceil(len(panels) / wide), math.ceil(len(histories) / _in_a_row(histories))
     figure = Figure(figsize=(2.5 * wide, 2.1 * rows + 0.17 * below + 0.1), layout="constrained")
@@ -103,7 +126,9 @@ def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, 
                 handles.setdefault(name, line)
             if watched != metric:
                 _member(axes, history.get(metric, ()), index, linestyle="none", markerfacecolor="white", markersize=5)
-        points = [point for history in histories.values() for name in {metric, watched} for point in history.get(name, ())]
+        points = [
+            point for history in histories.values() for name in {metric, watched} for point in history.get(name, ())
+        ]
         values = [value for _, value in points if math.isfinite(value)]
         if not values:
             say(axes, "nothing recorded")
@@ -112,7 +137,9 @@ def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, 
     for axes in cells[len(panels) :]:
         axes.set_axis_off()
     if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=_in_a_row(histories), fontsize=7.5)
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=_in_a_row(histories), fontsize=7.5
+        )
     return figure
 
 
@@ -122,9 +149,13 @@ def _in_a_row(histories: Mapping[str, Any]) -> int:
 
 
 def _watched(metric: str, histories: Mapping[str, History]) -> tuple[str, str]:
-    """The metric to follow: boundaries are watched at fewer thresholds ("val/edge/odsF_25") until the last epoch; and what to say."""
+    """The metric to follow: boundaries are watched at fewer thresholds ("val/edge/odsF_25") until the last epoch; and
+    what to say.
+    """
     found = {name for history in histories.values() for name in history if name.startswith(f"{metric}_")}
-    return next(((name, f"; {name.removeprefix(f'{metric}_')} thresholds, hollow: all") for name in sorted(found)), (metric, ""))
+    return next(
+        ((name, f"; {name.removeprefix(f'{metric}_')} thresholds, hollow: all") for name in sorted(found)), (metric, "")
+    )
 
 
 def _member(axes: Axes, points: Sequence[tuple[float, float]], index: int, **more: Any) -> Any:
@@ -137,7 +168,8 @@ def _member(axes: Axes, points: Sequence[tuple[float, float]], index: int, **mor
     return line
 
 
-# -------------------------------------------------------------------------------------------------------- what was tried
+# -------------------------------------------------------------------------------------------------------- what was
+# tried
 @dataclass(frozen=True)
 class Scale:
     """A parameter's own vertical axis.
@@ -157,8 +189,8 @@ class Scale:
 def parallel_coordinates(trials: Sequence[Trial], *, objective: str = OBJECTIVE) -> Figure:
     """What a search tried: an axis for each parameter and one for the objective, a line for each trial.
 
-    Finished trials are coloured by the objective, the best on top; pruned ones are pale and dashed, failed ones pale and
-    dotted, and neither reaches the objective. beta, T, alpha and learning rates are logarithmic.
+    Finished trials are coloured by the objective, the best on top; pruned ones are pale and dashed, failed ones pale
+    and dotted, and neither reaches the objective. beta, T, alpha and learning rates are logarithmic.
     """
     names = list(dict.fromkeys(name for trial in trials for name in trial["params"]))
     values = [value_of(trial) for trial in trials]
@@ -182,7 +214,11 @@ def parallel_coordinates(trials: Sequence[Trial], *, objective: str = OBJECTIVE)
                           bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0})  # fmt: skip
     colours = _colours(values)
     for index in sorted(range(len(trials)), key=lambda i: (values[i] is not None, values[i] or 0.0)):
-        axes.plot(range(len(scales)), [scale.heights[index] for scale in scales], **_trial_look(trials[index], values[index], colours))
+        axes.plot(
+            range(len(scales)),
+            [scale.heights[index] for scale in scales],
+            **_trial_look(trials[index], values[index], colours),
+        )
     if differ:
         figure.colorbar(colours, ax=axes, label=objective, pad=0.02, aspect=30)
     legend(figure, _counts(trials, values, colours))
@@ -197,7 +233,13 @@ def _colours(values: Sequence[float | None]) -> ScalarMappable:
 
 def _trial_look(trial: Trial, value: float | None, colours: ScalarMappable) -> dict[str, Any]:
     if value is not None:
-        return {"color": tuple(colours.to_rgba(np.array([value]))[0]), "linewidth": 1.5, "marker": "o", "markersize": 3, "zorder": 3}
+        return {
+            "color": tuple(colours.to_rgba(np.array([value]))[0]),
+            "linewidth": 1.5,
+            "marker": "o",
+            "markersize": 3,
+            "zorder": 3,
+        }
     dash = "--" if trial.get("state") == "pruned" else ":"
     return {"color": PALE, "linewidth": 0.9, "linestyle": dash, "marker": "o", "markersize": 2.5, "zorder": 2}
 
@@ -221,7 +263,9 @@ def _scale(name: str, values: Sequence[Any]) -> Scale:
     if len(numbers) < sum(v is not None and v == v for v in values):  # words, or both
         words = sorted({str(value) for value in values if value is not None})
         place = {word: (index + 0.5) / len(words) for index, word in enumerate(words)}
-        return Scale(short, tuple((place[w], w) for w in words), tuple(math.nan if v is None else place[str(v)] for v in values))
+        return Scale(
+            short, tuple((place[w], w) for w in words), tuple(math.nan if v is None else place[str(v)] for v in values)
+        )
     if not numbers:
         return Scale(short, (), (math.nan,) * len(values))
     low, high = min(numbers), max(numbers)
@@ -235,7 +279,9 @@ def _scale(name: str, values: Sequence[Any]) -> Scale:
 
     known = [float(v) if v is not None and math.isfinite(v) else None for v in values]
     label = f"{short} (log)" if logarithmic else short
-    ticks = tuple((height(tick), f"{tick:g}".replace("-", "−")) for tick in round_ticks(low, high, logarithmic=logarithmic))
+    ticks = tuple(
+        (height(tick), f"{tick:g}".replace("-", "−")) for tick in round_ticks(low, high, logarithmic=logarithmic)
+    )
     return Scale(label, ticks, tuple(math.nan if v is None else height(v) for v in known))
 
 
@@ -255,7 +301,12 @@ def importance(trials: Sequence[Trial], *, objective: str = OBJECTIVE) -> Figure
     names = list(found.shares)
     bars = axes.barh(range(len(names)), list(found.shares.values()), height=0.55, color=BLUE, alpha=0.85)
     (mark,) = axes.plot(
-        [found.by_chance[name] for name in names], range(len(names)), "|", color="black", markersize=15, markeredgewidth=1.6
+        [found.by_chance[name] for name in names],
+        range(len(names)),
+        "|",
+        color="black",
+        markersize=15,
+        markeredgewidth=1.6,
     )
     axes.set(yticks=range(len(names)), xlim=(0, 1.02))
     axes.set_yticklabels([f"{name.removeprefix('distill.')}  {share:.2f}" for name, share in found.shares.items()])
@@ -277,16 +328,20 @@ def differences(study: Study) -> dict[str, dict[str, Difference | None]]:
 def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequence[Task]) -> Figure:
     """Forest plot: paired differences with 95 % intervals, a row for each comparison, a panel for each metric.
 
-    A filled point has an interval without zero, not corrected for the number of comparisons; a single pair has no interval.
+    A filled point has an interval without zero, not corrected for the number of comparisons; a single pair has no
+    interval.
 
     Args:
-        differences: name of the comparison -> metric key (or "delta_mt") -> difference; `differences` makes them of a study.
+        differences: name of the comparison -> metric key (or "delta_mt") -> difference; `differences` makes them of a
+            study.
         tasks: the panels; a Delta is drawn where there is one.
     """
     has_delta = any(DELTA in found for found in differences.values())
     labels = columns(tasks, delta=has_delta)
     higher = {task.metric_key: task.higher_is_better for task in tasks} | {DELTA: True}
-    figure = Figure(figsize=(1.75 * max(1, len(labels)) + 1.3, 0.34 * max(2, len(differences)) + 1.2), layout="constrained")
+    figure = Figure(
+        figsize=(1.75 * max(1, len(labels)) + 1.3, 0.34 * max(2, len(differences)) + 1.2), layout="constrained"
+    )
     panels = figure.subplots(1, max(1, len(labels)), squeeze=False, sharey=True)[0]
     handles: dict[str, Any] = {}
     for axes, (key, label) in zip(panels, labels.items(), strict=False):
@@ -299,7 +354,12 @@ def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequ
             say(axes, "no pair")
         better = "better →" if higher[key] else "← better"
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set(title=label[:-2], xlabel=f"difference ({better})", yticks=range(len(differences)), yticklabels=list(differences))
+        axes.set(
+            title=label[:-2],
+            xlabel=f"difference ({better})",
+            yticks=range(len(differences)),
+            yticklabels=list(differences),
+        )
         axes.set_ylim(len(differences) - 0.4, -0.6)
         axes.margins(x=0.12)
         axes.grid(False, axis="y")
@@ -314,7 +374,11 @@ def _interval(axes: Axes, row: int, difference: Difference) -> dict[str, Any]:
     if difference.low is not None and difference.high is not None:
         bounded, resolved = True, not difference.low <= 0 <= difference.high
         axes.hlines(row, difference.low, difference.high, color=BLUE, linewidth=1.6, zorder=2)
-    style: dict[str, Any] = {"marker": "o" if bounded else "D", "markerfacecolor": BLUE if resolved else "white", "linestyle": "none"}
+    style: dict[str, Any] = {
+        "marker": "o" if bounded else "D",
+        "markerfacecolor": BLUE if resolved else "white",
+        "linestyle": "none",
+    }
     (point,) = axes.plot([difference.mean], [row], color=BLUE, zorder=3, **style)
     if not bounded:
         return {"no interval: one pair": point}

@@ -21,7 +21,9 @@ class Datasheet:
 
     def __init__(self, dataset: Dataset):
         self.dataset, self.images, self.pixels = dataset, 0, 0
-        self._labels = {task.name: np.zeros(256, np.int64) for task in dataset.tasks if task.kind not in ("depth", "normals")}
+        self._labels = {
+            task.name: np.zeros(256, np.int64) for task in dataset.tasks if task.kind not in ("depth", "normals")
+        }
         self._depth = np.zeros(len(DEPTH_EDGES) - 1, np.int64)
         self._valid = {task.name: 0 for task in dataset.tasks if task.kind in ("depth", "normals")}
         self._nearest, self._farthest = np.inf, 0.0
@@ -36,7 +38,10 @@ class Datasheet:
         if "depth" in self._valid and (known := sample["depth"][sample["depth"] > 0]).size:
             self._valid["depth"] += known.size
             self._depth += np.histogram(known, DEPTH_EDGES)[0]
-            self._nearest, self._farthest = min(self._nearest, float(known.min())), max(self._farthest, float(known.max()))
+            self._nearest, self._farthest = (
+                min(self._nearest, float(known.min())),
+                max(self._farthest, float(known.max())),
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Per task: share of pixels that count, shares of its classes among those or its depth histogram."""
@@ -45,10 +50,16 @@ class Datasheet:
             document[task.name] = {"valid": self._share_valid(task)}
             if task.name in self._labels:
                 counts = self._labels[task.name][: len(self._names(task))]
-                document[task.name]["classes"] = dict(zip(self._names(task), (counts / max(1, counts.sum())).tolist(), strict=True))
+                document[task.name]["classes"] = dict(
+                    zip(self._names(task), (counts / max(1, counts.sum())).tolist(), strict=True)
+                )
             elif task.kind == "depth":
                 shares = (self._depth / max(1, self._depth.sum())).tolist()
-                document["depth"] |= {"metres": list(DEPTH_EDGES[:-1]), "shares": shares, "range": [self._nearest, self._farthest]}
+                document["depth"] |= {
+                    "metres": list(DEPTH_EDGES[:-1]),
+                    "shares": shares,
+                    "range": [self._nearest, self._farthest],
+                }
         return document
 
     def as_text(self) -> str:
@@ -67,7 +78,11 @@ class Datasheet:
             elif task.kind == "depth":
                 lines[-1] += f"; {row['range'][0]:.2f} to {row['range'][1]:.2f} m"
                 pairs = itertools.pairwise(DEPTH_EDGES)
-                lines += [_bar(f"{low:g} to {high:g} m", share) for (low, high), share in zip(pairs, row["shares"], strict=True) if share]
+                lines += [
+                    _bar(f"{low:g} to {high:g} m", share)
+                    for (low, high), share in zip(pairs, row["shares"], strict=True)
+                    if share
+                ]
         return "\n".join(lines)
 
     def _share_valid(self, task: Task) -> float:
@@ -100,13 +115,21 @@ def contact_sheet(samples: Mapping[str, Sample], dataset: Dataset) -> Image.Imag
 
 
 def _row(name: str, sample: Sample, dataset: Dataset) -> Image.Image:
-    pictures = {name: sample["image"]} | {task.name: coloured(sample[task.name], task, dataset) for task in dataset.tasks}
+    pictures = {name: sample["image"]} | {
+        task.name: coloured(sample[task.name], task, dataset) for task in dataset.tasks
+    }
     width = round(HEIGHT * sample["image"].shape[1] / sample["image"].shape[0])
     row = Image.new("RGB", (len(pictures) * (width + MARGIN), HEIGHT + 16 + MARGIN), "white")
     draw = ImageDraw.Draw(row)
     for number, (title, pixels) in enumerate(pictures.items()):
         left = number * (width + MARGIN)
         draw.text((left + 2, 2), title, fill="black")
-        how = Image.Resampling.BOX if title == "edge" else Image.Resampling.BILINEAR if number == 0 else Image.Resampling.NEAREST
+        how = (
+            Image.Resampling.BOX
+            if title == "edge"
+            else Image.Resampling.BILINEAR
+            if number == 0
+            else Image.Resampling.NEAREST
+        )
         row.paste(Image.fromarray(pixels).resize((width, HEIGHT), how), (left, 16))
     return row

@@ -40,7 +40,8 @@ class Grid:
         names: how many columns hold names.
         rows: cells, as many as the header has names.
         notes: sentences below it.
-        groups: titles over neighbouring columns and how many each spans, from the first column to the last; empty: none.
+        groups: titles over neighbouring columns and how many each spans, from the first column to the last; empty:
+            none.
     """
 
     title: str
@@ -52,7 +53,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.groups and sum(span for _, span in self.groups) != len(self.header):
-            raise ValueError(f"{self.title}: the groups span {sum(span for _, span in self.groups)} columns of {len(self.header)}")
+            raise ValueError(
+                f"{self.title}: the groups span {sum(span for _, span in self.groups)} columns of {len(self.header)}"
+            )
         if wrong := [row for row in self.rows if len(row) != len(self.header)]:
             raise ValueError(f"{self.title}: a row has {len(wrong[0])} cells, the header {len(self.header)} names")
 
@@ -69,7 +72,10 @@ def as_text(grid: Grid) -> str:
     widths = [max(len(row[column]) for row in table) for column in range(len(grid.header))]
     above = _group_line(grid, widths)
     sides = [str.ljust if column < grid.names else str.rjust for column in range(len(grid.header))]
-    lines = ["  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip() for row in table]
+    lines = [
+        "  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in table
+    ]
     return "\n".join([grid.title, *above, *lines, *([""] if grid.groups and grid.notes else []), *grid.notes])
 
 
@@ -92,7 +98,9 @@ def as_markdown(grid: Grid) -> str:
 
     rule = ["---" if i < grid.names else "---:" for i in range(len(grid.header))]
     rows = [line([_marked(cell, "**", "**") for cell in row]) for row in grid.rows]
-    return "\n".join([f"**{grid.title}**", "", line(grid.full_header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)])
+    return "\n".join(
+        [f"**{grid.title}**", "", line(grid.full_header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)]
+    )
 
 
 def as_tex(grid: Grid) -> str:
@@ -100,7 +108,11 @@ def as_tex(grid: Grid) -> str:
     columns = "l" * grid.names + "r" * (len(grid.header) - grid.names)
     rows = [" & ".join(_marked(cell, "\\textbf{", "}", _tex) for cell in row) + r" \\" for row in grid.rows]
     notes = [rf"\par\footnotesize {_tex(note)}" for note in grid.notes]
-    above = [" & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in grid.groups) + r" \\"] if grid.groups else []
+    above = (
+        [" & ".join(rf"\multicolumn{{{span}}}{{c}}{{{_tex(title)}}}" for title, span in grid.groups) + r" \\"]
+        if grid.groups
+        else []
+    )
     return "\n".join([
         r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", FIT, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
         " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", *notes, r"\end{table}",
@@ -115,8 +127,12 @@ def as_csv(grid: Grid) -> str:
     target = io.StringIO()
     writer = csv.writer(target, lineterminator="\n")
     parsed = [[_parts(cell, column >= grid.names) for column, cell in enumerate(row)] for row in grid.rows]
-    used = [[part for part in PARTS if any(row[column].get(part) for row in parsed)] for column in range(len(grid.header))]
-    titles = [f"{name} {part}".strip() for name, parts in zip(grid.full_header, used, strict=True) for part in ("", *parts)]
+    used = [
+        [part for part in PARTS if any(row[column].get(part) for row in parsed)] for column in range(len(grid.header))
+    ]
+    titles = [
+        f"{name} {part}".strip() for name, parts in zip(grid.full_header, used, strict=True) for part in ("", *parts)
+    ]
     writer.writerow(["table", *titles, "flagged"])
     for row, cells in zip(grid.rows, parsed, strict=True):
         flagged = [name for name, cell in zip(grid.full_header, row, strict=True) if cell.is_flagged]

@@ -1,4 +1,6 @@
-"""The study of what distillation gains: every variant at several seeds, on images that chose nothing, beside its controls."""
+"""The study of what distillation gains: every variant at several seeds, on images that chose nothing, beside its
+controls.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,12 +46,18 @@ class Study:
     teachers: Mapping[str, Mapping[str, float]]
 
     def values(self, variant: Variant, key: str) -> dict[int, float]:
-        """seed -> value of one metric, or of the Delta against the mean of the first variant; no Delta exists against 0."""
+        """seed -> value of one metric, or of the Delta against the mean of the first variant; no Delta exists against
+        0.
+        """
         if key != DELTA:
             return {seed: metrics[key] for seed, metrics in variant.by_seed.items() if key in metrics}
         reference = {task.metric_key: self.number(self.variants[0], task.metric_key) for task in self.tasks}
         known = {name: value.mean for name, value in reference.items() if value is not None and value.mean != 0}
-        complete = {seed: metrics for seed, metrics in variant.by_seed.items() if metrics.keys() >= reference.keys() == known.keys()}
+        complete = {
+            seed: metrics
+            for seed, metrics in variant.by_seed.items()
+            if metrics.keys() >= reference.keys() == known.keys()
+        }
         return {seed: delta_mt(metrics, known, self.tasks) for seed, metrics in complete.items()}
 
     def number(self, variant: Variant, key: str) -> Number | None:
@@ -66,7 +74,9 @@ class Study:
 
     def corrected(self) -> dict[tuple[str, str], float | None]:
         """(label, key) -> p, corrected for the number of all tests printed; None: no test."""
-        compared = [(v, key, d) for v in self.variants for key in self.keys if (d := self.difference(v, key)) is not None]
+        compared = [
+            (v, key, d) for v in self.variants for key in self.keys if (d := self.difference(v, key)) is not None
+        ]
         return {(v.label, key): p for (v, key, _), p in zip(compared, holm([d.p for *_, d in compared]), strict=True)}
 
 
@@ -85,10 +95,16 @@ def grids(study: Study) -> list[Grid]:
     corrected = study.corrected()
     compared = []
     for variant in study.variants:
-        found = {key: (d, corrected[variant.label, key]) for key in study.keys if (d := study.difference(variant, key)) is not None}
+        found = {
+            key: (d, corrected[variant.label, key])
+            for key in study.keys
+            if (d := study.difference(variant, key)) is not None
+        }
         if found:
             compared.append(Compared((f"{variant.label} − {variant.against}",), found))
-    return [means] + ([compared_grid("What each variant changes", ("variant − rival",), columns, compared)] if compared else [])
+    return [means] + (
+        [compared_grid("What each variant changes", ("variant − rival",), columns, compared)] if compared else []
+    )
 
 
 def _taught(study: Study, label: str, metrics: Mapping[str, float]) -> tuple[Cell, ...]:
@@ -114,7 +130,11 @@ def as_text(study: Study) -> str:
 def as_json(study: Study) -> dict[str, Any]:
     """The same for programs."""
     corrected = study.corrected()
-    return {"heading": study.heading, "teachers": study.teachers, "rows": [_row(study, variant, corrected) for variant in study.variants]}
+    return {
+        "heading": study.heading,
+        "teachers": study.teachers,
+        "rows": [_row(study, variant, corrected) for variant in study.variants],
+    }
 
 
 def _row(study: Study, variant: Variant, corrected: Mapping[tuple[str, str], float | None]) -> dict[str, Any]:
@@ -126,7 +146,14 @@ def _row(study: Study, variant: Variant, corrected: Mapping[tuple[str, str], flo
         "seeds": sorted(variant.by_seed),
         "metrics": {key: {"mean": value.mean, "std": value.std, "n": value.n} for key, value in numbers.items()},
         "differences": {
-            key: {"mean": d.mean, "low": d.low, "high": d.high, "p": d.p, "p_corrected": corrected[variant.label, key], "pairs": d.pairs}
+            key: {
+                "mean": d.mean,
+                "low": d.low,
+                "high": d.high,
+                "p": d.p,
+                "p_corrected": corrected[variant.label, key],
+                "pairs": d.pairs,
+            }
             for key, d in differences.items()
         },
     }

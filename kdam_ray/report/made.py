@@ -11,7 +11,12 @@ from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
 if TYPE_CHECKING:
     from kdam_ray.service.tracking import Parent, Tracking
 
-SIBLING = {"rooms": "rooms_pascal", "rooms_pascal": "rooms", "nyud": "pascal", "pascal": "nyud"}  # as the paper's two data sets
+SIBLING = {
+    "rooms": "rooms_pascal",
+    "rooms_pascal": "rooms",
+    "nyud": "pascal",
+    "pascal": "nyud",
+}  # as the paper's two data sets
 
 
 def dataset_of(number: str, dataset: str) -> str:
@@ -34,18 +39,28 @@ def made(
         sweep_run: MLflow's id of the sweep's run; None: the last.
 
     Returns:
-        Grids, and a document that also says which sweep ("sweep": MLflow's id) and which others there are ("other_sweeps").
+        Grids, and a document that also says which sweep ("sweep": MLflow's id) and which others there are
+        ("other_sweeps").
 
     Raises:
-        ValueError: there is none; names the experiment, the store and the job to run. Or the table is of another data set.
+        ValueError: there is none; names the experiment, the store and the job to run. Or the table is of another data
+            set.
     """
     if dataset != dataset_of(number, dataset):
-        raise ValueError(f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}")
+        raise ValueError(
+            f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}"
+        )
     sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
-    sweeps = {parent.mlflow_run: parent for parent in tracking.parents(dataset, sweep) if parent.tags.get("kdam.table") == number}
+    sweeps = {
+        parent.mlflow_run: parent
+        for parent in tracking.parents(dataset, sweep)
+        if parent.tags.get("kdam.table") == number
+    }
     if sweep_run is not None and sweep_run not in sweeps:
         known = ", ".join(map(_name, sweeps.values())) or "none"
-        raise ValueError(f"sweep: {sweep_run!r} is no sweep for table {number} in kdam/{dataset}/{sweep}; there are: {known}")
+        raise ValueError(
+            f"sweep: {sweep_run!r} is no sweep for table {number} in kdam/{dataset}/{sweep}; there are: {known}"
+        )
     for mlflow_run in [sweep_run] if sweep_run else sweeps:
         others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
         if number == "5":
@@ -67,9 +82,7 @@ def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke:
     """Why there is no table, and what would make one."""
     where = f"experiment kdam/{dataset}/{sweep} of {tracking.uri}"
     if sweeps:
-        return (
-            f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
-        )
+        return f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
     option = " --smoke" if smoke else ""
     made = SWEEP_OF[number] + ("" if smoke else "_smoke")
     hint = f"; {'without --smoke' if smoke else 'with --smoke'} there is one" if tracking.parents(dataset, made) else ""

@@ -1,7 +1,8 @@
-"""A report as one HTML file that needs nothing else: text, tables, figures, pictures and facts, with a table of contents.
+"""A report as one HTML file that needs nothing else: text, tables, figures, pictures and facts, with a table of
+contents.
 
-Figures are inlined as SVG, pictures as data, so that the file can be mailed, archived with a sweep and printed. A section's
-parts are plain values:
+Figures are inlined as SVG, pictures as data, so that the file can be mailed, archived with a sweep and printed. A
+section's parts are plain values:
 
 - `str`: a paragraph,
 - `formats.Grid`: a table,
@@ -126,7 +127,9 @@ def _cpu_model() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
-    named = [value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == "model name"]
+    named = [
+        value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == "model name"
+    ]
     return named[0] if named else platform.processor() or platform.machine()
 
 
@@ -137,7 +140,11 @@ def _usable_cpus() -> int | None:
 def _gpus() -> list[str]:
     import torch
 
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    return (
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
 
 
 def _version(name: str) -> str | None:
@@ -192,9 +199,9 @@ def _picture(picture: Picture) -> str:
 def inline_svg(svg: str, *, prefix: str, label: str) -> str:
     """An SVG document as an element of a page.
 
-    Every id, and every reference to one, gets the prefix, so that two drawings do not take each other's clips and markers.
-    Style sheets go, because inside a page they would hold for all of it (matplotlib's one rule moves to the root), and so do
-    scripts and handlers.
+    Every id, and every reference to one, gets the prefix, so that two drawings do not take each other's clips and
+    markers. Style sheets go, because inside a page they would hold for all of it (matplotlib's one rule moves to the
+    root), and so do scripts and handlers.
     """
     root = ElementTree.fromstring(svg)
     for parent in list(root.iter()):
@@ -209,7 +216,9 @@ def inline_svg(svg: str, *, prefix: str, label: str) -> str:
                 element.set(name, _prefixed(name, value, prefix))
     width, height = (float(root.attrib.pop(name).removesuffix("pt")) * CSS_PIXELS for name in ("width", "height"))
     root.attrib |= {"role": "img", "aria-label": label}
-    root.set("style", f"width:{width:.0f}px;aspect-ratio:{width:.0f}/{height:.0f};stroke-linejoin:round;stroke-linecap:butt")
+    root.set(
+        "style", f"width:{width:.0f}px;aspect-ratio:{width:.0f}/{height:.0f};stroke-linejoin:round;stroke-linecap:butt"
+    )
     ElementTree.register_namespace("", SVG)
     ElementTree.register_namespace("xlink", XLINK)
     return ElementTree.tostring(root, encoding="unicode")
@@ -232,7 +241,9 @@ def _folded(title: str, content: str, *, is_open: bool) -> str:
 def _facts(values: Mapping[Any, Any]) -> str:
     """Plain values as rows of a table, nested ones folded below in their order."""
     plain = {name: value for name, value in values.items() if _is_plain(value)}
-    rows = "".join(f'<tr><th scope="row">{_text(str(name))}</th><td>{_plain(value)}</td></tr>' for name, value in plain.items())
+    rows = "".join(
+        f'<tr><th scope="row">{_text(str(name))}</th><td>{_plain(value)}</td></tr>' for name, value in plain.items()
+    )
     table = f"<table>{rows}</table>" if rows else ""
     nested = ((str(name), _nested(value)) for name, value in values.items() if not _is_plain(value))
     return table + "".join(_folded(name, content, is_open=True) for name, content in nested)

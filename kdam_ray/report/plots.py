@@ -1,8 +1,9 @@
 """Plots of the tables: beta and T, accuracy against cost. Plain numbers in, a matplotlib `Figure` out.
 
-Drawn for print: Okabe and Ito's colours, which colour-blind readers tell apart, with a marker and a dash of their own, so
-that a grey print can be read too. What is missing is a gap, a single seed has no error bar, and the paper's points, which
-are of another data set, stand on axes of their own. `report.curves` draws epochs, searches and differences so too.
+Drawn for print: Okabe and Ito's colours, which colour-blind readers tell apart, with a marker and a dash of their own,
+so that a grey print can be read too. What is missing is a gap, a single seed has no error bar, and the paper's points,
+which are of another data set, stand on axes of their own. `report.curves` draws epochs, searches and differences so
+too.
 
 Only `Figure` objects and a style of our own for the time of a call: nothing touches pyplot or the caller's settings.
 """
@@ -27,8 +28,24 @@ from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE
 from kdam_ray.report.tables import ARROWS, DELTA, TITLES, Line, Number, Resultset
 from kdam_ray.tasks import Task
 
-BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"
-PALETTE = (BLUE, GREEN, ORANGE, PURPLE, SKY, BLACK, VERMILLION)  # the paper's own points are vermillion; yellow is too pale for print
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+)
+PALETTE = (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    SKY,
+    BLACK,
+    VERMILLION,
+)  # the paper's own points are vermillion; yellow is too pale for print
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 GREY = "#767676"
@@ -40,12 +57,16 @@ STYLE: list[Any] = ["default", {
     "grid.color": "#e4e4e4", "grid.linewidth": 0.6, "text.parse_math": False, "savefig.dpi": DPI, "svg.fonttype": "none",
     "svg.hashsalt": "kdam_ray",
 }]  # fmt: skip
-in_style = matplotlib.style.context(STYLE)  # a decorator: the settings hold during the call, the caller's come back after it
+in_style = matplotlib.style.context(
+    STYLE
+)  # a decorator: the settings hold during the call, the caller's come back after it
 
 
 # -------------------------------------------------------------------------------------------------------------- files
 def as_svg(figure: Figure) -> str:
-    """The same text for the same figure: fixed ids, no date, letters as text (drawn in DejaVu Sans, or what a viewer has)."""
+    """The same text for the same figure: fixed ids, no date, letters as text (drawn in DejaVu Sans, or what a viewer
+    has).
+    """
     target = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.style.context(STYLE):
@@ -66,8 +87,13 @@ def save(figure: Figure, folder: Path | str, name: str) -> tuple[Path, Path]:
 
 # --------------------------------------------------------------------------------------------------------------- parts
 def columns(tasks: Iterable[Task], *, delta: bool = True) -> dict[str, str]:
-    """Metric key -> label of its axis, with unit and direction: {"depth/rmse": "Depth rmse (m) ↓", ..., "delta_mt": "Delta (%) ↑"}."""
-    labels = {task.metric_key: f"{TITLES[task.name]} {task.metric} ({task.unit}) {ARROWS[task.higher_is_better]}" for task in tasks}
+    """Metric key -> label of its axis, with unit and direction: {"depth/rmse": "Depth rmse (m) ↓", ..., "delta_mt":
+    "Delta (%) ↑"}.
+    """
+    labels = {
+        task.metric_key: f"{TITLES[task.name]} {task.metric} ({task.unit}) {ARROWS[task.higher_is_better]}"
+        for task in tasks
+    }
     return labels | ({DELTA: f"Delta (%) {ARROWS[True]}"} if delta else {})
 
 
@@ -81,7 +107,9 @@ def look(index: int) -> dict[str, Any]:
 
 
 def say(axes: Axes, text: str = "no finished run", *, has_x: bool = False) -> None:
-    """Words where nothing can be drawn; no ticks that look like data, unless there is a line or x means something all the same."""
+    """Words where nothing can be drawn; no ticks that look like data, unless there is a line or x means something all
+    the same.
+    """
     if not axes.lines:
         axes.grid(False)
         axes.tick_params(axis="y", length=0, labelleft=False)
@@ -105,7 +133,9 @@ def draw_numbers(axes: Axes, points: Mapping[float, Number | None], **style: Any
     known = sorted(points.items())
     if not any(points.values()):
         return None
-    (line,) = axes.plot([x for x, _ in known], [math.nan if value is None else value.mean for _, value in known], **style)
+    (line,) = axes.plot(
+        [x for x, _ in known], [math.nan if value is None else value.mean for _, value in known], **style
+    )
     bars = [(x, value.mean, value.std) for x, value in known if value is not None and value.std is not None]
     if bars:
         x, y, std = zip(*bars, strict=True)
@@ -114,7 +144,9 @@ def draw_numbers(axes: Axes, points: Mapping[float, Number | None], **style: Any
 
 
 def log_axis(axis: Any, values: Iterable[float], *, most: int = 8, apart: float = 0.07) -> None:
-    """A logarithmic axis whose ticks are the values themselves while they are few; those too close to the last have no text."""
+    """A logarithmic axis whose ticks are the values themselves while they are few; those too close to the last have no
+    text.
+    """
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     values, texts, last = sorted(set(values)), [], -math.inf
     for value in values:
@@ -142,7 +174,9 @@ def round_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
 
 
 def _own_axes(axes: Axes, label: str, *, x_label: str | None = None) -> Axes:
-    """Axes over `axes` with a scale of their own on the right, and above it if `x_label` says what that is; both in the paper's colour."""
+    """Axes over `axes` with a scale of their own on the right, and above it if `x_label` says what that is; both in the
+    paper's colour.
+    """
     right = axes.twinx()
     right.set_ylabel(label, color=VERMILLION, fontsize=8)
     right.spines["right"].set(visible=True, color=VERMILLION)
@@ -165,7 +199,9 @@ PRINTED_ON = "paper, NYUD-v2 (own scale)"  # Tables 5 and 7
 def legend(figure: Figure, handles: Mapping[str, Any], *, columns: int = 4) -> None:
     """One legend for all panels; text -> what it explains."""
     if handles:
-        figure.legend(list(handles.values()), list(handles), loc="outside upper center", ncols=min(columns, len(handles)))
+        figure.legend(
+            list(handles.values()), list(handles), loc="outside upper center", ncols=min(columns, len(handles))
+        )
 
 
 # -------------------------------------------------------------------------------------------------------------- Table 5
@@ -180,7 +216,8 @@ def beta_temp_curves(results: Resultset) -> Figure:
     """Table 5 as curves: beta above, T below, a column for each task and for the Delta.
 
     Ours with the spread over seeds where a cell has several; the mean of the runs without distillation as a line, its
-    standard deviation as a band; the paper's points on the right, on the same axis only if ours are of the paper's data set.
+    standard deviation as a band; the paper's points on the right, on the same axis only if ours are of the paper's data
+    set.
     """
     labels = columns(results.tasks)
     figure = Figure(figsize=(2.3 * len(labels), 4.6), layout="constrained")
@@ -227,14 +264,19 @@ def _cells(axes: Axes, points: Mapping[float, Number | None]) -> dict[str, Any]:
     return {"ours, mean ± std over seeds" if several else "ours, one seed each": line}
 
 
-def draw_printed(axes: Axes, points: Mapping[float, float], *, same_scale: bool, x_label: str | None = None) -> tuple[dict[str, Any], Axes]:
+def draw_printed(
+    axes: Axes, points: Mapping[float, float], *, same_scale: bool, x_label: str | None = None
+) -> tuple[dict[str, Any], Axes]:
     """The paper's points; the legend's entry, and the axes that they stand on: their own unless the scale is the same."""
     if not points:
         return {}, axes
     if same_scale:
         where, name = axes, "paper"
     else:
-        where, name = _own_axes(axes, PRINTED_ON, x_label=x_label), f"{PRINTED_ON}, axes {'above and ' if x_label else ''}on the right"
+        where, name = (
+            _own_axes(axes, PRINTED_ON, x_label=x_label),
+            f"{PRINTED_ON}, axes {'above and ' if x_label else ''}on the right",
+        )
     known = sorted(points.items())
     (line,) = where.plot([x for x, _ in known], [y for _, y in known], zorder=2, **PRINTED)
     return {name: line}, where
@@ -264,13 +306,17 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "teacher": ("teacher", {"color": BLACK, "marker": "*", "markersize": 9}),
     "baseline": ("without distillation", {"color": BLUE, "marker": "o", "markersize": 5}),
     "distilled": ("distilled", {"color": VERMILLION, "marker": "^", "markersize": 6}),
-    "system": ("other systems, single tasks", {"color": GREEN, "marker": "s", "markersize": 4.5, "markerfacecolor": "white"}),
+    "system": (
+        "other systems, single tasks",
+        {"color": GREEN, "marker": "s", "markersize": 4.5, "markerfacecolor": "white"},
+    ),
 }
 
 
 @in_style
 def accuracy_against_cost(points: Sequence[Costed], tasks: Sequence[Task]) -> Figure:
-    """Each metric against multiply-accumulates: what a student costs, where its teacher stands, what distillation moves.
+    """Each metric against multiply-accumulates: what a student costs, where its teacher stands, what distillation
+    moves.
 
     Error bars are standard deviations over seeds. A point without that metric, or without a cost, is in no panel of it.
     """
@@ -300,7 +346,11 @@ Spots = dict[str, tuple[Costed, Number]]
 def _draw_costed(axes: Axes, points: Sequence[Costed], key: str, handles: dict[str, Any]) -> Spots:
     """Points, level of the teachers and arrows of one panel; what was drawn, by label."""
     costed = [point for point in points if 0 < point.gmacs < math.inf]
-    spots = {point.label: (point, value) for point in costed if (value := point.values.get(key)) and math.isfinite(value.mean)}
+    spots = {
+        point.label: (point, value)
+        for point in costed
+        if (value := point.values.get(key)) and math.isfinite(value.mean)
+    }
     for point, value in spots.values():
         name, style = KINDS[point.kind]
         handles[name] = draw_numbers(axes, {point.gmacs: value}, linestyle="none", zorder=3, **style)
@@ -308,8 +358,17 @@ def _draw_costed(axes: Axes, points: Sequence[Costed], key: str, handles: dict[s
             axes.axhline(value.mean, color=BLACK, linestyle=DASHES[2], linewidth=0.8, zorder=1)
         if point.baseline in spots:
             start, level = spots[point.baseline]
-            arrow = {"arrowstyle": "-|>", "color": VERMILLION, "linewidth": 1.1, "shrinkA": 3, "shrinkB": 3, "mutation_scale": 8}
-            axes.annotate("", xy=(point.gmacs, value.mean), xytext=(start.gmacs, level.mean), arrowprops=arrow, zorder=2)
+            arrow = {
+                "arrowstyle": "-|>",
+                "color": VERMILLION,
+                "linewidth": 1.1,
+                "shrinkA": 3,
+                "shrinkB": 3,
+                "mutation_scale": 8,
+            }
+            axes.annotate(
+                "", xy=(point.gmacs, value.mean), xytext=(start.gmacs, level.mean), arrowprops=arrow, zorder=2
+            )
     if not spots:
         say(axes)
     return spots
@@ -322,7 +381,14 @@ def _names(figure: Figure, points: Sequence[Costed]) -> dict[str, str]:
     numbers = {point.label: str(number) for number, point in enumerate(points, start=1)}
     explained = {f"{number}  {label}": Line2D([], [], linestyle="none") for label, number in numbers.items()}
     wide = max(1, min(5, 90 // (max(map(len, explained)) + 2)))
-    figure.legend(list(explained.values()), list(explained), loc="outside lower center", ncols=wide, handlelength=0, handletextpad=0)
+    figure.legend(
+        list(explained.values()),
+        list(explained),
+        loc="outside lower center",
+        ncols=wide,
+        handlelength=0,
+        handletextpad=0,
+    )
     return numbers
 
 
@@ -330,7 +396,20 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top; points
 NAME_SIZE = 7.0
 NAMED = 8  # points; more are numbered
 RINGS = (6, 14, 22, 30, 38)  # from a point to its name, points; beyond the first a thin line leads there
-AROUND = ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1), (1, 0.5), (1, -0.5), (-1, 0.5), (-1, -0.5))
+AROUND = (
+    (1, 0),
+    (-1, 0),
+    (0, 1),
+    (0, -1),
+    (1, 1),
+    (1, -1),
+    (-1, 1),
+    (-1, -1),
+    (1, 0.5),
+    (1, -0.5),
+    (-1, 0.5),
+    (-1, -0.5),
+)
 
 
 def _name_points(axes: Axes, spots: Spots, names: Mapping[str, str]) -> None:
@@ -354,9 +433,22 @@ def _name_points(axes: Axes, spots: Spots, names: Mapping[str, str]) -> None:
             costs[corner, box, far] = round(sum(_overlap(box, other) for other in taken) + 3 * outside + far)
         corner, box, far = min(costs, key=lambda place: costs[place])
         taken.append(box)
-        text: dict[str, Any] = {"textcoords": "offset points", "fontsize": NAME_SIZE, "va": "bottom", "zorder": 4, "in_layout": False}
+        text: dict[str, Any] = {
+            "textcoords": "offset points",
+            "fontsize": NAME_SIZE,
+            "va": "bottom",
+            "zorder": 4,
+            "in_layout": False,
+        }
         if far > RINGS[0]:
-            text["arrowprops"] = {"arrowstyle": "-", "color": GREY, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2, "relpos": (0.5, 0.5)}
+            text["arrowprops"] = {
+                "arrowstyle": "-",
+                "color": GREY,
+                "linewidth": 0.5,
+                "shrinkA": 0,
+                "shrinkB": 2,
+                "relpos": (0.5, 0.5),
+            }
         axes.annotate(names[name], (point.gmacs, value.mean), corner, color=KINDS[point.kind][1]["color"], **text)
 
 

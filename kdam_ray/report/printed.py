@@ -8,11 +8,20 @@ from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.tables import ARROWS, TITLES
 from kdam_ray.tasks import Task
 
-FACTS = {"params": "params M", "gmacs": "GMACs", "teacher": "teacher", "beta": "beta", "temperature": "T", "epochs": "epochs"}
+FACTS = {
+    "params": "params M",
+    "gmacs": "GMACs",
+    "teacher": "teacher",
+    "beta": "beta",
+    "temperature": "T",
+    "epochs": "epochs",
+}
 
 
 def grid(table: Table) -> Grid:
-    """One printed table; the best of each column and group of comparable rows is not marked, for the print mixes groups."""
+    """One printed table; the best of each column and group of comparable rows is not marked, for the print mixes
+    groups.
+    """
     facts = [name for name in FACTS if any(row.fact(name) is not None for row in table.rows)]
     deltas = {id(delta.row): delta for delta in printed_deltas([table])}
     has_delta = any(row.printed_delta is not None for row in table.rows)
@@ -24,7 +33,9 @@ def grid(table: Table) -> Grid:
         for row in table.rows
     )  # fmt: skip
     wrong = sum(not delta.follows for delta in deltas.values())
-    notes = (f"† {wrong} of {len(deltas)} printed Deltas do not follow from their rows, whatever the rounding of the printed digits.",)
+    notes = (
+        f"† {wrong} of {len(deltas)} printed Deltas do not follow from their rows, whatever the rounding of the printed digits.",
+    )
     return Grid(f"Table {table.number} as printed ({table.dataset})", header, 2, rows, notes if wrong else ())
 
 
@@ -37,7 +48,9 @@ def _fact(name: str, row: Row) -> Cell:
     value = row.fact(name)
     if value is None:
         return Cell("")
-    return Cell(f"{value:.2f}" if name in ("params", "gmacs") else f"{value:g}" if isinstance(value, float) else str(value))
+    return Cell(
+        f"{value:.2f}" if name in ("params", "gmacs") else f"{value:g}" if isinstance(value, float) else str(value)
+    )
 
 
 def _deltas(table: Table, row: Row, delta: Delta | None) -> tuple[Cell, Cell]:
@@ -50,7 +63,10 @@ def _deltas(table: Table, row: Row, delta: Delta | None) -> tuple[Cell, Cell]:
 
 def document(tables: Sequence[Table]) -> list[dict[str, Any]]:
     """The same for programs."""
-    return [{"table": table.number, "dataset": table.dataset, "rows": [_row(table, row) for row in table.rows]} for table in tables]
+    return [
+        {"table": table.number, "dataset": table.dataset, "rows": [_row(table, row) for row in table.rows]}
+        for table in tables
+    ]
 
 
 def _row(table: Table, row: Row) -> dict[str, Any]:

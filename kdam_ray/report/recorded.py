@@ -1,7 +1,8 @@
-"""Which runs make a table, as the sweep's run in MLflow keeps it (artifact `table.json`), and the table read back from there.
+"""Which runs make a table, as the sweep's run in MLflow keeps it (artifact `table.json`), and the table read back from
+there.
 
-A table is read from the document of one sweep and from nothing else, so two sweeps in one experiment never mix. Runs are
-found by run_id, wherever they were trained.
+A table is read from the document of one sweep and from nothing else, so two sweeps in one experiment never mix. Runs
+are found by run_id, wherever they were trained.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,8 +27,8 @@ DOCUMENT = "table.json"
 class RecordedRow(Frozen):
     """A row: place of its printed row, what was trained for it, seed -> run_ids (one, or one per task).
 
-    `tasks`: that it learns; `params` and `macs`: of its network, or of those of its tasks together, one image of the data set's
-    size (`row_cost`). All three are unknown in tables recorded before they were kept.
+    `tasks`: that it learns; `params` and `macs`: of its network, or of those of its tasks together, one image of the
+    data set's size (`row_cost`). All three are unknown in tables recorded before they were kept.
     """
 
     index: int
@@ -64,9 +65,14 @@ def recorded_row(index: int, cell: Cell, runs: Mapping[int, Sequence[Run]]) -> R
 
 def with_seeds_of(recorded: RecordedTable, earlier: RecordedTable | None) -> RecordedTable:
     """The same table, with the seeds that an earlier call of the same sweep had beyond this one's."""
-    if earlier is None or [(row.index, row.part) for row in earlier.rows] != [(row.index, row.part) for row in recorded.rows]:
+    if earlier is None or [(row.index, row.part) for row in earlier.rows] != [
+        (row.index, row.part) for row in recorded.rows
+    ]:
         return recorded
-    rows = tuple(row.model_copy(update={"runs": old.runs | row.runs}) for row, old in zip(recorded.rows, earlier.rows, strict=True))
+    rows = tuple(
+        row.model_copy(update={"runs": old.runs | row.runs})
+        for row, old in zip(recorded.rows, earlier.rows, strict=True)
+    )
     return recorded.model_copy(update={"rows": rows})
 
 
@@ -84,7 +90,8 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
     Args:
         recorded: which runs.
         tracking: where they are.
-        partial: also runs that have not finished, at the last epoch that was evaluated; marked, and part of no comparison.
+        partial: also runs that have not finished, at the last epoch that was evaluated; marked, and part of no
+            comparison.
     """
     records = tracking.find(recorded.run_ids)
     table = TABLES[recorded.table]
@@ -92,7 +99,9 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
     return PaperTable(table, recorded.dataset, rows, recorded.stand_ins, recorded.smoke, spent(records.values()))
 
 
-def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool) -> Measured:
+def _measured(
+    row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool
+) -> Measured:
     by_seed: dict[int, dict[str, float]] = {}
     provisional, unfinished, unseen, failed = set[str](), set[int](), set[int](), dict[int, str]()
     dataset = DATASETS[recorded.dataset]
@@ -120,7 +129,9 @@ def _measured(row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "
 
 
 def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: bool) -> dict[str, float]:
-    """Of a finished run its last, of one that is looked at within those of that epoch; of an unfinished one only if `partial`."""
+    """Of a finished run its last, of one that is looked at within those of that epoch; of an unfinished one only if
+    `partial`.
+    """
     if record.status != "finished" and not (partial and record.status == "unfinished"):
         return {}
     if not row.part:

@@ -11,7 +11,10 @@ from kdam_ray.report.rows import Comparison, Measured, PaperTable
 from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, NOT_OUR_DATA, TITLES, column_title, ours
 
 FAILED_SHOWN = 6
-LABEL_METRICS = ("mIoU", "maxF")  # of pixels right and wrong: equal to the last digit where one answer is given everywhere
+LABEL_METRICS = (
+    "mIoU",
+    "maxF",
+)  # of pixels right and wrong: equal to the last digit where one answer is given everywhere
 UNLEARNT = 3  # fewer networks that score alike may be chance
 
 
@@ -32,11 +35,17 @@ def grid(shown: PaperTable) -> Grid:
 
 
 def _caption(shown: PaperTable) -> str:
-    return f"Table {shown.table.number} on {shown.dataset}" + (" (smoke: the numbers mean nothing)" if shown.smoke else "")
+    return f"Table {shown.table.number} on {shown.dataset}" + (
+        " (smoke: the numbers mean nothing)" if shown.smoke else ""
+    )
 
 
 def _names(shown: PaperTable) -> list[str]:
-    return ["model", "network", *(["pair"] if shown.table.number == "4" else ["epochs"] if shown.table.number == "7" else [])]
+    return [
+        "model",
+        "network",
+        *(["pair"] if shown.table.number == "4" else ["epochs"] if shown.table.number == "7" else []),
+    ]
 
 
 def _name_cells(shown: PaperTable, row: Measured) -> list[Cell]:
@@ -101,16 +110,22 @@ def notes(shown: PaperTable) -> list[str]:
         instead = ", ".join(f"{ours} for {theirs}" for theirs, ours in shown.stand_ins.items())
         said.append(f"In the place of the paper's networks: {instead}.")
     if shown.has_delta:
-        said.append("Δ: mean signed change over the tasks against the single-task row of the same backbone, each seed against its means.")
+        said.append(
+            "Δ: mean signed change over the tasks against the single-task row of the same backbone, each seed against its means."
+        )
     if any(not delta.follows for delta in printed_deltas([shown.table])):
         said.append("† at a printed Δ: it does not follow from the printed row, whatever the rounding of its digits.")
     if any(len(shown.tasks_of(row)) < len(shown.tasks) for row in shown.rows):
         said.append("† at a Δ of ours: over the tasks that the row has.")
     if any(row.provisional for row in shown.rows):
-        said.append("† at a metric: boundaries at 25 thresholds on at most 100 images, not the last epoch's full protocol.")
+        said.append(
+            "† at a metric: boundaries at 25 thresholds on at most 100 images, not the last epoch's full protocol."
+        )
     said += _states(shown) + ([] if shown.smoke else _unlearnt(shown))
     if _has_cost(shown) and any(row.params is not None for row in shown.rows):
-        said.append("GMACs: of one image, ours of our data set's size, the paper's of 425x560; on HRNet18 with products inside attention.")
+        said.append(
+            "GMACs: of one image, ours of our data set's size, the paper's of 425x560; on HRNet18 with products inside attention."
+        )
     if shown.cost is not None and shown.cost.runs:
         said.append(f"Cost of its runs, without the teachers that are in no row: {shown.cost.text()}.")
     return [*said, *_pairing(shown)]
@@ -120,11 +135,17 @@ def _states(shown: PaperTable) -> list[str]:
     """Which runs the table is without, and why."""
     said = []
     if missing := shown.missing:
-        said.append(f"{len(missing)} of {len(shown.rows)} rows are missing: no run of theirs has finished with numbers.")
+        said.append(
+            f"{len(missing)} of {len(shown.rows)} rows are missing: no run of theirs has finished with numbers."
+        )
     going_on = [f"{_title(shown, row)} ({_seeds(row.unfinished)})" for row in shown.rows if row.unfinished]
     if going_on:
-        said.append(f"† also: unfinished, at the last epoch that was evaluated, never bold and in no comparison: {'; '.join(going_on)}.")
-    failed = [f"{_title(shown, row)} seed {seed} ({why})" for row in shown.rows for seed, why in sorted(row.failed.items())]
+        said.append(
+            f"† also: unfinished, at the last epoch that was evaluated, never bold and in no comparison: {'; '.join(going_on)}."
+        )
+    failed = [
+        f"{_title(shown, row)} seed {seed} ({why})" for row in shown.rows for seed, why in sorted(row.failed.items())
+    ]
     if failed:
         said.append(f"Failed, so without numbers: {'; '.join(failed[:FAILED_SHOWN])}{_more(failed, FAILED_SHOWN)}.")
     unseen = [f"{_title(shown, row)} ({_seeds(row.unseen)})" for row in shown.rows if row.unseen]
@@ -134,16 +155,26 @@ def _states(shown: PaperTable) -> list[str]:
 
 
 def _unlearnt(shown: PaperTable) -> list[str]:
-    """Columns of labels in which most networks score alike to the last digit, as they do that give one answer everywhere."""
+    """Columns of labels in which most networks score alike to the last digit, as they do that give one answer
+    everywhere.
+    """
     said = []
     for task in (task for task in shown.tasks if task.metric in LABEL_METRICS):
         key = task.metric_key
-        values = {(*row.run_ids.get(seed, ()), row.epochs): found for row in shown.rows for seed, found in row.values(key).items()}
+        values = {
+            (*row.run_ids.get(seed, ()), row.epochs): found
+            for row in shown.rows
+            for seed, found in row.values(key).items()
+        }
         for value, times in Counter(values.values()).most_common(1):
             if times >= UNLEARNT and 2 * times > len(values):
                 score = f"{value:.{DIGITS[task.unit]}f} {task.unit}"
                 said.append(f"{TITLES[task.name]}: {times} of {len(values)} networks have {score} to the last digit")
-    return [f"{'; '.join(said)}: they give one answer everywhere, have not learnt it, and nothing is to be compared."] if said else []
+    return (
+        [f"{'; '.join(said)}: they give one answer everywhere, have not learnt it, and nothing is to be compared."]
+        if said
+        else []
+    )
 
 
 def _more(items: Sequence[str], shown: int) -> str:
@@ -168,7 +199,9 @@ def _pairing(shown: PaperTable) -> list[str]:
     if shared and max(shared.values()) == 1 and all(len(row.seeds) <= 1 for row in shown.rows):
         return ["One seed: no interval and no test; differences between rows may be chance."]
     lacking = [f"{name} ({'one seed' if count else 'no seed'} shared)" for name, count in shared.items() if count < 2]
-    return [f"Not tested against their baselines, which needs two shared seeds: {'; '.join(lacking)}."] if lacking else []
+    return (
+        [f"Not tested against their baselines, which needs two shared seeds: {'; '.join(lacking)}."] if lacking else []
+    )
 
 
 def comparison_grid(shown: PaperTable) -> Grid | None:
@@ -233,8 +266,14 @@ def _json_row(shown: PaperTable, row: Measured) -> dict[str, Any]:
 
 def _json_number(shown: PaperTable, row: Measured, key: str, *, with_paper: bool = True) -> dict[str, Any]:
     value = shown.number(row, key)
-    found = {"mean": None, "std": None, "n": 0} if value is None else {"mean": value.mean, "std": value.std, "n": value.n}
-    return found | ({"paper": shown.printed(row, key), "diff": value.diff if value and _same_data(shown) else None} if with_paper else {})
+    found = (
+        {"mean": None, "std": None, "n": 0} if value is None else {"mean": value.mean, "std": value.std, "n": value.n}
+    )
+    return found | (
+        {"paper": shown.printed(row, key), "diff": value.diff if value and _same_data(shown) else None}
+        if with_paper
+        else {}
+    )
 
 
 def _json_comparison(item: Comparison) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""A table of the paper made of our runs: means over seeds, Delta_mt from the rows, and what distillation changed, paired.
+"""A table of the paper made of our runs: means over seeds, Delta_mt from the rows, and what distillation changed,
+paired.
 
 Pure functions of what was measured; `recorded` finds it, `row_grid` shows it.
 """
@@ -34,7 +35,8 @@ class Measured:
         unseen: seeds whose runs have finished without being evaluated after that epoch.
         keys: metric keys of the tasks that its networks learn; empty: those that any seed has.
         params: learnt numbers of its networks; None: not counted.
-        macs: multiply-accumulates of one image, counted as the paper counts that row (`kdam_ray.report.costs`); None: not counted.
+        macs: multiply-accumulates of one image, counted as the paper counts that row (`kdam_ray.report.costs`); None:
+            not counted.
     """
 
     row: paper.Row
@@ -59,7 +61,9 @@ class Measured:
     @property
     def ended(self) -> "Measured":
         """The same without the seeds that go on."""
-        return replace(self, by_seed={seed: metrics for seed, metrics in self.by_seed.items() if seed not in self.unfinished})
+        return replace(
+            self, by_seed={seed: metrics for seed, metrics in self.by_seed.items() if seed not in self.unfinished}
+        )
 
     def values(self, key: str) -> dict[int, float]:
         """seed -> value of a metric, of the seeds that have it."""
@@ -107,16 +111,32 @@ class PaperTable:
         return tuple(task for task in self.tasks if task.metric_key in known) or self.tasks
 
     def group(self, row: Measured) -> str:
-        """The printed group; of a row whose backbone the print does not name, that of the single-task row on its network."""
+        """The printed group; of a row whose backbone the print does not name, that of the single-task row on its
+        network.
+        """
         alone = [other for other in self.rows if other.row.model == SINGLE_TASK]
         if any(other.row.group == row.row.group for other in alone):
             return row.row.group
         return next((other.row.group for other in alone if other.network == row.network), row.row.group)
 
     def reference(self, row: Measured) -> dict[str, float] | None:
-        """Means of the finished seeds of this row's group's single-task row; None: there is none, or it lacks a task of `row`."""
-        alone = next((other.ended for other in self.rows if other.row.model == SINGLE_TASK and other.row.group == self.group(row)), None)
-        means = {task.metric_key: number(list(alone.values(task.metric_key).values())) for task in self.tasks_of(row)} if alone else {}
+        """Means of the finished seeds of this row's group's single-task row;
+
+        None: there is none, or it lacks a task of `row`.
+        """
+        alone = next(
+            (
+                other.ended
+                for other in self.rows
+                if other.row.model == SINGLE_TASK and other.row.group == self.group(row)
+            ),
+            None,
+        )
+        means = (
+            {task.metric_key: number(list(alone.values(task.metric_key).values())) for task in self.tasks_of(row)}
+            if alone
+            else {}
+        )
         known = {key: value.mean for key, value in means.items() if value is not None and value.mean != 0}
         return known if known and known.keys() == means.keys() else None
 
@@ -127,7 +147,11 @@ class PaperTable:
         reference, tasks = self.reference(row), self.tasks_of(row)
         if reference is None:
             return {}
-        return {seed: delta_mt(metrics, reference, tasks) for seed, metrics in row.by_seed.items() if metrics.keys() >= reference.keys()}
+        return {
+            seed: delta_mt(metrics, reference, tasks)
+            for seed, metrics in row.by_seed.items()
+            if metrics.keys() >= reference.keys()
+        }
 
     def number(self, row: Measured, key: str) -> Number | None:
         """Mean over the seeds, beside the printed number (of Delta the one recomputed from the printed row)."""
@@ -160,12 +184,18 @@ class PaperTable:
         mine = self.number(row, key)
         if mine is None or not self._competes(row, key):
             return False
-        rivals = [o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and self._competes(o, key)]
+        rivals = [
+            o for o in self.rows if (self.group(o), o.part) == (self.group(row), row.part) and self._competes(o, key)
+        ]
         means = [value.mean for other in rivals if (value := self.number(other, key)) is not None]
         return len(set(means)) > 1 and mine.mean == (max(means) if self.higher_is_better(key) else min(means))
 
     def _competes(self, row: Measured, key: str) -> bool:
-        return row.row.model != SINGLE_TASK and not row.unfinished and (key != DELTA or len(self.tasks_of(row)) == len(self.tasks))
+        return (
+            row.row.model != SINGLE_TASK
+            and not row.unfinished
+            and (key != DELTA or len(self.tasks_of(row)) == len(self.tasks))
+        )
 
     def baseline(self, row: Measured) -> Measured | None:
         """The row that a distilled one is compared with."""
@@ -186,7 +216,9 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A distilled row against its baseline in one column; `p_corrected` for the number of all tests of the table (Holm).
+    """A distilled row against its baseline in one column;
+
+    `p_corrected` for the number of all tests of the table (Holm).
 
     None where there was no test: fewer than two pairs.
     """

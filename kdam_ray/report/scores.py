@@ -34,16 +34,23 @@ def open_request(asked: Asked) -> Request:
     """The packaging and the inventory of the predictions.
 
     Raises:
-        ValueError: a folder or list is missing or is not what it should be; predictions are missing or belong to no image.
+        ValueError: a folder or list is missing or is not what it should be; predictions are missing or belong to no
+            image.
     """
     dataset = DATASETS[asked.dataset]
     root = local_root(asked.root, dataset, {asked.split: None})  # type: ignore[dict-item]
-    source = open_source(dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None)  # type: ignore[arg-type]
+    source = open_source(
+        dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None
+    )  # type: ignore[arg-type]
     inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
     edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
     missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]
     if (missing or inventory.extra) and not asked.allow_missing:
-        said = [f"{len(names)} {what}: {listed(names)}" for what, names in (("missing", missing), ("extra", inventory.extra)) if names]
+        said = [
+            f"{len(names)} {what}: {listed(names)}"
+            for what, names in (("missing", missing), ("extra", inventory.extra))
+            if names
+        ]
         raise ValueError(f"predictions: {asked.predictions}: {'; '.join(said)}; --allow-missing scores what there is")
     return Request(asked.dataset, source, inventory, asked.convention, edge_ids, asked.edge_truth)  # type: ignore[arg-type]
 
@@ -75,6 +82,8 @@ def progress(request: Request, *, processes: int) -> Scores:
     parts: list[ImageScore] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        for part in bar.track(score_images(request, processes=processes), total=len(request.source.ids), description="images"):
+        for part in bar.track(
+            score_images(request, processes=processes), total=len(request.source.ids), description="images"
+        ):
             parts.append(part)
     return total(request, parts)

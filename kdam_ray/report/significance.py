@@ -38,7 +38,9 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
         first: seed -> value.
         second: seed -> value.
     """
-    pairs = [(first[seed], second[seed]) for seed in first if seed in second and math.isfinite(first[seed] - second[seed])]
+    pairs = [
+        (first[seed], second[seed]) for seed in first if seed in second and math.isfinite(first[seed] - second[seed])
+    ]
     differences = [one - other for one, other in pairs]
     if not differences:
         return None
@@ -48,11 +50,15 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     if error <= ROUNDING * max(abs(value) for pair in pairs for value in pair):
         return Difference(mean, None, None, None, count, wins)
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    return Difference(mean, mean - half, mean + half, 2 * float(student_t.sf(abs(mean) / error, count - 1)), count, wins)
+    return Difference(
+        mean, mean - half, mean + half, 2 * float(student_t.sf(abs(mean) / error, count - 1)), count, wins
+    )
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm's step-down), in their order, each at most 1; None stays None and does not count."""
+    """p-values corrected for their number (Holm's step-down), in their order, each at most 1; None stays None and does
+    not count.
+    """
     tests = sorted((value, index) for index, value in enumerate(p) if value is not None)
     corrected: list[float | None] = [None] * len(p)
     largest = 0.0

@@ -1,7 +1,9 @@
-"""What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in MLflow.
+"""What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in
+MLflow.
 
-Everything is made from what MLflow has of the sweep, after it has ended. `<storage>/reports/<dataset>/<sweep>/<sweep_id>/`
-holds it (a folder that is thrown away where the storage is S3), and so do the artifacts `report/` of the sweep's run.
+Everything is made from what MLflow has of the sweep, after it has ended.
+`<storage>/reports/<dataset>/<sweep>/<sweep_id>/` holds it (a folder that is thrown away where the storage is S3), and
+so do the artifacts `report/` of the sweep's run.
 """
 
 import contextlib
@@ -83,7 +85,9 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
             path = folder / f"tables.{SUFFIXES.get(name, name)}"
             path.write_text(render(list(content.grids)) + "\n")
             files.append(path)
-        drawn = draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True) if images else []
+        drawn = (
+            draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True) if images else []
+        )
         pictures = {row.run_id: row.path for row in drawn if row.path is not None}
         (folder / MADE_OF).write_text(json.dumps(sorted(_finished(result))))
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
@@ -121,7 +125,9 @@ def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path
         page.Section("Pictures", tuple(shown)),
         page.Section("Cost", _cost(result)),
         page.Section("Configuration", _configuration(content, result)),
-        page.Section("Environment", (page.Facts("Of the process that made this page", page.environment(), is_open=True),)),
+        page.Section(
+            "Environment", (page.Facts("Of the process that made this page", page.environment(), is_open=True),)
+        ),
     ]
     return [section for section in found if section.parts]
 
@@ -129,10 +135,14 @@ def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path
 def _cost(result: SweepResult) -> tuple[page.Part, ...]:
     rows = spent((*result.rows, *result.teachers))
     named = {
-        "of all runs in it, wherever they were trained": rows.as_json() | {"wall_s": None},  # a sum of times that ran side by side
+        # a sum of times that ran side by side
+        "of all runs in it, wherever they were trained": rows.as_json() | {"wall_s": None},
         "of this sweep's calls": result.cost, "planned before they started": result.planned,
     }  # fmt: skip
-    facts = {title: {COSTS[name]: value for name, value in found.items() if value is not None} for title, found in named.items()}
+    facts = {
+        title: {COSTS[name]: value for name, value in found.items() if value is not None}
+        for title, found in named.items()
+    }
     line = (f"This sweep's calls. {result.cost_line()}",) if result.cost else ()
     return (*line, f"All runs in it, wherever they were trained: {rows.text()}.", page.Facts("Figures", facts))
 
@@ -144,7 +154,11 @@ def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ..
         "experiment": result.experiment, "MLflow run": result.parent, "tracking": result.tracking_uri, "storage": result.storage,
         "git commit": commit, "with uncommitted changes": dirty,
     }  # fmt: skip
-    searched = {"space": sweep.space, "alternatives": {name: list(rows) for name, rows in sweep.choices.items()}, "trials": sweep.trials}
+    searched = {
+        "space": sweep.space,
+        "alternatives": {name: list(rows) for name, rows in sweep.choices.items()},
+        "trials": sweep.trials,
+    }
     return (
         page.Facts("Sweep", {**where, **content.facts}, is_open=True),
         page.Facts("Base run", sweep.base.model_dump(mode="json")),

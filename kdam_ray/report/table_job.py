@@ -138,7 +138,11 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     from kdam_ray.service.compare import OBJECTIVE
     from kdam_ray.service.study import searched_params
 
-    found = [(row, params) for row in result.rows if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))]
+    found = [
+        (row, params)
+        for row in result.rows
+        if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))
+    ]
     if not result.sweep.trials or not found:
         return None
     found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)

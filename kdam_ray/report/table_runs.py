@@ -1,4 +1,6 @@
-"""Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow alone."""
+"""Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow
+alone.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +9,15 @@ from kdam_ray.cells import Cell, cells, networks
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import SEARCHED, Schedule
-from kdam_ray.report.recorded import DOCUMENT, RecordedTable, as_document, read_table, recorded_row, table_of, with_seeds_of
+from kdam_ray.report.recorded import (
+    DOCUMENT,
+    RecordedTable,
+    as_document,
+    read_table,
+    recorded_row,
+    table_of,
+    with_seeds_of,
+)
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.cost import Costs
 from kdam_ray.service.storage import Storage
@@ -37,7 +47,14 @@ class TableSweep:
 
 
 def table_sweep(
-    number: str, schedule: Schedule, *, seeds: int, name: str, place: Place, trials: int = 0, weights: Mapping[str, str] | None = None
+    number: str,
+    schedule: Schedule,
+    *,
+    seeds: int,
+    name: str,
+    place: Place,
+    trials: int = 0,
+    weights: Mapping[str, str] | None = None,
 ) -> TableSweep:
     """The rows of a table, resolved.
 
@@ -60,13 +77,19 @@ def table_sweep(
     start = _stored(weights or {}, shown, place)
     rows, students, teachers = [], dict[str, Run](), dict[str, Run]()
     for cell in shown:
-        teacher = None if cell.teacher is None else change(cell.teacher, as_teacher | start.get(cell.teacher.student, {}))
+        teacher = (
+            None if cell.teacher is None else change(cell.teacher, as_teacher | start.get(cell.teacher.student, {}))
+        )
         if teacher is not None:
             teachers[teacher.run_id] = teacher
         inputs = as_teacher if cell.is_teacher else as_student | {"teacher_run": teacher and teacher.run_id}
         inputs = inputs | start.get(cell.student.student, {})
-        by_seed = {seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)}
-        (teachers if cell.is_teacher else students).update({run.run_id: run for runs in by_seed.values() for run in runs})
+        by_seed = {
+            seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)
+        }
+        (teachers if cell.is_teacher else students).update(
+            {run.run_id: run for runs in by_seed.values() for run in runs}
+        )
         rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
     plain = schedule.recipe_of(None, None).student
     base = change(plain, as_student | start.get(plain.student, {}))
@@ -118,8 +141,8 @@ def differences(base: Run, run: Run) -> dict[str, object]:
 def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResult]:
     """Train what is missing and read the table.
 
-    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on; with the
-    seeds that earlier calls had trained for it.
+    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on; with
+    the seeds that earlier calls had trained for it.
     """
     tracking = Tracking(place)
     parent = tracking.open_parent(wanted.sweep)
@@ -136,7 +159,9 @@ def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
     costs, runs = Costs(storage), wanted.runs
     rows = []
     for row in wanted.recorded.rows:
-        found = [costs.network(run, run.student, run.decoder) for run in map(runs.__getitem__, next(iter(row.runs.values())))]
+        found = [
+            costs.network(run, run.student, run.decoder) for run in map(runs.__getitem__, next(iter(row.runs.values())))
+        ]
         with_products = TABLES[wanted.recorded.table].rows[row.index].group == "hrnet18"
         macs = sum(one.all_macs if with_products else one.macs for one in found)
         rows.append(row.model_copy(update={"params": sum(one.params for one in found), "macs": macs}))

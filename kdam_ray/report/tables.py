@@ -18,13 +18,24 @@ from kdam_ray.report.formats import as_text as as_text_table
 from kdam_ray.service.compare import full_names
 from kdam_ray.tasks import DATASETS, Task
 
-TITLES = {"semseg": "SemSeg", "human_parts": "PartSeg", "sal": "Sal", "depth": "Depth", "normals": "Normal", "edge": "Bound"}
+TITLES = {
+    "semseg": "SemSeg",
+    "human_parts": "PartSeg",
+    "sal": "Sal",
+    "depth": "Depth",
+    "normals": "Normal",
+    "edge": "Bound",
+}
 DIGITS = {"%": 2, "m": 4, "deg": 2}  # as the paper prints
 ARROWS = {True: "↑", False: "↓"}
 DELTA = "delta_mt"  # the Delta's key beside the metric keys
 PAPER_DATA = TABLES["5a"].dataset
-NOT_OUR_DATA = "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
-RESOLVED = 2 * math.sqrt(2)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
+NOT_OUR_DATA = (
+    "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
+)
+RESOLVED = 2 * math.sqrt(
+    2
+)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,9 @@ class Scored:
 
     @classmethod
     def of(cls, run: Run, recorded: Mapping[str, float], *, is_finished: bool = True) -> "Scored":
-        """From metrics as MLflow has them ("val/semseg/mIoU"); of an unfinished run a look at boundaries counts as their metric."""
+        """From metrics as MLflow has them ("val/semseg/mIoU"); of an unfinished run a look at boundaries counts as
+        their metric.
+        """
         metrics = {key.removeprefix("val/"): value for key, value in recorded.items() if key.startswith("val/")}
         return cls(run, metrics if is_finished else full_names(metrics), is_finished)
 
@@ -94,7 +107,10 @@ class Line:
     def number(self, key: str) -> Number | None:
         """Mean over the seeds of one metric; None: missing."""
         printed = self.printed.get(key)
-        return number([scored.metrics[key] for scored in self.runs if key in scored.metrics], None if printed is None else float(printed))
+        return number(
+            [scored.metrics[key] for scored in self.runs if key in scored.metrics],
+            None if printed is None else float(printed),
+        )
 
 
 def number(values: Sequence[float], paper: float | None = None) -> Number | None:
@@ -127,14 +143,18 @@ class Reference:
         if self.zeros:
             return f"Delta does not exist: the reference's {', '.join(self.zeros)} is 0 ({self.kind} runs)."
         if self.kind == "single-task":
-            return "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
+            return (
+                "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
+            )
         return (
             "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, "
             "so against the mean of the no-KD runs."
         )
 
 
-def reference_of(no_kd: Sequence[Scored], single_task: Mapping[str, float] | None, tasks: Sequence[Task]) -> Reference | None:
+def reference_of(
+    no_kd: Sequence[Scored], single_task: Mapping[str, float] | None, tasks: Sequence[Task]
+) -> Reference | None:
     """The single-task metrics if they are complete, else the mean of the no-KD runs, else None."""
     keys = [task.metric_key for task in tasks]
     if single_task is not None and all(math.isfinite(single_task.get(key, math.nan)) for key in keys):
@@ -183,7 +203,11 @@ class Resultset:
 
     def delta(self, scored: Scored) -> float | None:
         """Delta_mt of one run, percent; None: it or the reference lacks a metric, or the reference is 0."""
-        if self.reference is None or self.reference.zeros or any(task.metric_key not in scored.metrics for task in self.tasks):
+        if (
+            self.reference is None
+            or self.reference.zeros
+            or any(task.metric_key not in scored.metrics for task in self.tasks)
+        ):
             return None
         return delta_mt(scored.metrics, self.reference.metrics, self.tasks)
 
@@ -193,12 +217,15 @@ class Resultset:
         return number([value for value in deltas if value is not None])
 
     def limits(self) -> dict[str, float]:
-        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD runs.
+        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD
+        runs.
 
         A column in which they do not differ at all has none: that says nothing of chance.
         """
         spread = Line("no KD", "reference", {}, self.no_kd)
-        numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {DELTA: self.line_delta(spread)}
+        numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {
+            DELTA: self.line_delta(spread)
+        }
         return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std}
 
     def value(self, line: Line, key: str) -> Number | None:
@@ -213,7 +240,10 @@ class Resultset:
 
 # --------------------------------------------------------------------------------------------------------------- grids
 def grids(results: Resultset) -> list[Grid]:
-    """A grid for each part: ours, the paper's where it has numbers, Delta. Bold: best of its column; a dagger: resolved by one seed."""
+    """A grid for each part: ours, the paper's where it has numbers, Delta.
+
+    Bold: best of its column; a dagger: resolved by one seed.
+    """
     parts = list(dict.fromkeys(line.part for line in results.lines))
     return [_grid(results, part) for part in parts]
 
@@ -253,7 +283,9 @@ def _cell(results: Resultset, line: Line, beside: Sequence[Line], key: str, digi
 
 
 def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -> bool:
-    """Of the cells and searched runs of its part that have ended; the rows to read them against are other things, and do not compete."""
+    """Of the cells and searched runs of its part that have ended; the rows to read them against are other things, and
+    do not compete.
+    """
     means = [value.mean for other in beside if other.has_ended and (value := results.value(other, key)) is not None]
     mine = results.value(line, key)
     if line.part == "reference" or not line.has_ended or mine is None or len(set(means)) < 2:
@@ -263,16 +295,23 @@ def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -
 
 
 def _is_marked(results: Resultset, line: Line, key: str) -> bool:
-    """For what distillation did; the teacher is another network, the no-KD runs are what is compared with, the rest has ended."""
+    """For what distillation did; the teacher is another network, the no-KD runs are what is compared with, the rest has
+    ended.
+    """
     distilled = line.facts.get("role") not in ("teacher", "no_kd") and line.has_ended
     return distilled and results.is_resolved(line, key)
 
 
 def ours(value: Number | None, digits: int, *, signed: bool = False, of: int | None = None) -> str:
-    """`11.72±0.07`; "missing" without a value, no spread of a single seed; `11.72 (n 1)` where that is not the row's n, `of`."""
+    """`11.72±0.07`; "missing" without a value, no spread of a single seed;
+
+    `11.72 (n 1)` where that is not the row's n, `of`.
+    """
     if value is None:
         return "missing"
-    text = f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + ("" if value.std is None else f"±{value.std:.{digits}f}")
+    text = f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + (
+        "" if value.std is None else f"±{value.std:.{digits}f}"
+    )
     return text if of in (None, value.n) else f"{text} (n {value.n})"
 
 
@@ -314,7 +353,10 @@ def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
         "seeds": [scored.run.seed for scored in line.runs],
         "run_ids": [scored.run.run_id for scored in line.runs],
         "unfinished": [scored.run.run_id for scored in line.runs if not scored.is_finished],
-        "metrics": {task.metric_key: _json_number(line.number(task.metric_key), same_data=results.same_data) for task in results.tasks},
+        "metrics": {
+            task.metric_key: _json_number(line.number(task.metric_key), same_data=results.same_data)
+            for task in results.tasks
+        },
         "delta_mt": delta and {"mean": delta.mean, "std": delta.std, "n": delta.n},
     }
 
@@ -322,4 +364,10 @@ def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
 def _json_number(value: Number | None, *, same_data: bool) -> dict[str, Any] | None:
     if value is None:
         return None
-    return {"mean": value.mean, "std": value.std, "n": value.n, "paper": value.paper, "diff": value.diff if same_data else None}
+    return {
+        "mean": value.mean,
+        "std": value.std,
+        "n": value.n,
+        "paper": value.paper,
+        "diff": value.diff if same_data else None,
+    }

@@ -1,4 +1,6 @@
-"""Cohorts on their way from Tune's trials to the worker groups that train them; plain bookkeeping, inside the StudyActor."""
+"""Cohorts on their way from Tune's trials to the worker groups that train them; plain bookkeeping, inside the
+StudyActor.
+"""
 
 from collections import deque
 from collections.abc import Mapping

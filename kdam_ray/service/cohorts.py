@@ -79,7 +79,9 @@ class Opener:
     def _member(self, seat: Seat) -> dict[str, Any]:
         title, teacher = titled(seat.run, self.base), self.teachers.of(seat.run)
         single_task = self.single_tasks.of(seat.run) if self.single_tasks else None
-        mlflow_run = self.tracking.open_member(seat.run, sweep=self.sweep, table=self.table, parent=self.parent, title=title)
+        mlflow_run = self.tracking.open_member(
+            seat.run, sweep=self.sweep, table=self.table, parent=self.parent, title=title
+        )
         return {
             "run": seat.run.model_dump(mode="json"), "title": title, "mlflow_run": mlflow_run, "trial": seat.trial,
             "prunable": seat.kind == "searched", "reference": dict(teacher) if teacher else None,
@@ -87,7 +89,9 @@ class Opener:
         }  # fmt: skip
 
     def close(self, seats: Sequence[Seat], why_it_died: str | None) -> None:
-        """Its cohort is over: members left unfinished become FAILED in MLflow, without `kdam.failed`, so the next sweep goes on."""
+        """Its cohort is over: members left unfinished become FAILED in MLflow, without `kdam.failed`, so the next sweep
+        goes on.
+        """
         for record in self.tracking.find([seat.run.run_id for seat in seats]).values():
             if record.status == "unfinished":
                 self.tracking.end_member(record.mlflow_run, "unfinished", reason=why_it_died)
@@ -110,7 +114,9 @@ def start_actor(name: str, storage: Storage, sweep: Mapping[str, Any] | None) ->
     try:
         return ray.remote(StudyActor).options(**options).remote(storage.root, sweep)
     except ValueError as error:
-        raise ValueError(f"sweep: {name} is already running on this Ray cluster; wait for it, or give this one another name") from error
+        raise ValueError(
+            f"sweep: {name} is already running on this Ray cluster; wait for it, or give this one another name"
+        ) from error
 
 
 def train_seats(

@@ -15,13 +15,21 @@ LOOKED_AT = {"edge/odsF_25": "edge/odsF"}  # what stands in for a metric at epoc
 
 def full_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """A look at boundaries takes the place of the metric that it looks at, where there is no other."""
-    looks = {LOOKED_AT[name]: value for name, value in metrics.items() if name in LOOKED_AT and LOOKED_AT[name] not in metrics}
+    looks = {
+        LOOKED_AT[name]: value
+        for name, value in metrics.items()
+        if name in LOOKED_AT and LOOKED_AT[name] not in metrics
+    }
     return looks | {name: value for name, value in metrics.items() if name not in LOOKED_AT}
 
 
 def scores(metrics: Mapping[str, float]) -> dict[str, float]:
     """{"semseg/mIoU": ...} out of {"val/semseg/mIoU": ..., "train/loss": ..., "val/delta_mt": ...}."""
-    return {name.removeprefix("val/"): value for name, value in metrics.items() if name.startswith("val/") and name.count("/") == 2}
+    return {
+        name.removeprefix("val/"): value
+        for name, value in metrics.items()
+        if name.startswith("val/") and name.count("/") == 2
+    }
 
 
 @dataclass(frozen=True)
@@ -31,8 +39,8 @@ class TeacherScores:
     Attributes:
         by_run: a teacher's run_id -> its metrics, "semseg/mIoU", ...; only teachers that have finished.
         only: run_id of the sweep's teacher if it has exactly one; members without a teacher are compared with that one.
-        common: run_id of the teacher that all are compared with, where pairs are searched: what each has to its own teacher
-            would not say which pair is better.
+        common: run_id of the teacher that all are compared with, where pairs are searched: what each has to its own
+            teacher would not say which pair is better.
     """
 
     by_run: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -41,7 +49,12 @@ class TeacherScores:
 
     @classmethod
     def among(
-        cls, finished: Mapping[str, Mapping[str, float]], *, given: Collection[str], named: Collection[str], common: str | None = None
+        cls,
+        finished: Mapping[str, Mapping[str, float]],
+        *,
+        given: Collection[str],
+        named: Collection[str],
+        common: str | None = None,
     ) -> "TeacherScores":
         """Of the teachers of a sweep.
 
@@ -56,7 +69,9 @@ class TeacherScores:
         return cls(by_run, candidates.pop() if len(candidates) == 1 else None, common)
 
     def of(self, run: Run) -> Mapping[str, float] | None:
-        """What `val/delta_teacher` of `run` is against: the common teacher, else its own, else the sweep's only one, else nothing."""
+        """What `val/delta_teacher` of `run` is against: the common teacher, else its own, else the sweep's only one,
+        else nothing.
+        """
         name = self.common or run.teacher_run or self.only
         return self.by_run.get(name) if name else None
 
@@ -72,8 +87,8 @@ class SingleTasks:
     """Which single-task runs each member is compared with: those of its own network, data and schedule.
 
     Args of the constructor:
-        look: metrics of finished single-task runs like a run, or None (`Tracking.single_task_reference`); asked once for all that
-            are alike.
+        look: metrics of finished single-task runs like a run, or None (`Tracking.single_task_reference`); asked once
+            for all that are alike.
     """
 
     def __init__(self, look: Callable[[Run], Mapping[str, float] | None]):
@@ -89,19 +104,25 @@ class SingleTasks:
 
 
 def with_deltas(
-    run: Run, metrics: Mapping[str, float], *, teacher: Mapping[str, float] | None, single_task: Mapping[str, float] | None
+    run: Run,
+    metrics: Mapping[str, float],
+    *,
+    teacher: Mapping[str, float] | None,
+    single_task: Mapping[str, float] | None,
 ) -> dict[str, float]:
-    """`metrics` and, where there is what to compare with, the mean signed relative differences over the tasks, in percent.
+    """`metrics` and, where there is what to compare with, the mean signed relative differences over the tasks, in
+    percent.
 
     `val/delta_teacher` compares with the teacher's own metrics, by the formula of Delta_mt. It is what the search
-    maximises, because the teacher is measured before any student and so it is always there: 0 is a student as good as its
-    teacher, -20 one that is 20 % worse on average. It says nothing about multi-task learning. `val/delta_mt`, the paper's
-    Delta, compares with single-task students and exists only once those have been trained.
+    maximises, because the teacher is measured before any student and so it is always there: 0 is a student as good as
+    its teacher, -20 one that is 20 % worse on average. It says nothing about multi-task learning. `val/delta_mt`, the
+    paper's Delta, compares with single-task students and exists only once those have been trained.
 
     Args:
         run: whose tasks are compared.
-        metrics: "val/semseg/mIoU", ...; anything else is passed through. Before the last epoch boundaries are only looked
-            at, on fewer images and thresholds: `odsF_25` then takes the place of odsF in the differences, under its own name.
+        metrics: "val/semseg/mIoU", ...; anything else is passed through. Before the last epoch boundaries are only
+            looked at, on fewer images and thresholds: `odsF_25` then takes the place of odsF in the differences, under
+            its own name.
         teacher: "semseg/mIoU", ...; None: no teacher.
         single_task: the same of single-task runs.
     """

@@ -10,15 +10,21 @@ from kdam_ray.service.storage import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
-# Operations a second of one worker. The GPU's is from published throughput, and what its steps take beyond is not known.
+# Operations a second of one worker. The GPU's is from published throughput, and what its steps take beyond is not
+# known.
 RATE = {"cpu": 1e11, "gpu": 2e13}
-# Seconds that a training step takes on a CPU core beyond its operations, of four tasks, by decoder: small networks spend most of
-# their time in the overhead of many operators. Both from benchmarks/results/systems-2026-11-23.md; good to a factor of two.
+# Seconds that a training step takes on a CPU core beyond its operations, of four tasks, by decoder: small networks
+# spend most of their time in the overhead of many operators. Both from benchmarks/results/systems-2026-11-23.md; good
+# to a factor of two.
 STEP_S = {
     "mt_baseline": 0.018, "cross_stitch": 0.022, "nddr_cnn": 0.025, "pad_net": 0.026, "pap": 0.035, "psd": 0.069, "mti_net": 0.137,
     "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.120, "demt": 0.077, "invpt": 0.063,
 }  # fmt: skip
-TASK_S, TAUGHT_S, EXCHANGE_S = 0.002, 0.008, 0.006  # more for each task beyond four, a teacher, each task over several ranks
+TASK_S, TAUGHT_S, EXCHANGE_S = (
+    0.002,
+    0.008,
+    0.006,
+)  # more for each task beyond four, a teacher, each task over several ranks
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,14 @@ class Costs:
     def cohort(self, runs: Sequence[Run], epochs: Sequence[int]) -> float:
         """Operations of a cohort, the last `epochs` of each run: its members, and one teacher forward a batch."""
         total = sum(self.member(run, count) for run, count in zip(runs, epochs, strict=True))
-        return total + max((self.epoch(run).teacher * count for run, count in zip(runs, epochs, strict=True)), default=0.0)
+        return total + max(
+            (self.epoch(run).teacher * count for run, count in zip(runs, epochs, strict=True)), default=0.0
+        )
 
     def seconds(self, runs: Sequence[Run], epochs: Sequence[int], *, ranks: int, gpus: bool) -> float:
-        """Of a cohort, the last `epochs` of each run, on its ranks; evaluation costs a third of training, image for image."""
+        """Of a cohort, the last `epochs` of each run, on its ranks; evaluation costs a third of training, image for
+        image.
+        """
         operations = self.cohort(runs, epochs)
         if gpus:
             return operations / (RATE["gpu"] * ranks)
@@ -101,7 +111,10 @@ class Costs:
         for run, count in zip(runs, epochs, strict=True):
             alone = STEP_S[run.decoder] + TASK_S * (len(run.tasks) - 4)
             step = alone + TAUGHT_S * bool(run.teacher) + EXCHANGE_S * len(run.tasks) * (ranks > 1)
-            total += step * count * run.steps_per_epoch + alone / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
+            total += (
+                step * count * run.steps_per_epoch
+                + alone / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
+            )
         return total
 
     def _evaluations(self, run: Run, epochs: int) -> int:

@@ -1,8 +1,10 @@
-"""Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL). No counter, no number.
+"""Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL).
+
+No counter, no number.
 
 NVML is the library that comes with NVIDIA's driver; three of its functions are called through ctypes, so no package is
-needed for them. Processor counters are files of Linux's powercap; many machines let only root read them, and virtual ones
-have none.
+needed for them. Processor counters are files of Linux's powercap; many machines let only root read them, and virtual
+ones have none.
 """
 
 import contextlib
@@ -22,8 +24,8 @@ class Energy:
 
     Every worker of a node reads the same package counters, so each takes an equal share of them; what other programs
     burn there is in it too. GPU counters exist from Volta on and count one GPU each, whoever uses it; a part of a
-    divided GPU (MIG) has none. What is neither GPU nor package (memory on some machines, fans, power supply, network) is
-    not counted.
+    divided GPU (MIG) has none. What is neither GPU nor package (memory on some machines, fans, power supply, network)
+    is not counted.
 
     Args of the constructor:
         gpu: UUID of this process's GPU as CUDA gives it, or None on CPUs.
@@ -53,7 +55,9 @@ class Energy:
 
 
 def _packages(powercap: Path) -> list[Path]:
-    """Zones of whole CPU packages that can be read; not their parts (intel-rapl:0:0), nor the platform (psys), which contains them."""
+    """Zones of whole CPU packages that can be read; not their parts (intel-rapl:0:0), nor the platform (psys), which
+    contains them.
+    """
     zones = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         with contextlib.suppress(OSError, ValueError):

@@ -27,7 +27,9 @@ def checkpoint_of(name: str, place: Place) -> Path:
     if folder is None:
         known = Storage(place.storage).list("checkpoints")
         there = f"; there are {', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}" if known else ""
-        raise ValueError(f"run: {place.storage} holds no whole checkpoint of run {run_id}; --storage names another place{there}")
+        raise ValueError(
+            f"run: {place.storage} holds no whole checkpoint of run {run_id}; --storage names another place{there}"
+        )
     return folder
 
 
@@ -40,9 +42,14 @@ def _run_id(name: str, place: Place) -> str:
     tags: dict[str, str] = {}
     if not tracking.empty:
         experiments = [
-            item.experiment_id for item in tracking.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
+            item.experiment_id
+            for item in tracking.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
         ]
-        found = tracking.client.search_runs(experiments, f"attributes.run_id = '{name}'", max_results=1) if experiments else []
+        found = (
+            tracking.client.search_runs(experiments, f"attributes.run_id = '{name}'", max_results=1)
+            if experiments
+            else []
+        )
         tags = found[0].data.tags if found else {}
     if "kdam.run_id" not in tags:
         raise ValueError(f"run: {tracking.uri} holds no member of a sweep with the id {name}")

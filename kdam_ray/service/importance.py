@@ -1,6 +1,7 @@
 """Which searched parameters the objective hung on, beside what chance alone would make of them.
 
-A trial is a mapping {"params": {"distill.beta": 0.3, ...}, "value": 1.2 or None, "state": "finished", "pruned" or "failed"}.
+A trial is a mapping {"params": {"distill.beta": 0.3, ...}, "value": 1.2 or None, "state": "finished", "pruned" or
+"failed"}.
 """
 
 import math
@@ -39,18 +40,25 @@ class Importances:
 
 
 def importances(trials: Sequence[Trial]) -> Importances:
-    """fANOVA (a random forest's variance split over its inputs), by Optuna, beside what it makes of shuffled objectives.
+    """fANOVA (a random forest's variance split over its inputs), by Optuna, beside what it makes of shuffled
+    objectives.
 
-    fANOVA works from a dozen trials on, where PED-ANOVA, which compares the best tenth with the rest, has one or two to compare
-    with. But its shares sum to 1 even for pure noise, hence the comparison.
+    fANOVA works from a dozen trials on, where PED-ANOVA, which compares the best tenth with the rest, has one or two to
+    compare with. But its shares sum to 1 even for pure noise, hence the comparison.
     """
     finished = [trial for trial in trials if value_of(trial) is not None]
     values = [float(value_of(trial) or 0.0) for trial in finished]
-    names = [name for name in (finished[0]["params"] if finished else ()) if all(name in trial["params"] for trial in finished)]
+    names = [
+        name
+        for name in (finished[0]["params"] if finished else ())
+        if all(name in trial["params"] for trial in finished)
+    ]
     varied = [name for name in names if len({trial["params"][name] for trial in finished}) > 1]
     needed = max(10, 4 * len(varied))
     if len(finished) < needed:
-        return Importances({}, {}, len(finished), f"{len(finished)} finished trials: too few for importances ({needed} are needed)")
+        return Importances(
+            {}, {}, len(finished), f"{len(finished)} finished trials: too few for importances ({needed} are needed)"
+        )
     if len(varied) < 2 or len(set(values)) < 2:
         what = "fewer than two parameters were varied" if len(varied) < 2 else "all trials have the same objective"
         return Importances({}, {}, len(finished), f"no importances: {what}")
@@ -76,7 +84,10 @@ def _fanova(points: Sequence[Mapping[str, Any]], values: Sequence[float]) -> dic
         for point, value in zip(points, values, strict=True)
     ])  # fmt: skip
     evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=TREES, seed=0)
-    return {name: float(share) for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()}
+    return {
+        name: float(share)
+        for name, share in optuna.importance.get_param_importances(study, evaluator=evaluator).items()
+    }
 
 
 def _distribution(name: str, values: Sequence[Any]) -> Any:

@@ -1,8 +1,8 @@
 """Lanes: Ray Train worker groups that live as long as a sweep's cohorts, and train one after the other.
 
-Starting a group costs about 20 seconds of CPU time on small machines (six processes that import Ray and torch), which is
-more than a small cohort's training; so groups are started once. Tune's trials stay what the search sees: one trial is
-one cohort, and waits until a lane has trained it.
+Starting a group costs about 20 seconds of CPU time on small machines (six processes that import Ray and torch), which
+is more than a small cohort's training; so groups are started once. Tune's trials stay what the search sees: one trial
+is one cohort, and waits until a lane has trained it.
 """
 
 import functools
@@ -83,14 +83,18 @@ def _tell(method: Any, *what: str) -> Any:
 
 
 def _trainer(shape: Shape, lane: str, loop: Callable) -> Any:
-    """TorchTrainer; for one rank on a CPU its base class: no process group, and no torch in the processes that only control."""
+    """TorchTrainer; for one rank on a CPU its base class: no process group, and no torch in the processes that only
+    control.
+    """
     import ray.train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     resources = {"CPU": shape.cpu} | ({"GPU": 1.0} if shape.gpus else {})
     scaling = ray.train.ScalingConfig(num_workers=shape.ranks, use_gpu=shape.gpus, resources_per_worker=resources)
     kept = ray.train.RunConfig(
-        name=f"{lane}-{uuid.uuid4().hex[:8]}", storage_path=shape.storage, failure_config=ray.train.FailureConfig(max_failures=2)
+        name=f"{lane}-{uuid.uuid4().hex[:8]}",
+        storage_path=shape.storage,
+        failure_config=ray.train.FailureConfig(max_failures=2),
     )
     if shape.ranks == 1 and not shape.gpus:
         return DataParallelTrainer(loop, scaling_config=scaling, run_config=kept)
@@ -110,7 +114,9 @@ def serve(*, lane: str, actor: Any, train: Callable | None) -> None:
         why = None
         try:
             train_fn(config, actor=actor, **given)
-        except ValueError as error:  # bad input, the same every time; with several ranks the others would wait for this one
+        except (
+            ValueError
+        ) as error:  # bad input, the same every time; with several ranks the others would wait for this one
             if world_size() > 1:
                 raise
             why = str(error)

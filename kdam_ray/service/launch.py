@@ -1,8 +1,8 @@
 """Ray: connect or start it, and run cohorts through Tune (what is next) and Train (who computes it).
 
-One Tune trial is one cohort. The trial itself only hands the cohort to a lane (`lanes`: a Train worker group) and waits;
-the custom resource "driver" keeps trials on the node that advertises it (the head of a cluster), Train's controllers stay
-beside the job.
+One Tune trial is one cohort. The trial itself only hands the cohort to a lane (`lanes`: a Train worker group) and
+waits; the custom resource "driver" keeps trials on the node that advertises it (the head of a cluster), Train's
+controllers stay beside the job.
 """
 
 import contextlib
@@ -33,13 +33,18 @@ SETTINGS = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints to stdout whatever the verbosity
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it ends Tune as if all had been trained: the job would go on with what comes next
+    # it ends Tune as if all had been trained: the job would go on with what comes next
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow holds the results
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
 }
-QUIET = ("ray.tune", "ray.train", "ray._private.authentication.authentication_token_setup")  # Progress says what has failed
+QUIET = (
+    "ray.tune",
+    "ray.train",
+    "ray._private.authentication.authentication_token_setup",
+)  # Progress says what has failed
 _TOKEN = Path("~/.ray/auth_token")
 
 
@@ -67,7 +72,9 @@ def session(layout: Layout) -> Iterator[None]:
 
 
 def silence() -> None:
-    """From now on only `print(file=sys.stderr)` of this thread's code is seen: not Ray's messages, nor those of lanes that are cut off."""
+    """From now on only `print(file=sys.stderr)` of this thread's code is seen: not Ray's messages, nor those of lanes
+    that are cut off.
+    """
     sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.excepthook = lambda _: None
@@ -100,17 +107,28 @@ def train_cohorts(
     actor: Any,
     train: Callable | None,
 ) -> None:
-    """Train every cohort that `search` hands out, `number` at a time. A cohort that dies says so through `actor`; the others go on."""
+    """Train every cohort that `search` hands out, `number` at a time.
+
+    A cohort that dies says so through `actor`; the others go on.
+    """
     drivers = bool(ray.cluster_resources().get("driver"))
     spare_cpu = 0.0 if drivers else DRIVER_CPU * number
     resources: Any = {"CPU": 0, "driver": 1} if drivers else {"CPU": DRIVER_CPU}
     tuner = tune.Tuner(
         tune.with_resources(functools.partial(drive, actor=actor), resources),
         tune_config=tune.TuneConfig(
-            search_alg=search, num_samples=-1, max_concurrent_trials=number, reuse_actors=True, trial_dirname_creator=str
+            search_alg=search,
+            num_samples=-1,
+            max_concurrent_trials=number,
+            reuse_actors=True,
+            trial_dirname_creator=str,
         ),
         run_config=tune.RunConfig(
-            name="tune", storage_path=storage, verbose=0, callbacks=[callback], failure_config=tune.FailureConfig(max_failures=1)
+            name="tune",
+            storage_path=storage,
+            verbose=0,
+            callbacks=[callback],
+            failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
     shape = Shape(ranks, layout.gpus, _worker_cpu(ranks * number, spare_cpu), storage)
@@ -121,9 +139,9 @@ def train_cohorts(
 def drive(config: dict[str, Any], *, actor: Any) -> None:
     """A Tune trial: hand one cohort to the lanes, wait until it is over.
 
-    Epochs are told through the StudyActor and not through Ray's TuneReportCallback: that callback starts one more process
-    a trial, and in Ray 2.60 a last report that is still on its way when the function returns blocks the trial for ever
-    (both are put into a queue of length one by the thread that would have to empty it).
+    Epochs are told through the StudyActor and not through Ray's TuneReportCallback: that callback starts one more
+    process a trial, and in Ray 2.60 a last report that is still on its way when the function returns blocks the trial
+    for ever (both are put into a queue of length one by the thread that would have to empty it).
     """
     ray.get(actor.submit.remote(config))
     while ray.get(actor.state.remote(config["title"])) != "over":

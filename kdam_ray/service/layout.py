@@ -35,7 +35,8 @@ class Layout:
     def ranks(self, run: Run) -> int:
         """Workers that train one cohort of such runs.
 
-        Under gloo the number of ranks is part of the run (each normalises over its own share of the batch), so the run says.
+        Under gloo the number of ranks is part of the run (each normalises over its own share of the batch), so the run
+        says.
         """
         if not self.gpus:
             return run.batch_norm_ranks
@@ -56,7 +57,9 @@ def layout(place: Place) -> Layout:
     on_cluster = "RAY_ADDRESS" in os.environ  # the GPUs are elsewhere, and may not have been started yet
     gpus = count > 0 if place.gpus is None else place.gpus
     if gpus and not count and not on_cluster:
-        raise ValueError("gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some")
+        raise ValueError(
+            "gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some"
+        )
     workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, os.cpu_count() or 1))
     split = place.split if place.split != "auto" else ("ddp" if gpus else "members")
     return Layout(workers, gpus, split)
@@ -71,10 +74,11 @@ def count_gpus() -> int:
 
 
 def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | None = None) -> Run:
-    """`run` with what it records about data and world: the dataset's hash and the ranks that batch norm does not see beyond.
+    """`run` with what it records about data and world: the dataset's hash and the ranks that batch norm does not see
+    beyond.
 
-    A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp". `weights` is a local file
-    that the backbone starts from; it is put into the storage, and the run records its hash.
+    A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp". `weights` is a local
+    file that the backbone starts from; it is put into the storage, and the run records its hash.
 
     Raises:
         ValueError: the dataset or the weight file cannot be opened, or the batch cannot be divided over the ranks.
@@ -107,12 +111,17 @@ def _wanted(run: Run) -> dict[Literal["train", "val", "test"], int]:
 
 
 def _fingerprints(run: Run, place: Place) -> list[str]:
-    """Of the train and val images; of remote shards by their manifest, so that nothing large is fetched where nothing is trained."""
+    """Of the train and val images; of remote shards by their manifest, so that nothing large is fetched where nothing
+    is trained.
+    """
     if not is_remote(place.root):
         return [source.fingerprint for source in open_sources(run, place)]
     check_reachable(place.root, writes=False, field="root")
     remote = RemoteShards(str(place.root))
-    return [remote.fingerprint(DATASETS[run.dataset], split, images, run.image_size) for split, images in _wanted(run).items()]
+    return [
+        remote.fingerprint(DATASETS[run.dataset], split, images, run.image_size)
+        for split, images in _wanted(run).items()
+    ]
 
 
 def open_sources(run: Run, place: Place) -> Sequence:

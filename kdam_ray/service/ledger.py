@@ -19,7 +19,8 @@ COST, PLANNED = "cost/", "plan/"
 def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> None:
     """A call is about to train what `plan` says is left: record its estimate, keep what its runs have cost so far.
 
-    If the call before was killed, what that one had spent is recorded first; what it had left to do, its estimate still covers.
+    If the call before was killed, what that one had spent is recorded first; what it had left to do, its estimate still
+    covers.
     """
     cut = close_call(storage, tracking, parent, plan, wall_s=None)
     known, searched = (set(cut["known"]), cut["searched"]) if cut else (set(), 0)
@@ -33,7 +34,9 @@ def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> 
     })  # fmt: skip
 
 
-def close_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan, *, wall_s: float | None) -> dict[str, Any] | None:
+def close_call(
+    storage: Storage, tracking: Tracking, parent: str, plan: Plan, *, wall_s: float | None
+) -> dict[str, Any] | None:
     """A call is over: record what its runs have cost since it was opened.
 
     Args:
@@ -41,8 +44,8 @@ def close_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan, *,
         tracking: where the parent is.
         parent: the sweep's run.
         plan: what is recorded now.
-        wall_s: how long it took. None: it was killed, and nobody knows; the longest that one of its teachers was trained and
-            the longest that one of its other runs was, together, stand for it.
+        wall_s: how long it took. None: it was killed, and nobody knows; the longest that one of its teachers was
+            trained and the longest that one of its other runs was, together, stand for it.
 
     Returns:
         The note of that call; None if there was no call.
@@ -69,7 +72,9 @@ def close_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan, *,
 
 
 def recorded(tracking: Tracking, parent: str) -> tuple[dict[str, float], dict[str, float]]:
-    """({"wall_s": ..., "device_hours": ...}, {"seconds": ..., "device_hours": ...}): spent and estimated; empty if nothing was trained."""
+    """({"wall_s": ..., "device_hours": ...}, {"seconds": ..., "device_hours": ...}): spent and estimated; empty if
+    nothing was trained.
+    """
     cost, planned = _last(tracking, parent, COST), _last(tracking, parent, PLANNED)
     return {name.removeprefix(COST): value for name, value in cost.items()}, {
         name.removeprefix(PLANNED): value for name, value in planned.items()
@@ -84,7 +89,8 @@ def _costs(items: Iterable[Planned]) -> dict[str, dict[str, float]]:
 def _since(before: Mapping[str, Mapping[str, float]], items: Iterable[Planned]) -> list[dict[str, float]]:
     """What each run has cost since `before`; runs that have cost nothing are left out."""
     more = [
-        {name: now[name] - before.get(record, {}).get(name, 0.0) for name in NAMES if name in now} for record, now in _costs(items).items()
+        {name: now[name] - before.get(record, {}).get(name, 0.0) for name in NAMES if name in now}
+        for record, now in _costs(items).items()
     ]
     return [costs for costs in more if any(costs.values())]
 

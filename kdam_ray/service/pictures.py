@@ -1,4 +1,6 @@
-"""Pictures of what members predict, beside their teacher and the same student without it, as artifacts of their MLflow runs."""
+"""Pictures of what members predict, beside their teacher and the same student without it, as artifacts of their MLflow
+runs.
+"""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -50,14 +52,17 @@ def picture_name(epoch: int) -> str:
     return f"epoch_{epoch:04d}.png"
 
 
-def draw_runs(runs: Sequence[Run], place: Place, *, images: int = IMAGES, folder: Path | None = None, again: bool = False) -> list[Drawn]:
+def draw_runs(
+    runs: Sequence[Run], place: Place, *, images: int = IMAGES, folder: Path | None = None, again: bool = False
+) -> list[Drawn]:
     """Draw the last epoch of finished runs, in this process, and record the pictures in MLflow.
 
-    Columns are the teacher, if there is one, the finished run like it but without distillation (same seed), if MLflow has
-    one, and the run itself.
+    Columns are the teacher, if there is one, the finished run like it but without distillation (same seed), if MLflow
+    has one, and the run itself.
 
     Args:
-        runs: which; one that is drawn already, has no finished record or no whole checkpoint is left out, with the reason.
+        runs: which; one that is drawn already, has no finished record or no whole checkpoint is left out, with the
+            reason.
         place: where checkpoints, images and MLflow are.
         images: how many of the evaluation split.
         folder: keeps `<run_id>/epoch_0004.png` of each; None: only MLflow does.
@@ -82,7 +87,8 @@ def draw_member(
     teacher: nn.Module | None = None,
     images: int = IMAGES,
 ) -> None:
-    """Draw a network that is being trained as it stands now, and record the picture; it goes on as if nothing had happened.
+    """Draw a network that is being trained as it stands now, and record the picture; it goes on as if nothing had
+    happened.
 
     Args:
         network: the member's, without wrappers, on whatever device it is; no random number is drawn.
@@ -102,7 +108,9 @@ def draw_member(
 
 
 def title_of(run: Run) -> str:
-    """Of a run's column: `student swin_w12 + kdam`, or `swin_w12` where nothing is distilled; the decoder if it is not the baseline's."""
+    """Of a run's column: `student swin_w12 + kdam`, or `swin_w12` where nothing is distilled; the decoder if it is not
+    the baseline's.
+    """
     name = run.student if run.decoder == "mt_baseline" else f"{run.student} {run.decoder}"
     return name if run.distill.method == "none" else f"student {name} + {run.distill.method}"
 
@@ -125,7 +133,11 @@ class _Gallery:
             return Drawn(run.run_id, record.mlflow_run, reason=f"has {FOLDER}/{name} already")
         own = self._load(run.run_id, run.epochs)
         if own is None:
-            return Drawn(run.run_id, record.mlflow_run, reason=f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}")
+            return Drawn(
+                run.run_id,
+                record.mlflow_run,
+                reason=f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}",
+            )
         columns = {**self._beside(run), title_of(run): own}
         with _kept(folder, run, run.epochs) as path:
             _draw(columns, run, self._source(run), images, self.device).save(path)
@@ -162,7 +174,9 @@ class _Gallery:
         return any(item.path == f"{FOLDER}/{name}" for item in self.tracking.client.list_artifacts(mlflow_run, FOLDER))
 
 
-def _draw(columns: Mapping[str, nn.Module], run: Run, source: Source, images: int, device: torch.device | str) -> Image.Image:
+def _draw(
+    columns: Mapping[str, nn.Module], run: Run, source: Source, images: int, device: torch.device | str
+) -> Image.Image:
     return draw(
         columns, source, DATASETS[run.dataset], fixed_indices(len(source), images), image_size=run.image_size, tasks=run.tasks,
         device=device, precision=run.precision,

@@ -30,8 +30,8 @@ class Planned:
     Attributes:
         run: what is trained.
         kind: why.
-        status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained, nor are "blocked" ones, whose
-            teacher has failed.
+        status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained, nor are "blocked" ones,
+            whose teacher has failed.
         changes: of a cell or reference, its changes to the base.
         steps: optimiser steps left.
         flops: operations left, the shared teacher apart.
@@ -65,8 +65,8 @@ class Plan:
         steps: optimiser steps left, of all members.
         flops: operations left.
         seconds: a rough estimate, good to a factor of two.
-        device_hours: of training and evaluation, all workers together; as rough, and without what starting up takes (data, imports),
-            which outweighs everything else in a tiny sweep.
+        device_hours: of training and evaluation, all workers together; as rough, and without what starting up takes
+            (data, imports), which outweighs everything else in a tiny sweep.
     """
 
     sweep: Sweep
@@ -97,7 +97,9 @@ class Plan:
         lines.append(f"  base: {base.student} + {base.decoder}, {schedule}")
         for item in self.teachers:
             alone = f" on {item.run.tasks[0]} alone" if len(item.run.tasks) == 1 else ""
-            lines.append(f"  teacher {item.run.student}{alone} ({item.run.run_id}): {item.status}, {item.steps} steps left")
+            lines.append(
+                f"  teacher {item.run.student}{alone} ({item.run.run_id}): {item.status}, {item.steps} steps left"
+            )
         blocked = sum(item.status == "blocked" for item in self.runs)
         lines.append(
             f"  {count(len(self.runs), 'run')} in all, {len(left)} of them to train; {self.searched} more to be drawn by the search"
@@ -116,12 +118,22 @@ class Plan:
         run = next((item.run for item in self.runs if item.run.run_id == run_id), None)
         if run is not None:
             return f"{run_id}  {titled(run, self.sweep.base)}"
-        return f"{run_id}  a teacher" if any(item.run.run_id == run_id for item in self.teachers) else "to be drawn by the search"
+        return (
+            f"{run_id}  a teacher"
+            if any(item.run.run_id == run_id for item in self.teachers)
+            else "to be drawn by the search"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         runs = [
-            {"run_id": item.run.run_id, "kind": item.kind, "status": item.status, "steps": item.steps, "flops": item.flops}
+            {
+                "run_id": item.run.run_id,
+                "kind": item.kind,
+                "status": item.status,
+                "steps": item.steps,
+                "flops": item.flops,
+            }
             for item in (*self.teachers, *self.runs)
         ]
         return {
@@ -139,7 +151,8 @@ class Row:
         run: what was trained.
         kind: why.
         status: how it ended.
-        metrics: after the last epoch: "val/semseg/mIoU", ..., "val/delta_teacher", "val/delta_mt" where single-task runs exist.
+        metrics: after the last epoch: "val/semseg/mIoU", ..., "val/delta_teacher", "val/delta_mt" where single-task
+            runs exist.
         mlflow_run: where it is recorded.
         changes: of a cell or reference, its changes to the base.
         reused: not trained by this call.
@@ -174,8 +187,8 @@ class SweepResult:
         study: where the study's journal lies, or "".
         trained: members that this call trained.
         seconds: wall time per phase of this call.
-        cost: of all calls that trained something: "wall_s" (of the calls), "device_hours", "tflop" and, where counters exist, "kwh" of
-            the runs, teachers among them, as far as those calls trained them; empty if there was none.
+        cost: of all calls that trained something: "wall_s" (of the calls), "device_hours", "tflop" and, where counters
+            exist, "kwh" of the runs, teachers among them, as far as those calls trained them; empty if there was none.
         planned: what had been estimated for it: "seconds", "device_hours", "tflop".
     """
 
@@ -226,7 +239,9 @@ def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
     known = [(change(sweep.base, changes), kind, changes) for kind, rows in kinds for changes in rows]
     for run, _, changes in known:
         if run.batch_norm_ranks != sweep.base.batch_norm_ranks:
-            raise ValueError(f"batch_norm_ranks: {changes} wants other worker groups than the base; make it a sweep of its own")
+            raise ValueError(
+                f"batch_norm_ranks: {changes} wants other worker groups than the base; make it a sweep of its own"
+            )
     return known
 
 
@@ -238,7 +253,11 @@ def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking
     """
     storage = Storage(place.storage)
     runs = known_runs(sweep)
-    trials = [trial for trial in Study(storage, sweep).trials() if trial.searched] if sweep.space and Study.exists(storage, sweep) else []
+    trials = (
+        [trial for trial in Study(storage, sweep).trials() if trial.searched]
+        if sweep.space and Study.exists(storage, sweep)
+        else []
+    )
     records = tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
     planned = _Planner(storage, records, Costs(storage, evaluate_every=place.evaluate_every))
     once = {run.run_id: planned(run, kind, changes) for run, kind, changes in reversed(runs)}
@@ -274,19 +293,27 @@ class _Planner:
         if status in DONE:
             return Planned(run, kind, status, changes, 0, 0.0, trial, record)
         left = run.epochs - min(done, run.epochs)
-        return Planned(run, kind, status, changes, left * run.steps_per_epoch, self.costs.member(run, left), trial, record)
+        return Planned(
+            run, kind, status, changes, left * run.steps_per_epoch, self.costs.member(run, left), trial, record
+        )
 
 
-def _plan_teachers(sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, runs: Sequence[Run], planned: _Planner) -> list[Planned]:
+def _plan_teachers(
+    sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, runs: Sequence[Run], planned: _Planner
+) -> list[Planned]:
     given = {run.run_id: run for run in teachers}
-    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.needs_teacher) | dict.fromkeys(given)
+    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.needs_teacher) | dict.fromkeys(
+        given
+    )
     if None in needed:
         raise ValueError(f"teacher_run: sweep {sweep.name} has a run that distils but does not say from which run")
     planned.records |= tracking.find([run_id for run_id in needed if run_id])
     for run_id in needed:
         record = planned.records.get(str(run_id))
         if run_id not in given and not (record and record.status == "finished"):
-            raise ValueError(f"teacher_run: {run_id} is neither a finished run in MLflow nor given as a teacher to train")
+            raise ValueError(
+                f"teacher_run: {run_id} is neither a finished run in MLflow nor given as a teacher to train"
+            )
     return [planned(given.get(str(run_id)) or planned.records[str(run_id)].run, "teacher", {}) for run_id in needed]
 
 
@@ -297,7 +324,11 @@ def seats(plan: Plan, *, lost: Collection[str] = ()) -> list[Seat]:
     """
     storage = Storage(plan.place.storage)
     teachers = {item.run.run_id for item in plan.teachers}
-    left = [item for item in plan.runs if item.status in LEFT and item.run.teacher_run not in lost and item.run.run_id not in teachers]
+    left = [
+        item
+        for item in plan.runs
+        if item.status in LEFT and item.run.teacher_run not in lost and item.run.run_id not in teachers
+    ]
     left.sort(key=lambda item: item.kind != "searched")
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
@@ -307,7 +338,9 @@ def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
     return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(plan_draws / side_by_side)))
 
 
-def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs) -> Plan:
+def _sum_up(
+    sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs
+) -> Plan:
     arranged = layout(place)
     side_by_side = arranged.side_by_side(sweep.base)
     bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0, 0.0)
@@ -317,13 +350,18 @@ def _sum_up(sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Seque
     taught = [item for item in teachers if item.status in LEFT]
     cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
     cohorts += [("?",) * members for members in drawn]
-    students = [([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed]
+    students = [
+        ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed
+    ]
     students += [([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
     alike: dict[int, list[tuple[list[Run], list[int]]]] = {}  # ranks -> teachers, which start together
     for item in taught:
         alike.setdefault(arranged.ranks(item.run), []).append(([item.run], [item.steps // item.run.steps_per_epoch]))
     starts = [*alike.items()] + ([(arranged.ranks(sweep.base), students)] if students else [])
-    timed = [(ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in cohorts]) for ranks, cohorts in starts]
+    timed = [
+        (ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in cohorts])
+        for ranks, cohorts in starts
+    ]
     once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
     steps = sum(once.values()) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
     flops = sum(item.flops for item in taught) + sum(costs.cohort(*cohort) for cohort in students)

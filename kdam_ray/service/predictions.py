@@ -29,7 +29,9 @@ def save_predictions(run: Run, place: Place, folder: Path) -> dict[str, float]:
     """
     checkpoint = latest_checkpoint(Storage(place.storage), run.run_id, epoch=run.epochs)
     if checkpoint is None:
-        raise ValueError(f"storage: {place.storage} holds no whole checkpoint of run {run.run_id} at epoch {run.epochs}")
+        raise ValueError(
+            f"storage: {place.storage} holds no whole checkpoint of run {run.run_id} at epoch {run.epochs}"
+        )
     device = "cuda" if torch.cuda.is_available() and place.gpus is not False else "cpu"
     say(f"predictions of run {run.run_id} to {folder}")
     metrics = evaluate(

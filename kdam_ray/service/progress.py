@@ -25,7 +25,8 @@ def duration(seconds: float, *, digits: int = 0) -> str:
 
 
 class Progress(tune.Callback):
-    """Prints each cohort's notices about every eight seconds, the best member so far, and what the whole has still to go.
+    """Prints each cohort's notices about every eight seconds, the best member so far, and what the whole has still to
+    go.
 
     Args of the constructor:
         actor: handle of the StudyActor, which keeps the notices.

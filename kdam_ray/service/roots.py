@@ -1,4 +1,6 @@
-"""`--root` of a job: a packaging or shards in a folder, or shards under an S3 URI, of which a node fetches what it needs, once."""
+"""`--root` of a job: a packaging or shards in a folder, or shards under an S3 URI, of which a node fetches what it
+needs, once.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -11,7 +13,9 @@ from kdam_ray.service.storage import Storage, check_reachable
 from kdam_ray.tasks import Dataset
 
 
-def local_root(root: str | None, dataset: Dataset, wanted: Mapping[Split, int | None], *, cache: Path | None = None) -> str | None:
+def local_root(
+    root: str | None, dataset: Dataset, wanted: Mapping[Split, int | None], *, cache: Path | None = None
+) -> str | None:
     """A root that files can be opened in: itself, or a folder into which what is `wanted` of remote shards was fetched.
 
     Args:
@@ -63,11 +67,14 @@ class RemoteShards:
             size = self.storage.file_size(shard.name)
             if size != shard.bytes:
                 found = "no such file" if size is None else f"has {size} bytes"
-                raise ValueError(f"{self.storage.uri(shard.name)}: {found}, but {MANIFEST} says {shard.bytes} bytes; write it again")
+                raise ValueError(
+                    f"{self.storage.uri(shard.name)}: {found}, but {MANIFEST} says {shard.bytes} bytes; write it again"
+                )
         return rows.fingerprint_of(images)
 
     def fetch(self, dataset: Dataset, wanted: Mapping[Split, int | None], cache: Path) -> Path:
-        """A local folder with the shards that hold the first images of each split; of a node's processes one fetches them.
+        """A local folder with the shards that hold the first images of each split; of a node's processes one fetches
+        them.
 
         Raises:
             ValueError: a shard is missing or damaged; names it.
@@ -88,6 +95,10 @@ class RemoteShards:
         try:
             path = self.storage.fetch_once(shard.name, is_right, folder=folder)
         except FileNotFoundError:
-            raise ValueError(f"{self.storage.uri(shard.name)}: no such file, but {MANIFEST} lists it; write it again") from None
+            raise ValueError(
+                f"{self.storage.uri(shard.name)}: no such file, but {MANIFEST} lists it; write it again"
+            ) from None
         if not is_right(path):
-            raise ValueError(f"{self.storage.uri(shard.name)}: is damaged, its SHA-256 is not what {MANIFEST} says; write it again")
+            raise ValueError(
+                f"{self.storage.uri(shard.name)}: is damaged, its SHA-256 is not what {MANIFEST} says; write it again"
+            )

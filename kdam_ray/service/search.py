@@ -38,7 +38,8 @@ class Seat:
 def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -> list[list[Seat]]:
     """Seats to cohorts, as few as keep `side_by_side` workers busy, of nearly equal size, dealt one by one.
 
-    Dealt, because neighbours in a table cost alike: seeds of one system would otherwise fill a cohort that the others wait for.
+    Dealt, because neighbours in a table cost alike: seeds of one system would otherwise fill a cohort that the others
+    wait for.
 
     Members of a cohort agree on everything upstream of the student and on the teacher; those without a teacher fill up
     the cohorts that have one. Members that are equally far go together: one that starts anew would hold the others up.
@@ -69,7 +70,8 @@ class CohortSearch(Searcher):
         drawn_size: members of a drawn cohort.
         actor: handle of the StudyActor.
         open_cohort: makes the worker's configuration of a cohort (opens its MLflow runs).
-        close_cohort: told the seats of a cohort that is over, and why if it died, so that none of its MLflow runs stays open.
+        close_cohort: told the seats of a cohort that is over, and why if it died, so that none of its MLflow runs stays
+            open.
     """
 
     def __init__(

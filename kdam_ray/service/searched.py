@@ -22,7 +22,9 @@ def searched_contexts(run: Run, place: Place) -> dict[str, Any]:
     """
     folder = latest_checkpoint(Storage(place.storage), run.run_id, epoch=run.epochs)
     if folder is None:
-        raise ValueError(f"storage: {place.storage} holds no whole checkpoint of run {run.run_id} at epoch {run.epochs}")
+        raise ValueError(
+            f"storage: {place.storage} holds no whole checkpoint of run {run.run_id} at epoch {run.epochs}"
+        )
     decoder = load_network(folder).decoder
     assert isinstance(decoder, ContextSearch)
     document = {"run_id": run.run_id, "contexts": decoder.chosen(), "probabilities": decoder.probabilities()}

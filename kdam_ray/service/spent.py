@@ -36,13 +36,13 @@ class _Metered:
 class Meter:
     """What the members of one cohort cost, measured on rank 0.
 
-    The time from the end of an epoch to the end of the next belongs to the members of the next: t seconds on r ranks are
-    t * r device-seconds, shared in proportion to the operations that each needed, as joules are; the shares sum to what
-    was spent. A member that diverges within an epoch pays for the whole of it. What is stored after a cohort's very last
-    epoch is in nobody's cost.
+    The time from the end of an epoch to the end of the next belongs to the members of the next: t seconds on r ranks
+    are t * r device-seconds, shared in proportion to the operations that each needed, as joules are; the shares sum to
+    what was spent. A member that diverges within an epoch pays for the whole of it. What is stored after a cohort's
+    very last epoch is in nobody's cost.
 
-    An epoch that is cut short never becomes a metric. What it had cost by its last `beat` is in a small file per member in
-    this machine's cache and counts when the run goes on here.
+    An epoch that is cut short never becomes a metric. What it had cost by its last `beat` is in a small file per member
+    in this machine's cache and counts when the run goes on here.
 
     Args of the constructor:
         ranks: workers that train the cohort.
@@ -74,7 +74,10 @@ class Meter:
             self._write(name, plus(self._spent[name], more))
 
     def end_epoch(self, epoch: int, joules: float | None) -> None:
-        """An epoch is over; `joules`: what all ranks have taken since the cohort began, None where nothing counts them."""
+        """An epoch is over;
+
+        `joules`: what all ranks have taken since the cohort began, None where nothing counts them.
+        """
         now = self._clock()
         for name, more in self._shares(epoch, now, joules, evaluated=True, share=1.0).items():
             self._spent[name] = plus(self._spent[name], more)
@@ -90,16 +93,24 @@ class Meter:
         self._members.pop(run_id, None)
         self._path(run_id).unlink(missing_ok=True)
 
-    def _shares(self, epoch: int, now: float, joules: float | None, *, evaluated: bool, share: float) -> dict[str, dict[str, float]]:
+    def _shares(
+        self, epoch: int, now: float, joules: float | None, *, evaluated: bool, share: float
+    ) -> dict[str, dict[str, float]]:
         """Per member, what the time and energy since the last epoch come to."""
         present = {name: member for name, member in self._members.items() if member.done < epoch <= member.epochs}
-        scored = {name for name, member in present.items() if evaluated and is_evaluated(epoch, member.epochs, self._every)}
+        scored = {
+            name for name, member in present.items() if evaluated and is_evaluated(epoch, member.epochs, self._every)
+        }
         operations = needed({name: member.operations for name, member in present.items()}, scored)
         everything, seconds = sum(operations.values()), now - self._mark
         shares = {}
         for name, flops in operations.items():
             part = flops / everything
-            shares[name] = {"cost/wall_s": seconds, "cost/device_s": seconds * self._ranks * part, "cost/tflop": flops * share / 1e12}
+            shares[name] = {
+                "cost/wall_s": seconds,
+                "cost/device_s": seconds * self._ranks * part,
+                "cost/tflop": flops * share / 1e12,
+            }
             if joules is not None:
                 shares[name]["cost/kwh"] = (joules - self._joules) / JOULES_PER_KWH * part
         return shares
@@ -121,7 +132,9 @@ class Meter:
 def total(costs: Collection[Mapping[str, float]]) -> dict[str, float]:
     """The sums over runs by name; energy only if it was counted for each of them."""
     summed = {name: sum(each.get(name, 0.0) for each in costs) for name in NAMES}
-    return summed if costs and all("cost/kwh" in each for each in costs) else {name: summed[name] for name in NAMES[:-1]}
+    return (
+        summed if costs and all("cost/kwh" in each for each in costs) else {name: summed[name] for name in NAMES[:-1]}
+    )
 
 
 def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
@@ -131,7 +144,8 @@ def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, flo
     return {name: costs.get(name, 0.0) + more.get(name, 0.0) for name in names}
 
 
-# ------------------------------------------------------------------------------------------------------------ for tables
+# ------------------------------------------------------------------------------------------------------------ for
+# tables
 class Recorded(Protocol):
     """A run with its metrics: `tracking.Found`, `plan.Row`."""
 
@@ -181,7 +195,8 @@ def spent(records: Iterable[Recorded]) -> Spent:
     """Sum what runs have cost.
 
     Args:
-        records: runs in any order; of one that stands there several times (a link has a copy of the costs) the dearest record counts.
+        records: runs in any order; of one that stands there several times (a link has a copy of the costs) the dearest
+            record counts.
     """
     known: dict[str, dict[str, float]] = {}
     for record in records:

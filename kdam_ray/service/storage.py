@@ -1,8 +1,9 @@
 """The only place that knows URIs: checkpoints, studies, weight files and shards in a folder or under s3://.
 
 Everything appears under its name only when it is whole. A local folder is written beside, fsynced and renamed; on S3,
-which has no rename, the manifest goes last, and a folder without one does not exist. S3 goes through `pyarrow.fs`, which
-honours AWS_ENDPOINT_URL, so any S3-compatible server works; boto3 looks whether the bucket is there before anything starts.
+which has no rename, the manifest goes last, and a folder without one does not exist. S3 goes through `pyarrow.fs`,
+which honours AWS_ENDPOINT_URL, so any S3-compatible server works; boto3 looks whether the bucket is there before
+anything starts.
 """
 
 import atexit
@@ -71,12 +72,18 @@ class Storage:
         """Sorted names of what lies in a folder; empty where there is none. Half-written things are not listed."""
         if self.local is not None:
             folder = self.local / name
-            return sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) if folder.is_dir() else []
+            return (
+                sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+                if folder.is_dir()
+                else []
+            )
         from pyarrow.fs import FileSelector
 
         filesystem, prefix = self._remote()
         found = filesystem.get_file_info(FileSelector(f"{prefix}/{name}", allow_not_found=True))
-        return sorted(item.base_name for item in found if item.is_file or self._is_file(f"{name}/{item.base_name}/{MANIFEST}"))
+        return sorted(
+            item.base_name for item in found if item.is_file or self._is_file(f"{name}/{item.base_name}/{MANIFEST}")
+        )
 
     def save(self, folder: Path, name: str) -> None:
         """Move a finished local folder to `name`, replacing what is there."""
@@ -113,7 +120,8 @@ class Storage:
         return target
 
     def fetch_once(self, name: str, is_right: Callable[[Path], bool], *, folder: Path | None = None) -> Path:
-        """As `fetch`, for a file that nobody writes to: one copy for all processes of the node, used again if it `is_right`.
+        """As `fetch`, for a file that nobody writes to: one copy for all processes of the node, used again if it
+        `is_right`.
 
         Args:
             name: of the file.
@@ -228,7 +236,9 @@ class Storage:
             filesystem.delete_file(f"{prefix}/{name}")
 
     def scratch(self) -> Path:
-        """A fresh local folder, removed at the end of the process; in local storage on the same disk, so that `save` is a rename."""
+        """A fresh local folder, removed at the end of the process; in local storage on the same disk, so that `save` is
+        a rename.
+        """
         self._scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
         if self.local is None:
@@ -240,7 +250,9 @@ class Storage:
         return (self.local or self.cache()) / "scratch"
 
     def tidy(self) -> None:
-        """Remove what killed processes left in scratch, untouched for an hour (of local storage) or a day (a journal lies there)."""
+        """Remove what killed processes left in scratch, untouched for an hour (of local storage) or a day (a journal
+        lies there).
+        """
         for folder in self._scratch.glob("*"):
             with contextlib.suppress(OSError):
                 touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
@@ -264,7 +276,11 @@ class Storage:
     def endpoint(self) -> str | None:
         """Of an S3-compatible server, as a URL; None: Amazon's."""
         query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
-        given = query.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        given = (
+            query.get("endpoint_override")
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
         return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
 
     def _is_file(self, name: str) -> bool:

@@ -1,8 +1,8 @@
 """The Optuna study of a sweep: what was tried, what to try next, what is hopeless.
 
-A study is a journal file, `<storage>/studies/<name>.journal`, so it outlives every process. It holds the table's own cells
-that lie in the searched space and the searched trials between them; each trial records its whole Run, so that a trial
-cut short can be taken up again. While a sweep runs, one named Ray actor owns it (`StudyActor`).
+A study is a journal file, `<storage>/studies/<name>.journal`, so it outlives every process. It holds the table's own
+cells that lie in the searched space and the searched trials between them; each trial records its whole Run, so that a
+trial cut short can be taken up again. While a sweep runs, one named Ray actor owns it (`StudyActor`).
 """
 
 import hashlib
@@ -17,8 +17,12 @@ from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
 from kdam_ray.service.cohort_queue import CohortQueue
 from kdam_ray.service.storage import Storage
 
-STARTUP_TRIALS = 4  # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
-KEPT_PERCENT = 75.0  # a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
+STARTUP_TRIALS = (
+    4  # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
+)
+KEPT_PERCENT = (
+    75.0  # a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
+)
 
 Outcome = Literal["finished", "pruned", "failed"]
 
@@ -56,7 +60,9 @@ def searched_params(sweep: Sweep, run: Run) -> dict[str, Any] | None:
     """
     flat = flatten(run)
     params = {name: float(flat[name]) for name in sweep.space if isinstance(flat.get(name), int | float)}
-    if not sweep.space or not all(low <= params.get(name, low - 1) <= high for name, (low, high) in sweep.space.items()):
+    if not sweep.space or not all(
+        low <= params.get(name, low - 1) <= high for name, (low, high) in sweep.space.items()
+    ):
         return None
     for names in itertools.product(*sweep.choices.values()):
         chosen = dict(zip(sweep.choices, names, strict=True))
@@ -124,7 +130,10 @@ class Study:
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            run = point(self._sweep, {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in self._suggest(trial).items()})
+            run = point(
+                self._sweep,
+                {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in self._suggest(trial).items()},
+            )
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -145,7 +154,9 @@ class Study:
     def observe(self, number: int, epoch: int, value: float) -> bool:
         """Record the objective after an epoch. Returns whether an Optuna pruner calls the trial hopeless."""
         frozen = self._study.get_trials(deepcopy=False)[number]
-        if frozen.state.is_finished():  # trained again, because its record in MLflow is gone; a closed trial takes no more
+        if (
+            frozen.state.is_finished()
+        ):  # trained again, because its record in MLflow is gone; a closed trial takes no more
             return False
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         if epoch not in frozen.intermediate_values:  # a resumed member may say an epoch twice
@@ -162,7 +173,9 @@ class Study:
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """A value for each field of the space, a name for each alternative."""
         names = {name: trial.suggest_categorical(name, list(rows)) for name, rows in self._sweep.choices.items()}
-        return names | {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()}
+        return names | {
+            name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()
+        }
 
     def _record(self, trial: Any, run: Run, *, searched: bool) -> None:
         trial.set_user_attr("run", canonical_json(run))
@@ -175,14 +188,20 @@ class Study:
             return None
         outcomes: dict[str, Outcome] = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
         value = frozen.value if state == "COMPLETE" else None
-        return Trial(frozen.number, Run.model_validate_json(text), frozen.user_attrs["searched"], outcomes.get(state), value)
+        return Trial(
+            frozen.number, Run.model_validate_json(text), frozen.user_attrs["searched"], outcomes.get(state), value
+        )
 
     def _local_journal(self) -> Path:
         if self._storage.local is not None:
             path = self._storage.local / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             return path
-        return self._storage.fetch(self._name) if self._storage.exists(self._name) else self._storage.scratch() / Path(self._name).name
+        return (
+            self._storage.fetch(self._name)
+            if self._storage.exists(self._name)
+            else self._storage.scratch() / Path(self._name).name
+        )
 
     def _push(self) -> None:
         if self._storage.local is None:
@@ -192,8 +211,8 @@ class Study:
 class StudyActor:
     """The one process that job, trials and workers share.
 
-    It owns the study, the queue of cohorts (see `CohortQueue` for those methods) and the notices that progress is printed
-    from. A sweep that searches nothing has no study, and a teacher neither.
+    It owns the study, the queue of cohorts (see `CohortQueue` for those methods) and the notices that progress is
+    printed from. A sweep that searches nothing has no study, and a teacher neither.
     """
 
     def __init__(self, storage: str, sweep: dict[str, Any] | None):

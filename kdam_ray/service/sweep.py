@@ -1,7 +1,8 @@
 """A sweep from beginning to end: what it needs, what of that is already there, training the rest, the result.
 
-`plan` looks and starts nothing. `run_sweep` trains what is missing: teachers, then the table's cells and references, then
-what the search draws between them. Called again with the same arguments it finds everything and does not start Ray (law 8).
+`plan` looks and starts nothing. `run_sweep` trains what is missing: teachers, then the table's cells and references,
+then what the search draws between them. Called again with the same arguments it finds everything and does not start Ray
+(law 8).
 """
 
 import sys
@@ -40,7 +41,9 @@ def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
     return look(sweep, place, teachers, Tracking(place))
 
 
-def run_sweep(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train: Callable | None = None) -> SweepResult:
+def run_sweep(
+    sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train: Callable | None = None
+) -> SweepResult:
     """Train what is missing of a sweep; progress on stderr.
 
     Args:
@@ -93,7 +96,9 @@ class _Work:
             ledger.open_call(self.storage, self.tracking, parent, known)
             with self.phase("teachers"):
                 wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
-                missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
+                missing = [
+                    item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)
+                ]
                 train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
             with self.phase("students"):
                 self._train_students(known, parent)
@@ -164,20 +169,34 @@ class _Work:
 
         for item in after.runs:
             if item.record is not None:
-                self.tracking.link_member(item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base))
+                self.tracking.link_member(
+                    item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base)
+                )
         planned = {item.run.run_id: item for item in after.runs}
         rows = tuple(row(planned[run.run_id], changes) for run, changes in _in_order(self.sweep))
         rows += tuple(row(item, {}) for item in after.runs if item.kind == "searched")
         before_teachers = {item.run.run_id for item in before.teachers if item.status in DONE}
         teachers = tuple(
-            _row(item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_tasks.of(item.run))
+            _row(
+                item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_tasks.of(item.run)
+            )
             for item in after.teachers
         )
-        ledger.close_call(self.storage, self.tracking, parent, after, wall_s=None if before.complete else time.monotonic() - self.started)
+        ledger.close_call(
+            self.storage,
+            self.tracking,
+            parent,
+            after,
+            wall_s=None if before.complete else time.monotonic() - self.started,
+        )
         return self._close(parent, rows, teachers, single_tasks.of(self.sweep.base))
 
-    def _close(self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: Mapping[str, float] | None) -> SweepResult:
-        candidates = [row for row in rows if row.kind != "reference" and row.status == "finished" and OBJECTIVE in row.metrics]
+    def _close(
+        self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: Mapping[str, float] | None
+    ) -> SweepResult:
+        candidates = [
+            row for row in rows if row.kind != "reference" and row.status == "finished" and OBJECTIVE in row.metrics
+        ]
         best = max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
         failed = any(row.status == "failed" for row in (*rows, *teachers))
         self.tracking.end_parent(parent, {"best/delta_teacher": best.metrics[OBJECTIVE]} if best else {}, failed)
@@ -203,7 +222,9 @@ def lost_teachers(known: Plan, records: Mapping[str, Found]) -> dict[str, str]:
     for name in (item.run.run_id for item in known.teachers):
         record = records.get(name)
         if record is None or record.status != "finished":
-            reasons[name] = f"its teacher {name} failed: {(record and record.reason) or 'its training did not end; run the sweep again'}"
+            reasons[name] = (
+                f"its teacher {name} failed: {(record and record.reason) or 'its training did not end; run the sweep again'}"
+            )
     return reasons
 
 
@@ -216,7 +237,9 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     return TeacherScores.among(finished, given=given, named=named, common=common)
 
 
-def _row(item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any, reason: str | None = None) -> Row:
+def _row(
+    item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any, reason: str | None = None
+) -> Row:
     """`reason`: why it could not be trained, if it was not."""
     if item.record is None or item.status not in DONE:
         mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)

@@ -42,7 +42,8 @@ class Teacher:
 def is_ready(run: Run, record: Found | None, storage: Storage, *, verified: bool) -> bool:
     """Recorded as finished, and its final checkpoint is there; `verified`: whole too.
 
-    A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on CPUs.
+    A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on
+    CPUs.
     """
     if record is None or record.status != "finished" or epochs_done(storage, run.run_id) < run.epochs:
         return False
@@ -76,13 +77,22 @@ def find_or_train(run: Run, place: Place, *, train: Callable | None = None) -> T
 
 def describe(run: Run, record: Found | None, storage: Storage, *, reused: bool) -> Teacher:
     """The teacher as it is recorded now."""
-    failed = None if record and record.status == "finished" else (record and record.reason) or "its training did not end"
+    failed = (
+        None if record and record.status == "finished" else (record and record.reason) or "its training did not end"
+    )
     name = storage.uri(checkpoint_name(run.run_id, run.epochs))
-    return Teacher(run.run_id, record.metrics if record else {}, name, record.mlflow_run if record else "", reused, failed)
+    return Teacher(
+        run.run_id, record.metrics if record else {}, name, record.mlflow_run if record else "", reused, failed
+    )
 
 
-def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tracking, *, train: Callable | None = None) -> None:
-    """Train teachers, each a cohort of its own; those of equally many ranks share their worker groups. Ray must be there."""
+def train_teachers(
+    runs: Sequence[Run], place: Place, plan: Layout, tracking: Tracking, *, train: Callable | None = None
+) -> None:
+    """Train teachers, each a cohort of its own; those of equally many ranks share their worker groups.
+
+    Ray must be there.
+    """
     storage = Storage(place.storage)
     alike: dict[int, list[Seat]] = {}
     for run in runs:
@@ -94,6 +104,12 @@ def train_teachers(runs: Sequence[Run], place: Place, plan: Layout, tracking: Tr
         opener = Opener(place, plan, tracking, Costs(storage, evaluate_every=place.evaluate_every), EXPERIMENT)
         actor = start_actor(f"teacher-{seats[0].run.run_id}", storage, None)
         try:
-            train_seats(opener, [[seat] for seat in seats], actor=actor, side_by_side=plan.side_by_side(seats[0].run), train=train)
+            train_seats(
+                opener,
+                [[seat] for seat in seats],
+                actor=actor,
+                side_by_side=plan.side_by_side(seats[0].run),
+                train=train,
+            )
         finally:
             ray.kill(actor)

@@ -66,7 +66,8 @@ class Parent:
 def tracking_uri(place: Place) -> str:
     """Place's own, else MLFLOW_TRACKING_URI, else sqlite beside the local storage.
 
-    The path of a sqlite file is made absolute: `sqlite:///runs/mlflow.db` means this folder's, also to workers that run elsewhere.
+    The path of a sqlite file is made absolute: `sqlite:///runs/mlflow.db` means this folder's, also to workers that run
+    elsewhere.
     """
     if given := place.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
         return f"{SQLITE}{Path(given.removeprefix(SQLITE)).absolute()}" if given.startswith(SQLITE) else given
@@ -119,13 +120,17 @@ class Tracking:
         if name not in self._experiments:
             known = self.client.get_experiment_by_name(name)
             location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
-            self._experiments[name] = known.experiment_id if known else self.client.create_experiment(name, artifact_location=location)
+            self._experiments[name] = (
+                known.experiment_id if known else self.client.create_experiment(name, artifact_location=location)
+            )
         return self._experiments[name]
 
     # --- what is there
 
     def find(self, run_ids: Iterable[str]) -> dict[str, Found]:
-        """Members by run_id, from any experiment: the finished record of each, else its unfinished one, else its newest."""
+        """Members by run_id, from any experiment: the finished record of each, else its unfinished one, else its
+        newest.
+        """
         found: dict[str, Found] = {}
         experiments = self._all_experiments()
         for run_id in dict.fromkeys(run_ids):
@@ -145,14 +150,22 @@ class Tracking:
         return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
-        """Metrics of finished runs like `run` that learn one task alone, without a teacher or a decoder that mixes tasks.
+        """Metrics of finished runs like `run` that learn one task alone, without a teacher or a decoder that mixes
+        tasks.
 
-        {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks is another quantity.
+        {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks
+        is another quantity.
         """
         baseline = {"decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0}
-        alone = change(run, baseline | {"teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {}, "seed": 0})
+        alone = change(
+            run,
+            baseline
+            | {"teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {}, "seed": 0},
+        )
         experiments = self._all_experiments()
-        wanted = f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
+        wanted = (
+            f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
+        )
         records = self._search(experiments, wanted) if experiments else []
         reference = {}
         for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
@@ -222,12 +235,19 @@ class Tracking:
             return known[0].info.run_id
         return self.client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id
 
-    def open_member(self, run: Run, *, sweep: str, table: int | None = None, parent: str | None = None, title: str | None = None) -> str:
-        """The MLflow run of a member that is to be trained: a new one with the params logged, or the one it has, reopened.
+    def open_member(
+        self, run: Run, *, sweep: str, table: int | None = None, parent: str | None = None, title: str | None = None
+    ) -> str:
+        """The MLflow run of a member that is to be trained: a new one with the params logged, or the one it has,
+        reopened.
 
         A finished one is left as it is: workers can outlive a killed sweep by a moment, and finish what it had begun.
         """
-        tags = {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""} | source_tags(run)
+        tags = {
+            "kdam.sweep": sweep,
+            "kdam.table": str(table or ""),
+            "kdam.teacher_run": run.teacher_run or "",
+        } | source_tags(run)
         if parent:
             tags["mlflow.parentRunId"] = parent
         record = self.find([run.run_id]).get(run.run_id)
@@ -238,8 +258,11 @@ class Tracking:
         return record.mlflow_run
 
     def link_member(self, record: Found, *, sweep: Sweep, parent: str, title: str | None = None) -> str:
-        """Show a member that another sweep trained, or began, under this sweep's parent as it stands now; its own record is not touched."""
-        here = f"kdam/{sweep.base.dataset}/{sweep.name}"  # one begun elsewhere has this parent, but MLflow nests within an experiment only
+        """Show a member that another sweep trained, or began, under this sweep's parent as it stands now; its own
+        record is not touched.
+        """
+        # one begun elsewhere has this parent, but MLflow nests within an experiment only
+        here = f"kdam/{sweep.base.dataset}/{sweep.name}"
         if record.tags.get("mlflow.parentRunId") == parent and record.experiment == here:
             return record.mlflow_run
         experiment = self.experiment(sweep.base.dataset, sweep.name)
@@ -266,7 +289,9 @@ class Tracking:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        self.client.log_batch(mlflow_run, metrics=[Metric(name, float(value), now, epoch) for name, value in metrics.items()])
+        self.client.log_batch(
+            mlflow_run, metrics=[Metric(name, float(value), now, epoch) for name, value in metrics.items()]
+        )
 
     def log_checkpoint(self, mlflow_run: str, folder: Path) -> None:
         """Final weights and manifest as artifacts; the optimiser's state stays in the storage."""
@@ -285,8 +310,8 @@ class Tracking:
     def end_member(self, mlflow_run: str, status: Status, *, reason: str | None = None) -> None:
         """FINISHED, KILLED (pruned) or FAILED.
 
-        A member that diverged carries the tag `kdam.failed`. Without it (its process died; `kdam.error` says how) it is FAILED to
-        MLflow, but counts as unfinished here. Of a reason that is a traceback the last line is kept.
+        A member that diverged carries the tag `kdam.failed`. Without it (its process died; `kdam.error` says how) it is
+        FAILED to MLflow, but counts as unfinished here. Of a reason that is a traceback the last line is kept.
         """
         if status == "pruned":
             self.client.set_tag(mlflow_run, "kdam.pruned", "true")
@@ -347,14 +372,20 @@ def source_tags(run: Run) -> dict[str, str]:
 
 @functools.cache
 def git_state() -> tuple[str, str]:
-    """(commit, "true" or "false"); ("unknown", "unknown") outside a checkout, as in an image or a shipped working directory.
+    """(commit, "true" or "false");
+
+    ("unknown", "unknown") outside a checkout, as in an image or a shipped working directory.
 
     KDAM_GIT_COMMIT names the commit there.
     """
     folder = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-        status = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True).stdout
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        status = subprocess.run(
+            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("KDAM_GIT_COMMIT", "unknown"), "unknown"
     return commit, str(bool(status.strip())).lower()

@@ -31,7 +31,11 @@ def score_unseen(runs: Sequence[Run], place: Place) -> dict[str, dict[str, float
         ValueError: the dataset has no test split.
     """
     tracking, storage = Tracking(place), Storage(place.storage)
-    records = {name: record for name, record in tracking.find([run.run_id for run in runs]).items() if record.status == "finished"}
+    records = {
+        name: record
+        for name, record in tracking.find([run.run_id for run in runs]).items()
+        if record.status == "finished"
+    }
     known = {name: _of_test(record.metrics) for name, record in records.items()}
     missing = [run for run in runs if run.run_id in known and not known[run.run_id]]
     if missing:

@@ -61,7 +61,9 @@ class Member:
 
 
 def _member(values: Mapping[str, Any]) -> Member:
-    return Member(**{**values, "run": Run.model_validate(values["run"]), "operations": Operations(**values["operations"])})
+    return Member(
+        **{**values, "run": Run.model_validate(values["run"]), "operations": Operations(**values["operations"])}
+    )
 
 
 def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_cohort) -> None:
@@ -77,7 +79,9 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
     device = _set_up(config["threads"])
     members = {member.run.run_id: member for member in map(_member, config["members"])}
     energy = Energy(gpu=_gpu(device), workers_here=config["workers_here"])
-    recorder = Recorder(config, members, storage, Tracking(place), actor, _meter(place, storage)) if rank() == 0 else None
+    recorder = (
+        Recorder(config, members, storage, Tracking(place), actor, _meter(place, storage)) if rank() == 0 else None
+    )
     resume = agree(recorder.resume() if recorder else None)
     waiting = [member.run for name, member in members.items() if resume[name] != "ended"]
     if not waiting:
@@ -97,10 +101,14 @@ def train_fn(config: Mapping[str, Any], *, actor: Any, train: Train = train_coho
 def _draw(place: Place, val: Source, teacher: torch.nn.Module | None, report: EpochReport, mlflow_run: str) -> None:
     """After the last epoch of a member, and every so many that `place` says."""
     if report.finished or (place.pictures_every and report.epoch % place.pictures_every == 0):
-        draw_member(report.network, report.run, report.epoch, source=val, place=place, mlflow_run=mlflow_run, teacher=teacher)
+        draw_member(
+            report.network, report.run, report.epoch, source=val, place=place, mlflow_run=mlflow_run, teacher=teacher
+        )
 
 
-def follow(reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None", energy: Energy) -> Iterator[dict[str, Any]]:
+def follow(
+    reports: Iterator[StepReport | EpochReport], recorder: "Recorder | None", energy: Energy
+) -> Iterator[dict[str, Any]]:
     """Iterate the reports; record and prune. Yields one dict per epoch of the cohort, on every rank."""
     row: dict[str, Any] = {}
     for report in reports:
@@ -132,10 +140,13 @@ class Recorder:
         self.title, self.epochs_done = config["title"], config["epochs_done"]
         self._best: tuple[float, str] | None = None  # objective and name of this cohort's best member so far
         self.members, self.storage, self.tracking, self.actor, self.meter = members, storage, tracking, actor, meter
-        self.draw: Callable[[EpochReport, str], None] | None = None  # makes a picture of what a member predicts, if it is time
+        self.draw: Callable[[EpochReport, str], None] | None = (
+            None  # makes a picture of what a member predicts, if it is time
+        )
 
     def resume(self) -> dict[str, str | None]:
-        """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to train.
+        """Per run_id: name of its newest whole checkpoint, None to start anew, "ended" if there is nothing left to
+        train.
 
         A name in the storage, not a path: the other ranks may be on other nodes.
         """
@@ -191,7 +202,9 @@ class Recorder:
         save_checkpoint(self.storage, report.run.run_id, report.epoch, folder)
         folder.parent.rmdir()
 
-    def _end(self, member: Member, outcome: Outcome, *, objective: float | None = None, reason: str | None = None) -> None:
+    def _end(
+        self, member: Member, outcome: Outcome, *, objective: float | None = None, reason: str | None = None
+    ) -> None:
         """MLflow first: a trial that was not told is told at the next start, from MLflow."""
         self.tracking.end_member(member.mlflow_run, outcome, reason=reason)
         self.meter.leave(member.run.run_id)
@@ -236,7 +249,9 @@ def _gpu(device: torch.device) -> str | None:
 
 
 def _meter(place: Place, storage: Storage) -> Meter:
-    notes = storage.cache() if storage.local is not None else storage.copies()  # the cache of S3 storages is shared among them
+    notes = (
+        storage.cache() if storage.local is not None else storage.copies()
+    )  # the cache of S3 storages is shared among them
     return Meter(ranks=world_size(), evaluate_every=place.evaluate_every, notes=notes / "unrecorded")
 
 
@@ -285,5 +300,7 @@ def _teacher(storage: Storage, teacher: Mapping[str, Any] | None) -> torch.nn.Mo
 
     folder = latest_checkpoint(storage, teacher["run_id"], epoch=teacher["epochs"])
     if folder is None:
-        raise ValueError(f"teacher_run: {storage.uri('checkpoints/' + teacher['run_id'])} holds no whole final checkpoint; train it again")
+        raise ValueError(
+            f"teacher_run: {storage.uri('checkpoints/' + teacher['run_id'])} holds no whole final checkpoint; train it again"
+        )
     return Teacher(load_network(folder))

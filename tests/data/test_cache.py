@@ -1,4 +1,6 @@
-"""Decoded samples in a memory map: the same samples, built once, damage noticed: python -m pytest tests/data/test_cache.py"""
+"""Decoded samples in a memory map: the same samples, built once, damage noticed: python -m pytest
+tests/data/test_cache.py
+"""
 
 import multiprocessing
 import os
@@ -46,7 +48,9 @@ class Slow:
 
 
 def same(left, right):
-    return list(left) == list(right) and all(left[k].dtype == right[k].dtype and np.array_equal(left[k], right[k]) for k in left)
+    return list(left) == list(right) and all(
+        left[k].dtype == right[k].dtype and np.array_equal(left[k], right[k]) for k in left
+    )
 
 
 @pytest.fixture

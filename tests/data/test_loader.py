@@ -32,7 +32,11 @@ class Numbered:
         size = self.sizes[index]
         rng = np.random.default_rng(index)
         image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        return {"image": image, "semseg": rng.integers(0, 4, size, dtype=np.uint8), "depth": np.full(size, index + 1, np.float32)}
+        return {
+            "image": image,
+            "semseg": rng.integers(0, 4, size, dtype=np.uint8),
+            "depth": np.full(size, index + 1, np.float32),
+        }
 
     def name(self, index):
         return f"number {index}"
@@ -41,7 +45,11 @@ class Numbered:
 def train(source, **changes):
     return list(
         train_batches(
-            source, **({"tasks": TASKS, "image_size": (12, 16), "batch": 4, "augment": "paper", "data_seed": 0, "epoch": 1} | changes)
+            source,
+            **(
+                {"tasks": TASKS, "image_size": (12, 16), "batch": 4, "augment": "paper", "data_seed": 0, "epoch": 1}
+                | changes
+            ),
         )
     )
 
@@ -61,7 +69,13 @@ def indices(batch):
 
 
 @settings(max_examples=15, deadline=None)
-@given(count=st.integers(8, 20), share=st.integers(1, 3), world=st.integers(1, 3), seed=st.integers(-5, 2**40), epoch=st.integers(0, 400))
+@given(
+    count=st.integers(8, 20),
+    share=st.integers(1, 3),
+    world=st.integers(1, 3),
+    seed=st.integers(-5, 2**40),
+    epoch=st.integers(0, 400),
+)
 def test_ranks_together_see_what_one_process_sees(count, share, world, seed, epoch):
     batch = min(share * world, count // world * world)
     source = Numbered([(14, 18)] * count)

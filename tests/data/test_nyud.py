@@ -26,15 +26,28 @@ def make_maps(identity):
     depth = rng.uniform(0.5, 9.0, size).astype(np.float32)
     depth[:, -1] = 0
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    return {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "edge": (rng.random(size) < 0.2).astype(np.uint8)}
+    return {
+        "image": image,
+        "semseg": semseg,
+        "depth": depth,
+        "normals": normals,
+        "edge": (rng.random(size) < 0.2).astype(np.uint8),
+    }
 
 
 def write(root, identity, maps):
     for folder in ("images", "segmentation", "depth", "normals", "edge", "gt_sets"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    coded = np.where(maps["normals"].any(-1, keepdims=True), np.round((maps["normals"] + 1) * 127.5), 0).astype(np.uint8)
+    coded = np.where(maps["normals"].any(-1, keepdims=True), np.round((maps["normals"] + 1) * 127.5), 0).astype(
+        np.uint8
+    )
     stored = np.where(maps["semseg"] == 255, 0, maps["semseg"] + 1).astype(np.uint8)
-    for folder, array in {"images": maps["image"], "segmentation": stored, "normals": coded, "edge": maps["edge"] * 255}.items():
+    for folder, array in {
+        "images": maps["image"],
+        "segmentation": stored,
+        "normals": coded,
+        "edge": maps["edge"] * 255,
+    }.items():
         Image.fromarray(array).save(root / folder / f"{identity}.png")
     np.save(root / "depth" / f"{identity}.npy", maps["depth"])
 
@@ -50,7 +63,13 @@ def root(tmp_path):
 
 
 def opened(root, split="train", **changes):
-    options = {"images": None, "image_size": (24, 32), "resize": False, "root": root and str(root), "cache": None} | changes
+    options = {
+        "images": None,
+        "image_size": (24, 32),
+        "resize": False,
+        "root": root and str(root),
+        "cache": None,
+    } | changes
     return open_source(DATASETS["nyud"], split, **options)
 
 
@@ -97,7 +116,9 @@ def test_resizing_keeps_values_and_contours(root):
     assert np.array_equal(sample["semseg"], maps["semseg"][::3, ::4])
     assert np.array_equal(sample["edge"], np.eye(10, dtype=np.uint8)[3][None].repeat(10, 0))
     means = maps["image"].reshape(10, 3, 10, 4, 3).mean((1, 3))
-    assert np.abs(sample["image"][2:-2, 2:-2] - means[2:-2, 2:-2]).mean() < 25  # filtered; a single noise pixel is 64 off
+    assert (
+        np.abs(sample["image"][2:-2, 2:-2] - means[2:-2, 2:-2]).mean() < 25
+    )  # filtered; a single noise pixel is 64 off
 
 
 def test_training_and_evaluation_read_it(root):
@@ -151,7 +172,9 @@ def test_hashes_are_remembered_until_a_file_changes(root, tmp_path, monkeypatch)
 
 
 def png(array, mode=None):
-    return lambda path: Image.fromarray(array, mode).save(path) if mode is None else Image.fromarray(array).convert(mode).save(path)
+    return lambda path: (
+        Image.fromarray(array, mode).save(path) if mode is None else Image.fromarray(array).convert(mode).save(path)
+    )
 
 
 def cut(path):
@@ -217,7 +240,9 @@ def test_found_when_reading(root, case):
     source = opened(root)
     with pytest.raises(ValueError, match=message):
         source[2]
-    batches = train_batches(source, tasks=("depth",), image_size=(24, 32), batch=3, augment="paper", data_seed=0, epoch=1)
+    batches = train_batches(
+        source, tasks=("depth",), image_size=(24, 32), batch=3, augment="paper", data_seed=0, epoch=1
+    )
     with pytest.raises(ValueError, match=message):  # through the thread that reads ahead, too
         list(batches)
 

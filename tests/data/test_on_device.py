@@ -1,7 +1,7 @@
 """A batch augmented at once equals its samples augmented one by one: python -m pytest tests/data/test_on_device.py
 
-Runs on the CPU, on CUDA too where there is one, and on the meta device, which has shapes but no values: what has to look at a
-value there, as whatever waits for a device has to, fails.
+Runs on the CPU, on CUDA too where there is one, and on the meta device, which has shapes but no values: what has to
+look at a value there, as whatever waits for a device has to, fails.
 """
 
 import dataclasses
@@ -73,7 +73,9 @@ def test_colours_equal_one_by_one(device, seed):
     candidates = [draw_candidates(generator(seed, i), sample, canvas) for i, sample in enumerate(samples)]
     ours = at_once(samples, candidates, tasks=(), canvas=canvas, device=device)["image"]
     theirs = assemble(samples, views, tasks=(), canvas=canvas)["image"]
-    difference = np.abs(np.stack([levels(a) - levels(b) for a, b in zip(ours.double().numpy(), theirs.double().numpy(), strict=True)]))
+    difference = np.abs(
+        np.stack([levels(a) - levels(b) for a, b in zip(ours.double().numpy(), theirs.double().numpy(), strict=True)])
+    )
     # a last bit before a cut to whole levels is one level after it, which gains and the hue stretch
     assert difference.max() < 5
     assert (difference < 0.01).mean() > 0.999
@@ -144,11 +146,16 @@ def test_read_only_samples_are_taken():
 @pytest.mark.parametrize("crops", ["judged", "given"])
 def test_it_looks_at_no_value(crops):
     samples, canvas = make_samples([(30, 40), (25, 50)], 0), (24, 32)
-    candidates = [draw_candidates(generator(2, i), sample, canvas)[: None if crops == "judged" else 1] for i, sample in enumerate(samples)]
+    candidates = [
+        draw_candidates(generator(2, i), sample, canvas)[: None if crops == "judged" else 1]
+        for i, sample in enumerate(samples)
+    ]
     raw = collate(samples, candidates, tasks=TASKS, canvas=canvas, pin=False)
     batch = render(raw.to("meta"))
     theirs = render(raw)
-    assert {name: (tensor.shape, tensor.dtype) for name, tensor in batch.items()} == {k: (v.shape, v.dtype) for k, v in theirs.items()}
+    assert {name: (tensor.shape, tensor.dtype) for name, tensor in batch.items()} == {
+        k: (v.shape, v.dtype) for k, v in theirs.items()
+    }
     assert all(tensor.is_meta for tensor in batch.values())
 
 
@@ -206,7 +213,9 @@ def test_the_stream_of_cuda_is_that_of_the_cpu():
 
 def test_a_stream_of_a_device_closed_early_ends_its_thread(elsewhere):
     source = Numbered([(14, 18)] * 40)
-    batches = loader.train_batches(source, tasks=("depth",), image_size=(12, 16), batch=4, augment="paper", data_seed=0, epoch=1)
+    batches = loader.train_batches(
+        source, tasks=("depth",), image_size=(12, 16), batch=4, augment="paper", data_seed=0, epoch=1
+    )
     assert not readers()
     next(batches)
     assert readers()

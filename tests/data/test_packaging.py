@@ -77,14 +77,18 @@ def test_sizes_and_labels_are_those_of_the_files_whatever_samples_are_resized_to
 def test_only_the_files_that_labels_need_are_decoded(root, monkeypatch):
     source, read = opened(root), []
     for kind in (Picture, Array, Matlab):
-        monkeypatch.setattr(kind, "read", lambda self, path, real=kind.read: read.append(path.parent.name) or real(self, path))
+        monkeypatch.setattr(
+            kind, "read", lambda self, path, real=kind.read: read.append(path.parent.name) or real(self, path)
+        )
     source.labels(0, ["depth", "edge"])
     source.regions(0)
     assert read == ["depth", "edge", "edge"]
 
 
 def test_a_map_that_there_is_not_is_named(root):
-    with pytest.raises(ValueError, match=r"^names: 'sal' is not one of NYUD of \w.*: image, semseg, depth, normals, edge"):
+    with pytest.raises(
+        ValueError, match=r"^names: 'sal' is not one of NYUD of \w.*: image, semseg, depth, normals, edge"
+    ):
         opened(root).labels(0, ["semseg", "sal"])
 
 
@@ -154,7 +158,9 @@ def test_mixtures_are_refused(tmp_path):
     depth = root / "depth" / "0001.npy"
     savemat(depth.with_suffix(".mat"), {"depth": np.load(depth)})
     depth.unlink()
-    with pytest.raises(ValueError, match=r"holds depth/\*\.mat, .*images/\*\.png.* for 0001, which is none of the three") as error:
+    with pytest.raises(
+        ValueError, match=r"holds depth/\*\.mat, .*images/\*\.png.* for 0001, which is none of the three"
+    ) as error:
         opened(root)
     assert all(name in str(error.value) for name in ("ATRC", "MTI-Net", "ASTMT"))
     assert "\n" not in str(error.value)

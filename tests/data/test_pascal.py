@@ -27,7 +27,12 @@ def structure(names, rows):
 def annotation(*objects):
     """(name, number, mask, {part: mask}) of each object -> `anno`."""
     rows = [
-        (name, float(number), mask.astype(np.uint8), structure("part_name mask", [(key, part.astype(np.uint8)) for key, part in parts]))
+        (
+            name,
+            float(number),
+            mask.astype(np.uint8),
+            structure("part_name mask", [(key, part.astype(np.uint8)) for key, part in parts]),
+        )
         for name, number, mask, parts in objects
     ]
     return {"anno": {"imname": "2008_000002", "objects": structure("class class_ind mask parts", rows)}}
@@ -50,7 +55,13 @@ def make(identity):
     semseg = rng.integers(0, 21, SIZE).astype(np.uint8)
     semseg[:2] = 255
     image = ndimage.zoom(rng.integers(60, 200, (4, 4, 3)), (6, 8, 1), order=1).astype(np.uint8)
-    return {"image": image, "labels": labels, "normals": normals, "semseg": semseg, "sal": rng.integers(0, 256, SIZE).astype(np.uint8)}
+    return {
+        "image": image,
+        "labels": labels,
+        "normals": normals,
+        "semseg": semseg,
+        "sal": rng.integers(0, 256, SIZE).astype(np.uint8),
+    }
 
 
 def write(root, identity, maps, anno=NOBODY):
@@ -65,13 +76,19 @@ def write(root, identity, maps, anno=NOBODY):
     ):
         (root / folder).mkdir(parents=True, exist_ok=True)
     Image.fromarray(maps["image"]).save(root / "JPEGImages" / f"{identity}.jpg", quality=98, subsampling=0)
-    savemat(root / "pascal-context/trainval" / f"{identity}.mat", {"LabelMap": maps["labels"], "other": 1}, do_compression=True)
+    savemat(
+        root / "pascal-context/trainval" / f"{identity}.mat",
+        {"LabelMap": maps["labels"], "other": 1},
+        do_compression=True,
+    )
     savemat(root / "human_parts" / f"{identity}.mat", anno, do_compression=True)
     semseg = Image.fromarray(maps["semseg"])
     semseg.putpalette([channel for i in range(256) for channel in (255 - i, i // 2, 7)])
     semseg.save(root / "semseg/VOC12" / f"{identity}.png")
     Image.fromarray(maps["sal"]).save(root / "sal_distill" / f"{identity}.png")
-    Image.fromarray(np.round((maps["normals"] + 1) * 127.5).astype(np.uint8)).save(root / "normals_distill" / f"{identity}.png")
+    Image.fromarray(np.round((maps["normals"] + 1) * 127.5).astype(np.uint8)).save(
+        root / "normals_distill" / f"{identity}.png"
+    )
 
 
 @pytest.fixture
@@ -130,8 +147,12 @@ def test_edges_where_differences_cancel(seed):
 
 
 def test_six_parts_of_all_people(root):
-    """Every name of PASCAL-Part on a pixel of its own; two people, of whom the later lies in front; a dog has a head too."""
-    names = "hair head lear rear lebrow rebrow leye reye nose mouth | neck torso | luarm ruarm | llarm rlarm lhand rhand"
+    """Every name of PASCAL-Part on a pixel of its own; two people, of whom the later lies in front; a dog has a head
+    too.
+    """
+    names = (
+        "hair head lear rear lebrow rebrow leye reye nose mouth | neck torso | luarm ruarm | llarm rlarm lhand rhand"
+    )
     names += " | luleg ruleg | llleg rlleg lfoot rfoot"
     numbered = [(name, number) for number, group in enumerate(names.split("|"), 1) for name in group.split()]
     first = [(name, box(5, 6, column, column + 1)) for column, (name, _) in enumerate(numbered)]
@@ -155,7 +176,9 @@ def test_six_parts_of_all_people(root):
     [
         NOBODY,
         annotation(),
-        annotation(("person", 15, box(0, 0, 0, 0), [("head", box(1, 3, 1, 3))])),  # covers nothing: the published list leaves it out
+        annotation(
+            ("person", 15, box(0, 0, 0, 0), [("head", box(1, 3, 1, 3))])
+        ),  # covers nothing: the published list leaves it out
         annotation(("person", 15, box(1, 3, 1, 3), [("head", box(0, 0, 0, 0))])),
     ],
     ids=["no parts", "no objects", "empty person", "empty part"],
@@ -277,5 +300,7 @@ def test_missing_folders_and_roots_are_named(root):
     with pytest.raises(ValueError, match=r"^train_images: 4 are asked for, but ImageSets/Context/train.txt lists 3"):
         opened(root, images=4)
     (root / "semseg/VOC12").rename(root / "semseg/elsewhere")
-    with pytest.raises(ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {LAYOUT.name}"):
+    with pytest.raises(
+        ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {LAYOUT.name}"
+    ):
         opened(root)

@@ -73,7 +73,9 @@ def test_another_process_on_an_older_processor_renders_the_same_bytes():
     newer = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__.get(name)]
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_rooms; print(test_rooms.three_rooms())"
     environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(newer)}
-    answer = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment).stdout
+    answer = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
+    ).stdout
     assert answer.strip() == three_rooms()
 
 
@@ -152,12 +154,18 @@ def test_parts_are_persons():
 def holds(shape, row, points) -> bool:
     """Any of the points lies in the solid, or within 5 % of its size beside it."""
     local = (points - row[:3]) @ row[6:15].reshape(3, 3).T / row[3:6] / 1.05
-    beside = {BOX: np.abs(local).max(-1), BALL: (local**2).sum(-1), CYLINDER: np.maximum((local[:, ::2] ** 2).sum(-1), np.abs(local[:, 1]))}
+    beside = {
+        BOX: np.abs(local).max(-1),
+        BALL: (local**2).sum(-1),
+        CYLINDER: np.maximum((local[:, ::2] ** 2).sum(-1), np.abs(local[:, 1])),
+    }
     return bool((beside[shape] <= 1).any())
 
 
 def test_a_body_hangs_together():
-    """No arm floats beside its torso: solids that hold an end or the middle of another join, and all of a person are joined."""
+    """No arm floats beside its torso: solids that hold an end or the middle of another join, and all of a person are
+    joined.
+    """
     persons = 0
     for index in range(40):
         scene = scene_of(5, index)
@@ -167,7 +175,9 @@ def test_a_body_hangs_together():
             joined, news = {0}, [0]
             while news:
                 one = news.pop()
-                touched = {i for i in range(len(solids)) if holds(*solids[one], spots[i]) or holds(*solids[i], spots[one])} - joined
+                touched = {
+                    i for i in range(len(solids)) if holds(*solids[one], spots[i]) or holds(*solids[i], spots[one])
+                } - joined
                 joined |= touched
                 news += touched
             assert len(joined) == len(solids)

@@ -32,7 +32,9 @@ def leftovers(folder):
 
 
 def test_splits_and_seeds_share_no_image():
-    images = [make(split, seed=seed)[i]["image"].tobytes() for split in ("train", "val") for seed in (0, 1) for i in range(6)]
+    images = [
+        make(split, seed=seed)[i]["image"].tobytes() for split in ("train", "val") for seed in (0, 1) for i in range(6)
+    ]
     assert len(set(images)) == len(images)
 
 
@@ -46,7 +48,9 @@ def test_samples_hold_the_tasks_and_nothing_else():
         open_source(DATASETS[name], "val", images=2, image_size=SIZE, resize=False, root=None, cache=None)
         for name in ("rooms", "rooms_pascal")
     ]
-    assert [set(source[0]) - {"image"} for source in both] == [{task.name for task in DATASETS[n].tasks} for n in ("rooms", "rooms_pascal")]
+    assert [set(source[0]) - {"image"} for source in both] == [
+        {task.name for task in DATASETS[n].tasks} for n in ("rooms", "rooms_pascal")
+    ]
     assert len(both[0]) == 2
 
 
@@ -87,7 +91,9 @@ def test_workers_do_not_import_torch():
     """It would cost each of them two seconds."""
     code = rooms_pool.WORKER.split("for _ in")[0] + "import json; print(json.dumps(sorted(sys.modules)))"
     here = str(rooms_pool.Path(rooms_pool.__file__).parent)
-    loaded = json.loads(subprocess.run([sys.executable, "-c", code, here], check=True, capture_output=True, text=True).stdout)
+    loaded = json.loads(
+        subprocess.run([sys.executable, "-c", code, here], check=True, capture_output=True, text=True).stdout
+    )
     assert "kdam_ray.data.rooms_pool" in loaded
     assert "torch" not in loaded
 
@@ -106,7 +112,9 @@ print(len(list(source.prepare())), hashlib.sha256(b"".join(source[i]["image"].to
 def test_two_processes_fill_one_cache(tmp_path):
     """Both start together; one renders, both read the same."""
     racers = [
-        subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         for _ in range(2)
     ]
     assert [racer.stdout.readline() for racer in racers] == ["ready\n"] * 2

@@ -1,4 +1,6 @@
-"""Parquet shards: nothing lost, the same bytes twice, resumable, hostile files named: python -m pytest tests/data/test_shards.py"""
+"""Parquet shards: nothing lost, the same bytes twice, resumable, hostile files named: python -m pytest
+tests/data/test_shards.py
+"""
 
 import hashlib
 import json
@@ -35,7 +37,9 @@ def files(folder):
 
 
 def same(left, right):
-    return list(left) == list(right) and all(left[k].dtype == right[k].dtype and np.array_equal(left[k], right[k]) for k in left)
+    return list(left) == list(right) and all(
+        left[k].dtype == right[k].dtype and np.array_equal(left[k], right[k]) for k in left
+    )
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +220,9 @@ def rewritten(folder, change):
 
 def with_column(name, values):
     def change(table):
-        return table.set_column(table.schema.get_field_index(name), name, pa.array(values, table.schema.field(name).type))
+        return table.set_column(
+            table.schema.get_field_index(name), name, pa.array(values, table.schema.field(name).type)
+        )
 
     return change
 

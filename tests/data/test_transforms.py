@@ -11,7 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdam_ray.data import transforms
-from kdam_ray.data.transforms import Colour, Geometry, assemble, centred, draw, draw_candidates, draw_colour, is_varied, saturate, shift_hue
+from kdam_ray.data.transforms import (
+    Colour,
+    Geometry,
+    assemble,
+    centred,
+    draw,
+    draw_candidates,
+    draw_colour,
+    is_varied,
+    saturate,
+    shift_hue,
+)
 
 TASKS = ("semseg", "human_parts", "sal", "depth", "normals", "edge")
 MEAN = np.array([0.485, 0.456, 0.406])
@@ -27,7 +38,13 @@ def make_sample(size, seed=0):
     maps = {name: rng.choice([0, 1, 2, 3, 255], size).astype(np.uint8) for name in ("semseg", "human_parts", "sal")}
     edge = rng.integers(0, 2, size, dtype=np.uint8)
     image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-    return {"image": image, "depth": depth.astype(np.float32), "normals": normals.astype(np.float16), "edge": edge, **maps}
+    return {
+        "image": image,
+        "depth": depth.astype(np.float32),
+        "normals": normals.astype(np.float16),
+        "edge": edge,
+        **maps,
+    }
 
 
 # ---- the reference: one image, one step after the other
@@ -44,7 +61,10 @@ def plain(sample, geometry: Geometry, colour: Colour | None, canvas):
     if colour is not None:
         out["image"] = plain_colour(out["image"], colour)
     out["image"] = (out["image"] / 255 - MEAN) / STD
-    return {name: plain_pad(array, 255 if name in ("semseg", "human_parts", "sal", "edge") else 0, canvas) for name, array in out.items()}
+    return {
+        name: plain_pad(array, 255 if name in ("semseg", "human_parts", "sal", "edge") else 0, canvas)
+        for name, array in out.items()
+    }
 
 
 def plain_scale(name, array, geometry):
@@ -52,7 +72,9 @@ def plain_scale(name, array, geometry):
     if name == "image":
         planes = torch.from_numpy(array).permute(2, 0, 1)[None].double()
         return F.interpolate(planes, (height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
-    picked = np.array([[array[y * size[0] // height, x * size[1] // width] for x in range(width)] for y in range(height)])
+    picked = np.array(
+        [[array[y * size[0] // height, x * size[1] // width] for x in range(width)] for y in range(height)]
+    )
     return picked / np.float32(geometry.scale) if name == "depth" else picked
 
 
@@ -104,7 +126,8 @@ def test_equals_the_plain_chain_without_colour(size, canvas, seed):
     geometry, _ = draw(np.random.default_rng(seed), sample, canvas)
     ours = assemble([sample], [(geometry, None)], tasks=TASKS, canvas=canvas)
     for name, expected in plain(sample, geometry, None, canvas).items():
-        # the image: float32 weights against float64, of values up to 2.7; maps are picked, depth is divided in float32 by both
+        # the image: float32 weights against float64, of values up to 2.7; maps are picked, depth is divided in float32
+        # by both
         tolerance = 2e-4 if name == "image" else 0
         np.testing.assert_allclose(ours[name][0].numpy(), planes(name, expected), rtol=0, atol=tolerance, err_msg=name)
 
@@ -116,8 +139,9 @@ def test_equals_the_plain_chain_with_colour(seed):
     ours = levels(assemble([sample], [(geometry, colour)], tasks=(), canvas=canvas)["image"][0].numpy())
     expected = levels(planes("image", plain(sample, geometry, colour, canvas)["image"]))
     difference = np.abs(ours - expected)
-    # values that hit a whole or half level exactly (interpolated at thirds, hue turned by 3/10 of a sixth) may be cut to either
-    # side by float32 and by float64, and later steps stretch that level: 2 % of the pixels at the worst of these seeds
+    # values that hit a whole or half level exactly (interpolated at thirds, hue turned by 3/10 of a sixth) may be cut
+    # to either side by float32 and by float64, and later steps stretch that level: 2 % of the pixels at the worst of
+    # these seeds
     assert difference.max() < 4
     assert (difference < 0.01).mean() > 0.97
 

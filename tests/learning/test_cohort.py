@@ -36,7 +36,9 @@ def dropping(monkeypatch):
 
     def build_with_dropout(*args, **options):
         network = build(*args, **options)
-        network.register_forward_pre_hook(lambda _, inputs: (nn.functional.dropout(inputs[0], 0.2, training=network.training),))
+        network.register_forward_pre_hook(
+            lambda _, inputs: (nn.functional.dropout(inputs[0], 0.2, training=network.training),)
+        )
         return network
 
     monkeypatch.setattr(member_module, "network_of", build_with_dropout)
@@ -46,7 +48,11 @@ def dropping(monkeypatch):
 @pytest.mark.parametrize("method", ["none", "plain_kd", "dist", "kdam"])
 def test_a_member_is_its_solo_run_bit_for_bit(method, make_run, sources, teacher, tmp_path):
     run = make_run(method, seed=3)
-    others = [make_run("none", seed=1), make_run("kdam", beta=4.0), make_run("plain_kd", beta=2.0, epochs=1, tasks=("semseg",))]
+    others = [
+        make_run("none", seed=1),
+        make_run("kdam", beta=4.0),
+        make_run("plain_kd", beta=2.0, epochs=1, tasks=("semseg",)),
+    ]
     alone, alone_metrics = finish([run], sources, teacher, tmp_path / "alone")
     beside, beside_metrics = finish([*others[:2], run, others[2]], sources, teacher, tmp_path / "beside")
     assert same(alone[run.run_id], beside[run.run_id])
@@ -69,7 +75,9 @@ def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run,
 def test_interrupted_and_resumed_equals_uninterrupted(decoders, make_run, sources, teacher, tmp_path):
     runs = [
         make_run("kdam", epochs=3, decoder=decoders[0]),
-        make_run("none", epochs=3, decoder=decoders[1], optim=Optim(lr=0.01, mixing_lr=3.0), task_weights="uncertainty"),
+        make_run(
+            "none", epochs=3, decoder=decoders[1], optim=Optim(lr=0.01, mixing_lr=3.0), task_weights="uncertainty"
+        ),
     ]
     whole, _ = finish(runs, sources, teacher, tmp_path / "whole")
     stop = train_cohort(runs, **sources, teacher=teacher)
@@ -125,7 +133,9 @@ def test_training_learns_and_reports_every_term(make_run, sources, teacher):
     run = make_run("kdam", epochs=6)
     reports = [r for r in train_cohort([run], **sources, teacher=teacher) if isinstance(r, EpochReport)]
     assert reports[-1].metrics["train/semseg/loss"] < reports[0].metrics["train/semseg/loss"]
-    expected = {f"train/{task}/{term}" for task in run.tasks for term in ("loss", "kd_inter", "kd_intra")} | {"train/loss"}
+    expected = {f"train/{task}/{term}" for task in run.tasks for term in ("loss", "kd_inter", "kd_intra")} | {
+        "train/loss"
+    }
     expected |= {"val/semseg/mIoU", "val/depth/rmse", "val/normals/mErr", "val/edge/odsF"}
     assert expected <= reports[-1].metrics.keys()
     assert all(math.isfinite(value) for value in reports[-1].metrics.values())
@@ -145,7 +155,9 @@ def test_boundaries_are_only_looked_at_before_the_last_epoch_and_never_mixed_up(
 
 def test_evaluation_can_be_thinned_but_never_left_out_at_the_end(make_run, sources, teacher):
     run = make_run("none", epochs=3)
-    reports = [r for r in train_cohort([run], **sources, teacher=teacher, evaluate_every=2) if isinstance(r, EpochReport)]
+    reports = [
+        r for r in train_cohort([run], **sources, teacher=teacher, evaluate_every=2) if isinstance(r, EpochReport)
+    ]
     assert ["val/semseg/mIoU" in report.metrics for report in reports] == [False, True, True]
 
 

@@ -55,9 +55,10 @@ def test_a_student_that_says_the_labels_has_nothing_to_learn_from_them(name, met
     task = ROOMS.task(name)
     label = labels_of(task)
     invalid = torch.rand(2, 8, 12, generator=torch.Generator().manual_seed(1)) < 0.2
-    label = {"normals": label.masked_fill(invalid.unsqueeze(1), 0), "edge": label.masked_fill(invalid.unsqueeze(1), 255)}.get(
-        name, label.masked_fill(invalid, 255) if label.dim() == 3 else label
-    )
+    label = {
+        "normals": label.masked_fill(invalid.unsqueeze(1), 0),
+        "edge": label.masked_fill(invalid.unsqueeze(1), 255),
+    }.get(name, label.masked_fill(invalid, 255) if label.dim() == 3 else label)
     shared = Shared(torch.zeros(2, 3, 8, 12), {name: label}, None, {name: valid_mask(task.kind, label)})
     terms = distillation(Distill(method=method, source="labels"), task, label_logits(task, label, (8, 12)), shared)
     other = distillation(Distill(method=method, source="labels"), task, torch.randn(2, task.channels, 8, 12), shared)
@@ -94,7 +95,9 @@ def test_auxiliary_losses_weigh_as_their_task_does_and_learnt_weights_count_once
     task = DATASETS["rooms"].task("semseg")
     shared = share({"image": torch.zeros(2, 3, 8, 12), "semseg": labels_of(task)}, DATASETS["rooms"], None)
     final, initial = torch.randn(2, task.channels, 2, 3), torch.randn(2, task.channels, 4, 6)
-    total, terms = objective(run, {"semseg": final, "aux/initial/semseg": initial, "penalty/x": torch.tensor(0.5)}, shared)
+    total, terms = objective(
+        run, {"semseg": final, "aux/initial/semseg": initial, "penalty/x": torch.tensor(0.5)}, shared
+    )
     assert total.item() == pytest.approx(terms["semseg/loss"].item() + terms["semseg/aux"].item() + 0.5)
     learnt, _ = objective(run, {"semseg": final, "aux/initial/semseg": initial}, shared, {"semseg": torch.tensor(0.4)})
     expected = (terms["semseg/loss"] + terms["semseg/aux"]).item() * math.exp(-0.4) + 0.2

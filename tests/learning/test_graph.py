@@ -34,7 +34,9 @@ def network_and_run(**changes):
 def exported(tmp_path_factory):
     """(folder, card, network, run, images): one export that several tests look at."""
     folder = tmp_path_factory.mktemp("export") / "student"
-    network, run = network_and_run(student="swin_w12", method="kdam")  # Swin: the exporter that traces gets its shifts wrong
+    network, run = network_and_run(
+        student="swin_w12", method="kdam"
+    )  # Swin: the exporter that traces gets its shifts wrong
     images = {"tiny": tiny.TinySource(1)[0]["image"]}
     card = write_export(folder, network, run, metrics={"val/depth/rmse": 0.5}, images=images)
     return folder, card, network, run, images
@@ -81,9 +83,13 @@ def test_the_graph_alone_gives_the_predictions(exported):
     image = images["tiny"]
     session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
     batch = np.stack([image, image[:, ::-1]]).transpose(0, 3, 1, 2).astype(np.float32)  # two at once
-    outputs = dict(zip((output.name for output in session.get_outputs()), session.run(None, {"image": batch}), strict=True))
+    outputs = dict(
+        zip((output.name for output in session.get_outputs()), session.run(None, {"image": batch}), strict=True)
+    )
     wanted = predict(network, Picture(image, image.shape[:2]), ROOMS, run.tasks, image_size=run.image_size)
-    assert (outputs["semseg"][0].argmax(0) == wanted["semseg"]).mean() > 0.999  # float32 in another order may turn a tie
+    assert (
+        outputs["semseg"][0].argmax(0) == wanted["semseg"]
+    ).mean() > 0.999  # float32 in another order may turn a tie
     np.testing.assert_allclose(outputs["depth"][0], wanted["depth"], atol=1e-4)
     np.testing.assert_allclose(outputs["normals"][0], wanted["normals"], atol=1e-4)
     edge = 255 / (1 + np.exp(-outputs["edge"][0, 0]))
@@ -129,7 +135,9 @@ def test_a_graph_of_other_weights_differs(exported, tmp_path):
     with torch.no_grad():
         other.decoder.logits["edge"].bias += 0.01
     with pytest.raises(ValueError, match="edge: ONNX differs"):
-        graph.check_graph(graph.Deployed(other, run.tasks, run.image_size), exported[0] / "model.onnx", images={}, dynamic=True)
+        graph.check_graph(
+            graph.Deployed(other, run.tasks, run.image_size), exported[0] / "model.onnx", images={}, dynamic=True
+        )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +203,9 @@ def test_a_network_too_large_for_one_file_is_refused_before_it_is_traced(tmp_pat
     """Swin-L with MTI-Net has 4.4 GiB."""
     network, run = network_and_run()
     monkeypatch.setattr(graph, "LARGEST", 1000)
-    with pytest.raises(ValueError, match=r"decoder: mti_net's network has .* GiB of weights, and one ONNX file holds 2"):
+    with pytest.raises(
+        ValueError, match=r"decoder: mti_net's network has .* GiB of weights, and one ONNX file holds 2"
+    ):
         graph.write_graph(graph.Deployed(network, run.tasks, (32, 48)), tmp_path / "model.onnx", "mti_net")
     assert not list(tmp_path.iterdir())
 

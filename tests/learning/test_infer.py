@@ -43,7 +43,9 @@ def test_colours_survive_every_mode(tmp_path, mode):
     assert picture.size == (6, 8)
 
 
-@pytest.mark.parametrize(("mode", "name"), [("L", "a.png"), ("LA", "a.png"), ("1", "a.png"), ("CMYK", "a.tif"), ("L", "a.bmp")])
+@pytest.mark.parametrize(
+    ("mode", "name"), [("L", "a.png"), ("LA", "a.png"), ("1", "a.png"), ("CMYK", "a.tif"), ("L", "a.bmp")]
+)
 def test_other_modes_become_rgb(tmp_path, mode, name):
     white = read_picture(saved(tmp_path, np.full((6, 8, 3), 255, np.uint8), name, mode)).image
     assert white.shape == (6, 8, 3)
@@ -76,7 +78,10 @@ def test_floating_point_has_its_white_at_one(tmp_path):
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        (np.array([[0, 213.5]], np.float32), r"deep\.tif: holds floating-point grey values from 0 to 213\.5; scale them to 0 \.\. 1"),
+        (
+            np.array([[0, 213.5]], np.float32),
+            r"deep\.tif: holds floating-point grey values from 0 to 213\.5; scale them to 0 \.\. 1",
+        ),
         (np.array([[-0.1, 1]], np.float32), r"from -0\.1 to 1"),
         (np.array([[0, np.nan]], np.float32), r"deep\.tif: holds floating-point grey values"),
         (np.array([[0, 10**6]], np.int32), r"deep\.tif: holds 32-bit or signed grey values.*save it with 8 or 16 bits"),

@@ -35,7 +35,12 @@ class Always(nn.Module):
         assert not self.training
         size = (len(image), -1, -(-image.shape[2] // 4), -(-image.shape[3] // 4))
         semseg = nn.functional.one_hot(torch.tensor(self.label), 17).float()
-        values = {"semseg": semseg, "depth": torch.tensor([self.depth]), "normals": torch.tensor([0.0, 0, 1]), "edge": torch.tensor([0.0])}
+        values = {
+            "semseg": semseg,
+            "depth": torch.tensor([self.depth]),
+            "normals": torch.tensor([0.0, 0, 1]),
+            "edge": torch.tensor([0.0]),
+        }
         return {name: (self.scale * value)[None, :, None, None].expand(size) for name, value in values.items()}
 
 
@@ -159,6 +164,8 @@ def test_a_summary_shows_every_task_once():
 
 
 def test_long_titles_are_broken_not_cut(source):
-    short, long = (picture({title: Always(1)}, source) for title in ("student", "student swin_w12 mqtransformer + plain_kd"))
+    short, long = (
+        picture({title: Always(1)}, source) for title in ("student", "student swin_w12 mqtransformer + plain_kd")
+    )
     assert long.width == short.width
     assert long.height == short.height + 18  # one line more above the first row

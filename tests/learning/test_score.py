@@ -38,7 +38,9 @@ def perfect(packaging, tmp_path):
         classes = np.array(Image.open(packaging / "segmentation" / f"{identity}.png"))
         write_prediction(folder, NYUD.task("semseg"), identity, np.maximum(classes.astype(np.int64) - 1, 0))
         write_prediction(folder, NYUD.task("depth"), identity, np.load(packaging / "depth" / f"{identity}.npy")[None])
-        write_prediction(folder, NYUD.task("edge"), identity, np.array(Image.open(packaging / "edge" / f"{identity}.png")))
+        write_prediction(
+            folder, NYUD.task("edge"), identity, np.array(Image.open(packaging / "edge" / f"{identity}.png"))
+        )
         (folder / "normals").mkdir(exist_ok=True)
         shutil.copy(packaging / "normals" / f"{identity}.png", folder / "normals")
     return folder
@@ -103,7 +105,9 @@ def test_rmse_is_the_definition_over_the_set(packaging, perfect):
         np.save(path, prediction)
         truth = np.load(packaging / "depth" / path.name)
         errors.append(((np.maximum(prediction, 0) - truth) ** 2)[truth > 0])
-    assert scored(packaging, perfect).metrics["depth/rmse"] == pytest.approx(np.sqrt(np.concatenate(errors).mean()), abs=1e-6)
+    assert scored(packaging, perfect).metrics["depth/rmse"] == pytest.approx(
+        np.sqrt(np.concatenate(errors).mean()), abs=1e-6
+    )
 
 
 def test_boundaries_on_a_list_of_images_only(packaging, perfect):
@@ -117,8 +121,20 @@ def test_the_job_prints_what_was_agreed(packaging, perfect, capfd):
     code, out, err = job(capfd, "--root", packaging, "--predictions", perfect, "--json", "--processes", 1)
     document = json.loads(out)
     assert code == 0, err
-    assert (document["dataset"], document["split"], document["images"], document["convention"]) == ("nyud", "val", 5, "atrc")
-    assert set(document["metrics"]) == {"semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF", "edge/oisF", "edge/AP"}
+    assert (document["dataset"], document["split"], document["images"], document["convention"]) == (
+        "nyud",
+        "val",
+        5,
+        "atrc",
+    )
+    assert set(document["metrics"]) == {
+        "semseg/mIoU",
+        "depth/rmse",
+        "normals/mErr",
+        "edge/odsF",
+        "edge/oisF",
+        "edge/AP",
+    }
     assert len(document["per_image"]) == 5
     code, out, _ = job(capfd, "--root", packaging, "--predictions", perfect, "--processes", 1)
     assert code == 0
@@ -235,7 +251,9 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
     network = build_network("resnet_w8", "mt_baseline", NYUD.tasks, image_size=SIZE)
     names = [task.name for task in NYUD.tasks]
     source = open_source(NYUD, "val", images=None, image_size=SIZE, resize=False, root=str(packaging), cache=None)
-    ours = evaluate({"x": network}, source, NYUD, {"x": names}, image_size=(48, 80), predictions={"x": tmp_path / "out"})["x"]
+    ours = evaluate(
+        {"x": network}, source, NYUD, {"x": names}, image_size=(48, 80), predictions={"x": tmp_path / "out"}
+    )["x"]
     theirs = scored(packaging, tmp_path / "out").metrics
     for name, value in ours.items():
         # normals of training labels are kept in 16 bits, those that are scored in 32
@@ -255,7 +273,9 @@ def pascal(tmp_path_factory):
 
 
 def pascal_job(capfd, root, folder, *arguments):
-    return job(capfd, "--dataset", "pascal", "--root", root, "--predictions", folder, "--processes", 1, "--json", *arguments)
+    return job(
+        capfd, "--dataset", "pascal", "--root", root, "--predictions", folder, "--processes", 1, "--json", *arguments
+    )
 
 
 @pytest.fixture

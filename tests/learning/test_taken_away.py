@@ -21,7 +21,9 @@ FILES = ["card.json", "model.onnx", "weights.safetensors"]
 @pytest.fixture(autouse=True)
 def stand_in_graph(monkeypatch):
     nothing_differs = {"largest_difference": {"semseg": 0.0}}
-    monkeypatch.setattr("kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph")))
+    monkeypatch.setattr(
+        "kdam_ray.learning.export.write_graph", lambda deployed, path, *_: bool(path.write_bytes(b"graph"))
+    )
     monkeypatch.setattr("kdam_ray.learning.export.check_graph", lambda *_, **__: nothing_differs)
 
 
@@ -37,7 +39,12 @@ def half_trained(trained, tmp_path):
     """A checkpoint of epoch 3 of 4."""
     network, run = trained
     folder = tmp_path / run.run_id / "epoch_0003"
-    manifest = {"run": run.model_dump(mode="json"), "run_id": run.run_id, "epoch": 3, "metrics": {"val/depth/rmse": 0.5}}
+    manifest = {
+        "run": run.model_dump(mode="json"),
+        "run_id": run.run_id,
+        "epoch": 3,
+        "metrics": {"val/depth/rmse": 0.5},
+    }
     folder.parent.mkdir()
     checkpoint.write(folder, weights=network.state_dict(), state={}, manifest=manifest)
     return folder
@@ -62,7 +69,9 @@ def test_a_finished_one_has_nothing_to_add(trained, tmp_path):
     card = write_export(tmp_path / "out", network, run, metrics={"val/depth/rmse": float("nan")}, epoch=4)
     assert card["finished"] is True
     assert open_network(tmp_path / "out").unfinished is None
-    assert json.loads((tmp_path / "out" / "card.json").read_text(), parse_constant=pytest.fail)["metrics"] == {"val/depth/rmse": None}
+    assert json.loads((tmp_path / "out" / "card.json").read_text(), parse_constant=pytest.fail)["metrics"] == {
+        "val/depth/rmse": None
+    }
 
 
 def test_a_card_from_before_epochs_were_recorded_opens(trained, tmp_path):
@@ -153,7 +162,9 @@ def test_what_a_manifest_or_card_lacks_is_named(half_trained, name, values, says
 def test_weights_of_another_network_are_named_with_the_first_misfit(half_trained):
     wider = tiny.make_run(student="resnet_w16").model_dump(mode="json")
     changed(half_trained, run=wider)
-    with pytest.raises(ValueError, match=r"weights\.safetensors: not the weights of resnet_w16 .*: \S+ is \[.*\] and should be \[.*\]$"):
+    with pytest.raises(
+        ValueError, match=r"weights\.safetensors: not the weights of resnet_w16 .*: \S+ is \[.*\] and should be \[.*\]$"
+    ):
         open_network(half_trained)
 
 

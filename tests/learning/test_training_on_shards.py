@@ -38,11 +38,17 @@ def test_training_on_shards_is_training_on_the_packaging(method, make_run, tmp_p
         source = open_source(NYUD, split, images=None, image_size=SIZE, resize=False, root=str(root), cache=None)
         list(write_shards(source, NYUD, split, Storage(str(tmp_path / "shards")), per_shard=3))
     torch.manual_seed(5)
-    teacher = Teacher(build_network("resnet_w8", "mt_baseline", NYUD.tasks, image_size=SIZE)) if method != "none" else None
+    teacher = (
+        Teacher(build_network("resnet_w8", "mt_baseline", NYUD.tasks, image_size=SIZE)) if method != "none" else None
+    )
     run = make_run(method, dataset="nyud", train_images=8, val_images=2)
     found = [
-        trained(run, teacher, tmp_path / f"trained{number}", root=str(tmp_path / name), cache=cache and tmp_path / cache)
-        for number, (name, cache) in enumerate([("nyud", None), ("shards", None), ("shards", "a"), ("nyud", "b"), ("nyud", "a")])
+        trained(
+            run, teacher, tmp_path / f"trained{number}", root=str(tmp_path / name), cache=cache and tmp_path / cache
+        )
+        for number, (name, cache) in enumerate(
+            [("nyud", None), ("shards", None), ("shards", "a"), ("nyud", "b"), ("nyud", "a")]
+        )
     ]
     fingerprints, metrics, weights = found[0]
     assert len(metrics) == 2

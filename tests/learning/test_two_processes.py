@@ -38,14 +38,18 @@ def train(rank, world, port, folder):
     context_search.SAMPLED = len(CONTEXT_TYPES)  # all types take part, without noise: ranks may draw different ones
     torch.rand_like = lambda x: torch.full_like(x, 0.5)
     nn.Dropout2d.forward = lambda self, x: x
-    heads.LOGIT_STD = 0.5  # logits start almost constant otherwise, where Pearson's correlation (dist) magnifies rounding
+    heads.LOGIT_STD = (
+        0.5  # logits start almost constant otherwise, where Pearson's correlation (dist) magnifies rounding
+    )
     torch.manual_seed(5)
     teacher = Teacher(build_network("resnet_w8", "mt_baseline", DATASETS["rooms"].tasks, image_size=(32, 48)))
     # plain SGD: Adam would divide tiny rounding differences by tiny second moments
     runs = {method: tiny.make_run(method, epochs=1, optim=Optim(lr=2e-3)) for method in METHODS}
     runs |= {decoder: tiny.make_run("kdam", decoder=decoder, epochs=1, optim=Optim(lr=2e-3)) for decoder in DECODERS}
     names = {run.run_id: name for name, run in runs.items()}
-    for report in train_cohort(list(runs.values()), train=tiny.TinySource(16, seed=1), val=tiny.TinySource(5, seed=2), teacher=teacher):
+    for report in train_cohort(
+        list(runs.values()), train=tiny.TinySource(16, seed=1), val=tiny.TinySource(5, seed=2), teacher=teacher
+    ):
         if isinstance(report, EpochReport) and rank == 0:
             report.save(folder / names[report.run.run_id])
     if world > 1:
@@ -69,11 +73,17 @@ def test_two_processes_train_what_one_trains(method, both):
     two, _, two_manifest = checkpoint.read(both / "two" / method)
     for name, value in one.items():
         # four steps of float32 rounding in another order of summation
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            two[name], value, rtol=1e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     for name, value in one_manifest["metrics"].items():
         if name.startswith("train/"):
             assert two_manifest["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
     assert one_manifest["metrics"].keys() == two_manifest["metrics"].keys()
     # five images over two ranks: none counted twice, none lost; metrics of nearly equal weights
-    assert two_manifest["metrics"]["val/depth/rmse"] == pytest.approx(one_manifest["metrics"]["val/depth/rmse"], rel=1e-3)
-    assert two_manifest["metrics"]["val/normals/mErr"] == pytest.approx(one_manifest["metrics"]["val/normals/mErr"], rel=1e-3)
+    assert two_manifest["metrics"]["val/depth/rmse"] == pytest.approx(
+        one_manifest["metrics"]["val/depth/rmse"], rel=1e-3
+    )
+    assert two_manifest["metrics"]["val/normals/mErr"] == pytest.approx(
+        one_manifest["metrics"]["val/normals/mErr"], rel=1e-3
+    )

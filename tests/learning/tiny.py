@@ -33,7 +33,13 @@ def _sample(rng):
     invalid = rng.random((32, 48)) < 0.1
     classes[invalid], edge[invalid], depth[invalid], normals[invalid] = 255, 255, 0, 0
     image = (15 * np.minimum(classes, 16))[..., None] + rng.integers(0, 16, (32, 48, 3))
-    return {"image": image.astype(np.uint8), "semseg": classes, "depth": depth, "normals": normals.astype(np.float16), "edge": edge}
+    return {
+        "image": image.astype(np.uint8),
+        "semseg": classes,
+        "depth": depth,
+        "normals": normals.astype(np.float16),
+        "edge": edge,
+    }
 
 
 def make_run(method="none", *, beta=1.0, student="swin_w12", **changes):

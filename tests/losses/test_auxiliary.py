@@ -17,7 +17,9 @@ TASKS = {task.name: task for name in ("rooms", "rooms_pascal") for task in DATAS
 
 def test_depth_bins_are_logarithmic_between_seventy_centimetres_and_ten_metres():
     bounds = np.exp(np.linspace(math.log(0.7), math.log(10), 41))
-    depth = np.concatenate([np.sqrt(bounds[:-1] * bounds[1:]), [0.3, 25.0, 0.0]])  # the middle of each bin, too near, too far, invalid
+    depth = np.concatenate(
+        [np.sqrt(bounds[:-1] * bounds[1:]), [0.3, 25.0, 0.0]]
+    )  # the middle of each bin, too near, too far, invalid
     classes = label_to_classes("depth", torch.tensor(depth, dtype=torch.float32).view(1, 1, 1, -1)).flatten().tolist()
     assert classes == [*range(40), 0, 39, 255]
 
@@ -59,7 +61,11 @@ def label_of(task, valid=True):
         return label if valid else torch.full_like(label, 255)
     if task.kind == "depth":
         return 1 + 8 * torch.rand(2, 1, 4, 5, generator=draw) if valid else torch.zeros(2, 1, 4, 5)
-    return torch.nn.functional.normalize(torch.randn(2, 3, 4, 5, generator=draw), dim=1) if valid else torch.zeros(2, 3, 4, 5)
+    return (
+        torch.nn.functional.normalize(torch.randn(2, 3, 4, 5, generator=draw), dim=1)
+        if valid
+        else torch.zeros(2, 3, 4, 5)
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -74,7 +80,9 @@ def test_the_loss_is_the_weighted_mean_of_minus_log_softmax(name):
     for b, y, x in np.ndindex(2, 4, 5):
         target = int(classes[b, y, x])
         total -= weights.get(target, 1.0) * logits[b, :, y, x].double().log_softmax(0)[target].item()
-    assert classified_loss(task, logits, label, edge_positive_weight=0.8).item() == pytest.approx(total / classes.numel(), rel=1e-5)
+    assert classified_loss(task, logits, label, edge_positive_weight=0.8).item() == pytest.approx(
+        total / classes.numel(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)

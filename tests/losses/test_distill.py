@@ -102,10 +102,16 @@ def test_gradients_are_those_of_finite_differences(method, reading):
 
 @pytest.mark.parametrize(
     ("student", "literal", "expected"),
-    [((0.6, 0.3, 0.1), False, 0.0), ((1.0, 0.0, 0.0), False, 0.1226), ((0.6, 0.3, 0.1), True, 0.7765), ((1.0, 0.0, 0.0), True, 0.5108)],
+    [
+        ((0.6, 0.3, 0.1), False, 0.0),
+        ((1.0, 0.0, 0.0), False, 0.1226),
+        ((0.6, 0.3, 0.1), True, 0.7765),
+        ((1.0, 0.0, 0.0), True, 0.5108),
+    ],
 )
 def test_one_pixel_by_hand(student, literal, expected):
-    # a column of one pixel is proportional to any other, so squared intra is 0; as printed, -ln(pq / sqrt(pq)) = -ln(pq) / 2
+    # a column of one pixel is proportional to any other, so squared intra is 0; as printed, -ln(pq / sqrt(pq)) =
+    # -ln(pq) / 2
     teacher = torch.tensor((0.6, 0.3, 0.1))
     as_logits = [p.clamp_min(1e-9).log().view(1, 3, 1, 1) for p in (torch.tensor(student), teacher)]
     inter, intra = kdam(*as_logits, temperature=1, reading="channels", literal=literal)
@@ -166,7 +172,9 @@ def test_half_precision_in_float32_arithmetic(method, reading, dtype):
 def test_law_1_the_same_bits_again(method, reading):
     def once():
         student, teacher = (logits(4, 5, 12, 16, seed=seed) for seed in (10, 11))
-        values = METHODS[method](student.requires_grad_(), teacher, temperature=1, reading=reading, mask=some_pixels(4, 12, 16))
+        values = METHODS[method](
+            student.requires_grad_(), teacher, temperature=1, reading=reading, mask=some_pixels(4, 12, 16)
+        )
         sum(values).backward()
         return *values, student.grad
 
@@ -236,7 +244,9 @@ def test_what_is_masked_out_cannot_be_seen(method, reading, poison):
 @pytest.mark.parametrize("reading", [*READINGS, "skip"])
 def test_nothing_valid_is_a_connected_zero(method, reading):
     student = logits(2, 4, 3, 3, seed=22).requires_grad_()
-    values = METHODS[method](student, logits(2, 4, 3, 3, seed=23), temperature=1, reading=reading, mask=torch.zeros(2, 1, 3, 3).bool())
+    values = METHODS[method](
+        student, logits(2, 4, 3, 3, seed=23), temperature=1, reading=reading, mask=torch.zeros(2, 1, 3, 3).bool()
+    )
     sum(values).backward()
     assert [value.item() for value in values] == [0] * len(values)
     assert (student.grad == 0).all()
@@ -257,7 +267,9 @@ def test_skip_is_zero_even_for_nan(method):
 @pytest.mark.parametrize("method", ["kdam", "dist", "plain_kd"])
 def test_one_channel_read_as_channels_teaches_nothing(method):
     student = logits(2, 1, 5, 6, seed=24).requires_grad_()
-    values = METHODS[method](student, logits(2, 1, 5, 6, seed=25), temperature=1, reading="channels", mask=some_pixels(2, 5, 6))
+    values = METHODS[method](
+        student, logits(2, 1, 5, 6, seed=25), temperature=1, reading="channels", mask=some_pixels(2, 5, 6)
+    )
     sum(values).backward()
     assert [value.item() for value in values] == pytest.approx([0] * len(values), abs=2e-7)
     assert student.grad.abs().max() < 1e-6
@@ -268,7 +280,9 @@ def test_a_bernoulli_is_a_softmax_against_zero(method):
     student, teacher = (logits(2, 1, 5, 6, seed=seed) for seed in (26, 27))
     two = [torch.cat((z, torch.zeros_like(z)), 1) for z in (student, teacher)]
     bernoulli = METHODS[method](student, teacher, temperature=2, reading="bernoulli")
-    torch.testing.assert_close(bernoulli, METHODS[method](*two, temperature=2, reading="channels"), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        bernoulli, METHODS[method](*two, temperature=2, reading="channels"), rtol=1e-6, atol=1e-7
+    )
 
 
 @every_method

@@ -54,7 +54,13 @@ def test_kl_by_hand():
 
 @pytest.mark.parametrize(
     ("student", "expected"),
-    [((1.0, 2.0, 3.0), 0.0), ((5.0, 7.0, 9.0), 0.0), ((3.0, 2.0, 1.0), 2.0), ((1.0, 4.0, 1.0), 1.0), ((2.0, 2.0, 2.0), 1.0)],
+    [
+        ((1.0, 2.0, 3.0), 0.0),
+        ((5.0, 7.0, 9.0), 0.0),
+        ((3.0, 2.0, 1.0), 2.0),
+        ((1.0, 4.0, 1.0), 1.0),
+        ((2.0, 2.0, 2.0), 1.0),
+    ],
 )
 def test_pearson_by_hand(student, expected):
     value = pearson_distance(torch.tensor(student), torch.tensor([1.0, 2.0, 3.0]), dim=0)
@@ -81,7 +87,8 @@ def test_a_batch_is_its_items_and_equals_the_definition(name):
     value = DIVERGENCES[name](p, q, dim=-1)
     assert value.shape == (4, 6)
     expected = [
-        [naive(name, a, b) for a, b in zip(*rows, strict=True)] for rows in zip(p.double().numpy(), q.double().numpy(), strict=True)
+        [naive(name, a, b) for a, b in zip(*rows, strict=True)]
+        for rows in zip(p.double().numpy(), q.double().numpy(), strict=True)
     ]
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)  # float32 sums of five terms
     torch.testing.assert_close(DIVERGENCES[name](p[1, 2], q[1, 2], dim=0), value[1, 2], rtol=1e-6, atol=1e-7)
@@ -91,7 +98,9 @@ def test_a_batch_is_its_items_and_equals_the_definition(name):
 def test_leaving_items_out_changes_no_other(name):
     p, q = distributions(20, 5, seed=3), distributions(20, 5, seed=4)
     mask = torch.arange(20) % 3 == 0
-    torch.testing.assert_close(DIVERGENCES[name](p[mask], q[mask], dim=1), DIVERGENCES[name](p, q, dim=1)[mask], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(
+        DIVERGENCES[name](p[mask], q[mask], dim=1), DIVERGENCES[name](p, q, dim=1)[mask], rtol=1e-6, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("name", ["cs", "kl"])

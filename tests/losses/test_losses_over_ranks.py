@@ -16,7 +16,11 @@ from kdam_ray.tasks import DATASETS, IGNORE
 TASKS = {task.name: task for name in ("rooms", "rooms_pascal") for task in DATASETS[name].tasks}
 LOSSES = [
     *TASKS,
-    *(f"{method}-{reading}" for method in ("kdam", "dist", "plain_kd") for reading in ("channels", "bernoulli", "spatial", "skip")),
+    *(
+        f"{method}-{reading}"
+        for method in ("kdam", "dist", "plain_kd")
+        for reading in ("channels", "bernoulli", "spatial", "skip")
+    ),
 ]
 HOLES = {  # share of invalid pixels in each of the four images; a rank holds two
     "whole": (0, 0, 0, 0),
@@ -36,7 +40,9 @@ def label_of(kind, channels, valid):
     if kind == "depth":
         return (torch.rand(SHAPE, generator=generator(1)).double() + 1).masked_fill(~valid, 0)
     if kind == "normals":
-        return nn.functional.normalize(torch.randn(4, 3, 5, 6, generator=generator(1)).double(), dim=1).masked_fill(~valid, 0)
+        return nn.functional.normalize(torch.randn(4, 3, 5, 6, generator=generator(1)).double(), dim=1).masked_fill(
+            ~valid, 0
+        )
     if kind == "edge":
         return (torch.rand(SHAPE, generator=generator(1)) < 0.3).double().masked_fill(~valid, IGNORE)
     return torch.randint(channels, SHAPE, generator=generator(1)).masked_fill(~valid, IGNORE)[:, 0]
@@ -49,7 +55,9 @@ def loss_of(name, student, share, valid):
         return supervised_loss(TASKS[name], student, label, edge_positive_weight=0.8)
     method, reading = name.split("-")
     teacher = torch.randn(4, 5, 5, 6, generator=generator(2)).double().mul(2)[share]
-    value = {"kdam": kdam, "dist": dist, "plain_kd": plain_kd}[method](student, teacher, temperature=2, reading=reading, mask=valid[share])
+    value = {"kdam": kdam, "dist": dist, "plain_kd": plain_kd}[method](
+        student, teacher, temperature=2, reading=reading, mask=valid[share]
+    )
     return value if method == "plain_kd" else value[0] + 3 * value[1]
 
 

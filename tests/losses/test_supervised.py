@@ -27,7 +27,11 @@ def example(name, batch=3, height=5, width=6, seed=0, dtype=torch.float32):
     if task.kind == "depth":
         label = (torch.rand(shape, generator=g) * 5 + 0.5).masked_fill(hole, 0).to(dtype)
     elif task.kind == "normals":
-        label = torch.nn.functional.normalize(torch.randn(batch, 3, height, width, generator=g), dim=1).masked_fill(hole, 0).to(dtype)
+        label = (
+            torch.nn.functional.normalize(torch.randn(batch, 3, height, width, generator=g), dim=1)
+            .masked_fill(hole, 0)
+            .to(dtype)
+        )
     elif task.kind == "edge":
         label = (torch.rand(shape, generator=g) < 0.2).to(dtype).masked_fill(hole, IGNORE)
     else:
@@ -44,7 +48,9 @@ def naive(name, logits, label):
     z, y = logits.double().numpy(), label.double().numpy()
     kind = TASKS[name].kind
     y = y[:, None] if y.ndim == 3 else y
-    pixels = [(z[b, :, i, j], y[b, :, i, j]) for b in range(z.shape[0]) for i in range(z.shape[2]) for j in range(z.shape[3])]
+    pixels = [
+        (z[b, :, i, j], y[b, :, i, j]) for b in range(z.shape[0]) for i in range(z.shape[2]) for j in range(z.shape[3])
+    ]
     if kind == "normals":
         pixels = [(a, b) for a, b in pixels if np.linalg.norm(b) > 0]
         return np.mean([np.abs(a / np.linalg.norm(a) - b).sum() for a, b in pixels])
@@ -76,7 +82,11 @@ def test_a_hole_equals_the_subset_without_it(name):
     logits, label = example(name, seed=2)
     mask = valid_mask(TASKS[name].kind, label)[:, 0]
     some = logits.movedim(1, -1)[mask].T.reshape(1, logits.shape[1], 1, -1)
-    labels = label[mask].reshape(1, 1, -1) if label.ndim == 3 else label.movedim(1, -1)[mask].T.reshape(1, label.shape[1], 1, -1)
+    labels = (
+        label[mask].reshape(1, 1, -1)
+        if label.ndim == 3
+        else label.movedim(1, -1)[mask].T.reshape(1, label.shape[1], 1, -1)
+    )
     torch.testing.assert_close(loss_of(name, logits, label), loss_of(name, some, labels), rtol=1e-6, atol=1e-7)
 
 
@@ -174,10 +184,14 @@ def test_valid_mask(kind, label, expected):
     assert (mask.dtype, mask.shape, mask.flatten().tolist()) == (torch.bool, (1, 1, 1, 3), expected)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("depth", 0.5 * 3 / 4 + math.log(2)), ("normals", 0.5 * 3 / 4 + math.log(2))])
+@pytest.mark.parametrize(
+    ("name", "expected"), [("depth", 0.5 * 3 / 4 + math.log(2)), ("normals", 0.5 * 3 / 4 + math.log(2))]
+)
 def test_uncertainty_of_a_regression_by_hand(name, expected):
     # s = 2: L / (2 s^2) + ln s
-    assert uncertainty_weighted(TASKS[name], torch.tensor(3.0), torch.tensor(math.log(4))).item() == pytest.approx(expected)
+    assert uncertainty_weighted(TASKS[name], torch.tensor(3.0), torch.tensor(math.log(4))).item() == pytest.approx(
+        expected
+    )
 
 
 @pytest.mark.parametrize("name", ["semseg", "human_parts", "sal", "edge"])

@@ -1,4 +1,6 @@
-"""odsF's steps from libraries, slowly: what the compiled ones are compared with, in tests and in benchmarks/boundary.py."""
+"""odsF's steps from libraries, slowly: what the compiled ones are compared with, in tests and in
+benchmarks/boundary.py.
+"""
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
@@ -41,7 +43,9 @@ def neighbours(true, predicted, radius):
         return csr_matrix((len(rows), len(columns)), dtype=np.int32)
     near = cKDTree(columns).query_ball_point(rows, radius)
     indptr = np.cumsum([0, *map(len, near)])
-    return csr_matrix((np.ones(indptr[-1], np.int32), np.concatenate([*near, []]).astype(np.int32), indptr), (len(rows), len(columns)))
+    return csr_matrix(
+        (np.ones(indptr[-1], np.int32), np.concatenate([*near, []]).astype(np.int32), indptr), (len(rows), len(columns))
+    )
 
 
 def largest_matching(true, predicted, radius):

@@ -10,7 +10,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdam_ray.metrics import HED_THRESHOLDS, MONITOR_THRESHOLDS, BoundaryF, boundary_counts, build_metric, true_boundaries, warm_up
+from kdam_ray.metrics import (
+    HED_THRESHOLDS,
+    MONITOR_THRESHOLDS,
+    BoundaryF,
+    boundary_counts,
+    build_metric,
+    true_boundaries,
+    warm_up,
+)
 from kdam_ray.metrics.boundary import average_precision, f_score, in_eight_bits
 from kdam_ray.tasks import DATASETS
 
@@ -61,7 +69,8 @@ def test_thinning_is_that_of_scikit_image(contours, size, scale):
 def test_suppression_is_the_plain_one(ridges, size):
     for seed in range(6):
         grey = in_eight_bits(plain.scene(seed, *size, scale=4)[0])
-        # where the mixed derivative vanishes, the sign of its rounding error picks the direction, here and in the original
+        # where the mixed derivative vanishes, the sign of its rounding error picks the direction, here and in the
+        # original
         decided = np.abs(plain.mixed_derivatives(grey)[1]) > 1e-6
         assert decided.mean() > 0.9
         np.testing.assert_allclose(ridges.suppressed(grey)[decided], plain.suppressed(grey)[decided], atol=1e-6)
@@ -100,7 +109,9 @@ def test_seg2bmap_shifts_a_thin_line_and_doubles_a_thick_one():
 
 def test_seg2bmap_looks_east_south_and_south_east():
     mask = np.random.default_rng(0).random((6, 8)) < 0.4
-    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")  # at the border a missing neighbour is the pixel itself or the other one
+    padded = np.pad(
+        mask, ((0, 1), (0, 1)), mode="edge"
+    )  # at the border a missing neighbour is the pixel itself or the other one
     expected = np.zeros_like(mask)
     for y in range(6):
         for x in range(8):
@@ -114,7 +125,9 @@ def test_seg2bmap_looks_east_south_and_south_east():
 
 def pairs_of(contours, strength, edges, radius, thresholds):
     cells = np.flatnonzero(edges).astype(np.int32)
-    return contours.pairs_per_threshold(strength.astype(np.float32), cells, float(radius), np.array(thresholds, np.float32))
+    return contours.pairs_per_threshold(
+        strength.astype(np.float32), cells, float(radius), np.array(thresholds, np.float32)
+    )
 
 
 @pytest.mark.parametrize("radius", [0, 1, 1.5, 4, 8.8])
@@ -210,7 +223,9 @@ def test_read_only_and_strided_maps_are_taken():
     probability, edges = plain.scene(0, 40, 60, scale=4)
     strided, flipped = np.asfortranarray(probability), edges[::-1][::-1]
     strided.flags.writeable = flipped.flags.writeable = False
-    np.testing.assert_array_equal(boundary_counts(strided, flipped, max_dist=0.02), boundary_counts(probability, edges, max_dist=0.02))
+    np.testing.assert_array_equal(
+        boundary_counts(strided, flipped, max_dist=0.02), boundary_counts(probability, edges, max_dist=0.02)
+    )
     assert edges.sum() == flipped.sum()
 
 
@@ -223,7 +238,10 @@ def test_read_only_and_strided_maps_are_taken():
         ({"thresholds": (0.5, 0.4)}, "ascending"),
         ({"thresholds": ()}, "ascending"),
         ({"max_dist": -1}, r"max_dist \(-1\) >= 0"),
-        ({"probability": np.zeros((400, 400)), "edges": np.ones((400, 400), bool), "max_dist": 1}, "max_dist: 1 is 566 pixels here"),
+        (
+            {"probability": np.zeros((400, 400)), "edges": np.ones((400, 400), bool), "max_dist": 1},
+            "max_dist: 1 is 566 pixels here",
+        ),
         ({"max_dist": np.nan}, r"max_dist \(nan\) >= 0"),
     ],
 )
@@ -250,8 +268,13 @@ def filled(logits, label, **options):
 
 def test_counts_are_summed_over_images_before_they_are_divided():
     logits, label = scenes(4)
-    counts = np.array([boundary_counts(logits[i, 0].sigmoid().numpy(), label[i, 0].numpy() > 0, max_dist=0.02) for i in range(4)])
-    total, scores = counts.sum(0), 2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 3], 1)  # one annotation: F = 2k / (n + m)
+    counts = np.array(
+        [boundary_counts(logits[i, 0].sigmoid().numpy(), label[i, 0].numpy() > 0, max_dist=0.02) for i in range(4)]
+    )
+    total, scores = (
+        counts.sum(0),
+        2 * counts[:, 0] / np.maximum(counts[:, 1] + counts[:, 3], 1),
+    )  # one annotation: F = 2k / (n + m)
     values = filled(logits, label).compute()
     assert values["odsF"] == pytest.approx(100 * np.max(2 * total[0] / np.maximum(total[1] + total[3], 1)))
     best = sum(counts[i, :, scores[i].argmax()] for i in range(4))

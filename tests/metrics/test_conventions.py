@@ -33,7 +33,9 @@ def draw(name, seed=0):
     if name == "depth":
         truth = np.where(void, 0, rng.uniform(0.5, 9, shape)).astype(np.float32)
         truth[0, :12] = 0
-        return (truth + rng.normal(0, 1 + np.arange(IMAGES)[:, None, None], shape)).astype(np.float32)[:, None], truth[:, None]
+        return (truth + rng.normal(0, 1 + np.arange(IMAGES)[:, None, None], shape)).astype(np.float32)[:, None], truth[
+            :, None
+        ]
     if name == "edge":
         truth = np.zeros(shape, np.float32)
         truth[:, 8, 3:25] = truth[:, 3:20, 15] = 1
@@ -106,7 +108,13 @@ def test_rmse_over_pixels_or_over_images():
 def test_an_image_without_depth_has_no_rmse_of_its_own():
     prediction, truth = draw("depth")
     truth[1] = 0
-    expected = np.mean([np.sqrt(((np.maximum(p, 0) - t)[t > 0] ** 2).mean()) for p, t in zip(prediction, truth, strict=True) if t.any()])
+    expected = np.mean(
+        [
+            np.sqrt(((np.maximum(p, 0) - t)[t > 0] ** 2).mean())
+            for p, t in zip(prediction, truth, strict=True)
+            if t.any()
+        ]
+    )
     assert computed("depth", "astmt", prediction, truth)["rmse"] == pytest.approx(expected, abs=1e-6)
 
 
@@ -162,7 +170,9 @@ def test_logits_and_what_predict_makes_of_them_score_the_same(name):
     task = dataset.task(name)
     logits = torch.randn(2, task.channels, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1))
     label = (
-        torch.from_numpy(draw(name)[1][:2]) if name != "normals" else torch.nn.functional.normalize(torch.randn(2, 3, HEIGHT, WIDTH), dim=1)
+        torch.from_numpy(draw(name)[1][:2])
+        if name != "normals"
+        else torch.nn.functional.normalize(torch.randn(2, 3, HEIGHT, WIDTH), dim=1)
     )
     one, other = (build_metric(task, dataset) for _ in range(2))
     one.update(logits, label)

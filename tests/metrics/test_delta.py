@@ -18,7 +18,9 @@ def test_signs_follow_the_metrics_directions():
     assert delta_mt(REFERENCE, REFERENCE, TASKS) == 0
 
 
-@pytest.mark.parametrize(("row", "printed"), [((47.90, 0.6053, 21.17, 76.90), -1.96), ((49.41, 0.564, 20.60, 77.3), 1.38)])
+@pytest.mark.parametrize(
+    ("row", "printed"), [((47.90, 0.6053, 21.17, 76.90), -1.96), ((49.41, 0.564, 20.60, 77.3), 1.38)]
+)
 def test_rows_of_the_paper(row, printed):
     """Table 1, Swin-S on NYUD-v2, multi-task without and with KDAM, whose printed Deltas do follow from their rows."""
     single_task = dict(zip(KEYS, (48.92, 0.5804, 20.94, 77.20), strict=True))

@@ -21,7 +21,9 @@ def labels(task, images, rng):
         values = np.where(ignored, 0, rng.uniform(0.5, 9, shape))[:, None].astype(np.float32)
     elif task.kind == "normals":
         values = rng.standard_normal((images, 3, HEIGHT, WIDTH))
-        values = np.where(ignored[:, None], 0, values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
+        values = np.where(ignored[:, None], 0, values / np.linalg.norm(values, axis=1, keepdims=True)).astype(
+            np.float32
+        )
     else:
         values = np.where(ignored, 255, rng.random(shape) < 0.1)[:, None].astype(np.float32)
     return torch.from_numpy(values)
@@ -178,7 +180,9 @@ def test_m_err_is_the_angle_in_degrees():
     valid = (g != 0).any(1)
     p, g = p / np.linalg.norm(p, axis=1, keepdims=True), g / np.linalg.norm(g, axis=1, keepdims=True).clip(1e-9)
     # the arc cosine is a different form of the same angle; at these large angles it is good to 1e-12
-    assert value_of("normals", logits, label) == pytest.approx(np.degrees(np.arccos((p * g).sum(1)))[valid].mean(), rel=1e-9)
+    assert value_of("normals", logits, label) == pytest.approx(
+        np.degrees(np.arccos((p * g).sum(1)))[valid].mean(), rel=1e-9
+    )
 
 
 def test_tiny_angles_keep_their_size():

@@ -73,7 +73,9 @@ def test_a_branch_is_skipped_for_whole_sequences_and_kept_on_average():
 @pytest.mark.parametrize("size", [(8, 12), (5, 7), (3, 2), (4, 9)])
 def test_windows_hold_the_pixels_of_their_square(size):
     rows, columns = torch.meshgrid(*(torch.arange(1, n + 1) for n in size), indexing="ij")
-    numbers = torch.stack([torch.full_like(rows, image) + 1000 * (10 * image + 1) + 20 * rows + columns for image in range(2)])
+    numbers = torch.stack(
+        [torch.full_like(rows, image) + 1000 * (10 * image + 1) + 20 * rows + columns for image in range(2)]
+    )
     windows, mask = to_windows(numbers.unsqueeze(-1).float(), 4)
     squares = [
         numbers[image, top : top + 4, left : left + 4].flatten().tolist()

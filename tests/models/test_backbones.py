@@ -16,7 +16,11 @@ from kdam_ray.zoo import BACKBONES
 def test_hrnet_equals_timms_where_its_fixed_factors_are_exact():
     torch.manual_seed(0)
     ours = build_backbone("hrnet18").eval()
-    timms = import_timm().create_model("hrnet_w18_small_v2", features_only=True, feature_location="", out_indices=(1, 2, 3, 4)).eval()
+    timms = (
+        import_timm()
+        .create_model("hrnet_w18_small_v2", features_only=True, feature_location="", out_indices=(1, 2, 3, 4))
+        .eval()
+    )
     timms.load_state_dict(ours.net.state_dict())
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -38,7 +42,9 @@ def test_swin_equals_timms_maps_normalised():
     with torch.no_grad():
         for left, right in zip(ours(image), timms(image), strict=True):
             centred = right - right.mean(-1, keepdim=True)
-            expected = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()  # layer norm at its initial 1 and 0
+            expected = (
+                centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+            )  # layer norm at its initial 1 and 0
             torch.testing.assert_close(left, expected.permute(0, 3, 1, 2), rtol=1e-4, atol=1e-5)
 
 
@@ -60,7 +66,9 @@ def test_stochastic_depth_grows_to_the_published_rate_and_small_members_have_non
     assert max(rates, default=0.0) == pytest.approx(rate)
 
 
-@pytest.mark.parametrize("first", ["from kdam_ray.models.backbones import declare_torchvision_operators as d; d(); d()", "import torch"])
+@pytest.mark.parametrize(
+    "first", ["from kdam_ray.models.backbones import declare_torchvision_operators as d; d(); d()", "import torch"]
+)
 def test_torchvision_imports_after_its_operators_are_declared(first):
     """With the declaration always; without it only where the compiled library loads (then the declaration did nothing)."""
     code = f"{first}; import torchvision; from torchvision.extension import _has_ops; print(_has_ops())"

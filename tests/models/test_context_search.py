@@ -32,7 +32,9 @@ def test_two_types_are_drawn_as_often_as_their_logits_say():
     assert ((weights > 0).sum(1) <= 2).all()
     torch.testing.assert_close(weights.sum(1), torch.ones(20000))
     shares = weights.argmax(1).bincount(minlength=5) / 20000
-    torch.testing.assert_close(shares, logits.softmax(0), atol=0.015, rtol=0)  # four standard deviations of 20,000 draws
+    torch.testing.assert_close(
+        shares, logits.softmax(0), atol=0.015, rtol=0
+    )  # four standard deviations of 20,000 draws
 
 
 def test_a_small_tau_decides_and_gradients_reach_the_two_that_were_drawn():
@@ -68,7 +70,10 @@ def test_what_it_chose_is_an_atrc_with_the_same_output():
     for _ in range(3):
         search(torch.randn(2, 3, 48, 64))
     contexts = search.decoder.chosen()
-    assert contexts == {"semseg": {"semseg": "local", "depth": "source"}, "depth": {"semseg": "source", "depth": "target"}}
+    assert contexts == {
+        "semseg": {"semseg": "local", "depth": "source"},
+        "depth": {"semseg": "source", "depth": "target"},
+    }
     found = build("atrc", contexts=contexts)
     state = {}
     for name, value in search.state_dict().items():
@@ -94,7 +99,9 @@ def test_probabilities_sum_to_one_and_name_every_type():
     table = build("context_search").decoder.probabilities()
     assert list(table) == ["semseg", "depth"]
     assert all(
-        list(row) == list(CONTEXT_TYPES) and sum(row.values()) == pytest.approx(1) for rows in table.values() for row in rows.values()
+        list(row) == list(CONTEXT_TYPES) and sum(row.values()) == pytest.approx(1)
+        for rows in table.values()
+        for row in rows.values()
     )
 
 

@@ -49,7 +49,11 @@ def test_macs_equal_a_count_layer_by_layer(backbone):
     """Independent count: outputs times what each of them sums; two for an element of a batch norm, one for a ReLU's."""
     network = build_network(backbone, "mt_baseline", ROOMS.tasks, image_size=(45, 62)).eval()
     counted = []
-    each = {nn.Conv2d: lambda layer: layer.weight[0].numel(), nn.Linear: lambda layer: layer.weight[0].numel(), nn.ReLU: lambda layer: 1}
+    each = {
+        nn.Conv2d: lambda layer: layer.weight[0].numel(),
+        nn.Linear: lambda layer: layer.weight[0].numel(),
+        nn.ReLU: lambda layer: 1,
+    }
 
     def count(layer, _, output):
         counted.append(output.numel() * each[type(layer)](layer))
@@ -82,4 +86,6 @@ def test_activations_are_what_autograd_keeps():
         network(torch.zeros(4, 3, 48, 64))
     size = sum(x.untyped_storage().nbytes() for x in kept.values())
     assert activation_bytes("resnet_w8", "mt_baseline", ROOMS.tasks, image_size=(48, 64), batch=4) == size
-    assert activation_bytes("resnet_w8", "mt_baseline", ROOMS.tasks, image_size=(48, 64), batch=8) == pytest.approx(2 * size, rel=0.01)
+    assert activation_bytes("resnet_w8", "mt_baseline", ROOMS.tasks, image_size=(48, 64), batch=8) == pytest.approx(
+        2 * size, rel=0.01
+    )

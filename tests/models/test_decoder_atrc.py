@@ -25,7 +25,9 @@ def draw(*shape, seed=0):
 
 
 def maps(count=2, seed=0):
-    return [draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)]
+    return [
+        draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)
+    ]
 
 
 def everywhere(kind, tasks):
@@ -74,7 +76,9 @@ def test_region_contexts_attend_to_classes(kind):
     regions = spatial_softmax(draw(2, 5, *SIZE, seed=3))
     torch.testing.assert_close(regions.sum(2), torch.ones(2, 5))
     wrong = spatial_softmax(draw(2, 5, *SIZE, seed=4))
-    given = {"regions_t": regions, "regions_s": wrong} if kind == "target" else {"regions_t": wrong, "regions_s": regions}
+    given = (
+        {"regions_t": regions, "regions_s": wrong} if kind == "target" else {"regions_t": wrong, "regions_s": regions}
+    )
     project, target, source, output = attended(kind, **given)
     gathered = torch.einsum("bcn,bln->bcl", source.flatten(2), regions)
     query, key, value = (x.flatten(2) for x in project(target, gathered.unsqueeze(3)))
@@ -85,9 +89,15 @@ def test_region_contexts_attend_to_classes(kind):
 def test_blocks_exist_for_every_type_but_none():
     assert ("none", *CONTEXT_BLOCKS) == CONTEXT_TYPES
     for kind in CONTEXT_BLOCKS:
-        assert {name.split(".")[1] for name, _ in context_block(kind, HIDDEN, INNER).named_parameters()} == {"query", "key", "value"}
+        assert {name.split(".")[1] for name, _ in context_block(kind, HIDDEN, INNER).named_parameters()} == {
+            "query",
+            "key",
+            "value",
+        }
         scale = [
-            name for name, _ in context_block(kind, HIDDEN, INNER, affine=False).named_parameters() if name.startswith("project.value")
+            name
+            for name, _ in context_block(kind, HIDDEN, INNER, affine=False).named_parameters()
+            if name.startswith("project.value")
         ]
         assert scale == ["project.value.0.weight"]
 
@@ -109,7 +119,11 @@ def test_every_combination_has_what_it_uses_and_nothing_else(kind, tasks):
     expected = {f"classified/label/{task.name}" for task in tasks} if kind in ("target", "source") else set()
     assert {key for key in outputs if "/" in key} == expected
     for task in tasks:
-        assert outputs.get(f"classified/label/{task.name}", draw(2, task.label_classes, *SIZE)).shape == (2, task.label_classes, *SIZE)
+        assert outputs.get(f"classified/label/{task.name}", draw(2, task.label_classes, *SIZE)).shape == (
+            2,
+            task.label_classes,
+            *SIZE,
+        )
     sum(value.square().mean() for value in outputs.values()).backward()
     assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None]
 
@@ -174,7 +188,9 @@ def test_the_whole_of_it_step_by_step():
         blocks, refined = decoder.contexts[target], features[target]
         sources = [source for source in names if contexts[target][source] != "none"]
         if sources:
-            read = [(features[target], features[source], regions.get(target), regions.get(source)) for source in sources]
+            read = [
+                (features[target], features[source], regions.get(target), regions.get(source)) for source in sources
+            ]
             found = [blocks.blocks[source](*arguments) for source, arguments in zip(sources, read, strict=True)]
             refined = torch.cat([refined, blocks.gather(torch.cat(found, 1))], 1)
         torch.testing.assert_close(outputs[target], decoder.logits[target](blocks.refine(refined)))

@@ -112,11 +112,18 @@ def test_nddr_is_a_linear_reduction_of_every_pixel_then_norm_and_relu():
     with torch.no_grad():
         layer.norm.running_mean.copy_(draw(TASKS * CHANNELS, seed=11))
         layer.norm.running_var.copy_(draw(TASKS * CHANNELS, seed=12).exp())
-    weight = layer.conv.weight[:, :, 0, 0].unflatten(0, (TASKS, CHANNELS)).unflatten(2, (TASKS, CHANNELS))  # target c source d
+    weight = (
+        layer.conv.weight[:, :, 0, 0].unflatten(0, (TASKS, CHANNELS)).unflatten(2, (TASKS, CHANNELS))
+    )  # target c source d
     reduced = torch.einsum("icjd,jbdhw->ibchw", weight, torch.stack(x))
     mean, deviation, scale, shift = (
         value.unflatten(0, (TASKS, CHANNELS))[:, None, :, None, None]
-        for value in (layer.norm.running_mean, (layer.norm.running_var + 1e-5).sqrt(), layer.norm.weight, layer.norm.bias)
+        for value in (
+            layer.norm.running_mean,
+            (layer.norm.running_var + 1e-5).sqrt(),
+            layer.norm.weight,
+            layer.norm.bias,
+        )
     )
     expected = ((reduced - mean) / deviation * scale + shift).clamp_min(0)
     torch.testing.assert_close(torch.stack(layer(x)), expected)
@@ -189,7 +196,10 @@ def test_an_even_mask_gives_every_task_an_equal_share():
     module, x = FeaturePropagation(CHANNELS, TASKS).eval(), features()
     for parameter in module.attention[-1].parameters():
         torch.nn.init.zeros_(parameter)
-    expected = [x_t + excite(module.reduce(torch.cat(x, dim=1) / TASKS)) for excite, x_t in zip(module.excitations, x, strict=True)]
+    expected = [
+        x_t + excite(module.reduce(torch.cat(x, dim=1) / TASKS))
+        for excite, x_t in zip(module.excitations, x, strict=True)
+    ]
     torch.testing.assert_close(module(x), expected)
 
 
@@ -219,11 +229,17 @@ def test_the_four_scales_written_out():
     three, two, one, zero = reversed(net.scales)
     x3 = [initial(maps[3]) for initial in three.initial]
     p3 = three.propagation(x3)
-    x2 = [initial(torch.cat([maps[2], enlarged(p, maps[2])], dim=1)) for initial, p in zip(two.initial, p3, strict=True)]
+    x2 = [
+        initial(torch.cat([maps[2], enlarged(p, maps[2])], dim=1)) for initial, p in zip(two.initial, p3, strict=True)
+    ]
     p2 = two.propagation(x2)
-    x1 = [initial(torch.cat([maps[1], enlarged(p, maps[1])], dim=1)) for initial, p in zip(one.initial, p2, strict=True)]
+    x1 = [
+        initial(torch.cat([maps[1], enlarged(p, maps[1])], dim=1)) for initial, p in zip(one.initial, p2, strict=True)
+    ]
     p1 = one.propagation(x1)
-    x0 = [initial(torch.cat([maps[0], enlarged(p, maps[0])], dim=1)) for initial, p in zip(zero.initial, p1, strict=True)]
+    x0 = [
+        initial(torch.cat([maps[0], enlarged(p, maps[0])], dim=1)) for initial, p in zip(zero.initial, p1, strict=True)
+    ]
     distilled = [scale.distillation(x) for scale, x in zip((zero, one, two, three), (x0, x1, x2, x3), strict=True)]
     outputs = net(maps)
     for index, task in enumerate(ROOMS.tasks):
@@ -244,14 +260,18 @@ def test_features_flow_from_coarse_to_fine_only():
     assert {key for key in before if "/" in key} == set(keys)
     for changed in range(4):
         after = net([x + (level == changed) for level, x in enumerate(maps)])
-        assert {key for key in keys if not torch.equal(before[key], after[key])} == {key for key in keys if int(key[4]) <= changed}
+        assert {key for key in keys if not torch.equal(before[key], after[key])} == {
+            key for key in keys if int(key[4]) <= changed
+        }
         assert not any(torch.equal(before[task.name], after[task.name]) for task in ROOMS.tasks)
     assert all(before[f"aux/{scale}/depth"].shape[-2:] == maps[scale].shape[-2:] for scale in range(4))
 
 
 def test_a_task_alone_keeps_its_scales_and_sends_nothing():
     network = build("mti_net", ROOMS.tasks[:1]).train()
-    assert [key for key in network(draw(2, 3, 48, 64)) if "/" in key] == [f"aux/{scale}/semseg" for scale in (3, 2, 1, 0)]
+    assert [key for key in network(draw(2, 3, 48, 64)) if "/" in key] == [
+        f"aux/{scale}/semseg" for scale in (3, 2, 1, 0)
+    ]
     assert not any("distillation" in name or "propagation" in name for name, _ in network.named_parameters())
 
 

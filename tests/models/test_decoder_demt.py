@@ -24,7 +24,9 @@ def draw(*shape, seed=0):
 
 
 def maps(count=2, seed=0):
-    return [draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)]
+    return [
+        draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)
+    ]
 
 
 def build(tasks=ROOMS.tasks, seed=0):
@@ -110,7 +112,9 @@ def attended(attention, query, keys, heads=4):
     q, k, v = attention.query(query), attention.key(keys), attention.value(keys)
     width = len(q) // heads
     parts = [slice(head * width, (head + 1) * width) for head in range(heads)]
-    return attention.out(torch.cat([torch.softmax(k[:, part] @ q[part] / width**0.5, 0) @ v[:, part] for part in parts]))
+    return attention.out(
+        torch.cat([torch.softmax(k[:, part] @ q[part] / width**0.5, 0) @ v[:, part] for part in parts])
+    )
 
 
 def test_interaction_pixel_by_pixel():
@@ -161,7 +165,8 @@ def test_every_task_depends_on_every_mixer_but_a_task_alone_has_no_interaction()
 
 # published code, measured; GMACs as counted there: one key and one value a query, no deformable weight
 @pytest.mark.parametrize(
-    ("backbone", "params"), [("swin_t", 32.070), ("swin_s", 53.39), ("swin_b", 91.97), ("swin_l", 201.58), ("hrnet18", 6.75)]
+    ("backbone", "params"),
+    [("swin_t", 32.070), ("swin_s", 53.39), ("swin_b", 91.97), ("swin_l", 201.58), ("hrnet18", 6.75)],
 )
 def test_printed_size(backbone, params):
     cost = network_cost(backbone, "demt", NYUD.tasks, image_size=(425, 560))

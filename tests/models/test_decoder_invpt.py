@@ -10,7 +10,17 @@ import torch
 from torch.nn import functional as F
 
 from kdam_ray.models import activation_bytes, network_cost
-from kdam_ray.models.decoders.invpt import HEADS, POOLS, InvPT, JointAttention, PerTask, Stage, UpEmbed, enlarge_scores, token_width
+from kdam_ray.models.decoders.invpt import (
+    HEADS,
+    POOLS,
+    InvPT,
+    JointAttention,
+    PerTask,
+    Stage,
+    UpEmbed,
+    enlarge_scores,
+    token_width,
+)
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
@@ -23,7 +33,9 @@ def draw(*shape, seed=0):
 
 
 def maps(size=SIZE, count=2, seed=0, channels=CHANNELS):
-    return [draw(count, width, -(-size[0] // 2**k), -(-size[1] // 2**k), seed=seed + k) for k, width in enumerate(channels)]
+    return [
+        draw(count, width, -(-size[0] // 2**k), -(-size[1] // 2**k), seed=seed + k) for k, width in enumerate(channels)
+    ]
 
 
 def shaken(module, seed=0):
@@ -56,7 +68,9 @@ def reference(module, x, message=None):
     for t, part in enumerate(parts):
         share = slice(t * width, (t + 1) * width)
         reduced = F.conv2d(part, conv.weight[share], stride=2, padding=1, groups=width)
-        reduced = F.batch_norm(reduced, norm.running_mean[share], norm.running_var[share], norm.weight[share], norm.bias[share])
+        reduced = F.batch_norm(
+            reduced, norm.running_mean[share], norm.running_var[share], norm.weight[share], norm.bias[share]
+        )
         pooled = F.avg_pool2d(part, module.pool, ceil_mode=True)
         query.append(module.query(reduced.permute(0, 2, 3, 1)))
         key.append(module.key(pooled.flatten(2).transpose(1, 2)))
@@ -70,9 +84,14 @@ def reference(module, x, message=None):
                 scores[head, t, s] = torch.einsum("bhwc,bkc->bhwk", query[t][..., cut], key[s][..., cut]) / width**0.5
     if message is not None:
         weight = module.fuse.weight[..., 0, 0]
-        grown = {at: F.interpolate(m.permute(0, 3, 1, 2), size=size, mode="bilinear").permute(0, 2, 3, 1) for at, m in message.items()}
+        grown = {
+            at: F.interpolate(m.permute(0, 3, 1, 2), size=size, mode="bilinear").permute(0, 2, 3, 1)
+            for at, m in message.items()
+        }
         scores = {
-            (head, t, s): sum(weight[head, j] * scores[j, t, s] + weight[head, HEADS + j] * grown[j, t, s] for j in range(HEADS))
+            (head, t, s): sum(
+                weight[head, j] * scores[j, t, s] + weight[head, HEADS + j] * grown[j, t, s] for j in range(HEADS)
+            )
             for head, t, s in scores
         }
     outputs = []
@@ -87,7 +106,9 @@ def reference(module, x, message=None):
 
 
 def assert_scores(actual, expected):
-    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}; keys run pixel by pixel, task by task."""
+    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}; keys run pixel by pixel, task by
+    task.
+    """
     actual = actual.unflatten(-1, (-1, TASKS))
     for (head, t, s), value in expected.items():
         torch.testing.assert_close(actual[:, head, :, :, t, :, s], value, rtol=1e-4, atol=1e-5)
@@ -188,8 +209,12 @@ def test_the_first_prediction_is_given_while_training_and_feeds_the_last():
         after = decoder(levels)
     assert list(before) == [task.name for task in ROOMS.tasks]
     assert [key for key in first if "/" in key] == [f"aux/initial/{task.name}" for task in ROOMS.tasks]
-    assert all(first[f"aux/initial/{task.name}"].shape == (2, task.channels, *levels[3].shape[2:]) for task in ROOMS.tasks)
-    assert all(not torch.allclose(before[name], after[name], atol=1e-4) for name in before), "tasks attend to each other"
+    assert all(
+        first[f"aux/initial/{task.name}"].shape == (2, task.channels, *levels[3].shape[2:]) for task in ROOMS.tasks
+    )
+    assert all(not torch.allclose(before[name], after[name], atol=1e-4) for name in before), (
+        "tasks attend to each other"
+    )
 
 
 def test_training_draws_no_random_numbers():
@@ -204,9 +229,13 @@ def test_training_draws_no_random_numbers():
 def test_all_levels_and_all_parameters_take_part(tasks):
     decoder = build(tasks).train()
     levels = [level.requires_grad_() for level in maps()]
-    sum((value * draw(*value.shape, seed=9)).sum() for key, value in decoder(levels).items() if "/" not in key).backward()
+    sum(
+        (value * draw(*value.shape, seed=9)).sum() for key, value in decoder(levels).items() if "/" not in key
+    ).backward()
     assert all(level.grad.abs().sum() > 0 for level in levels)
-    assert not [name for name, parameter in decoder.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not [
+        name for name, parameter in decoder.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
 
 
 @pytest.mark.parametrize(("backbone", "params", "gmacs"), [("swin_t", 94.99, 239.85), ("swin_l", 341.70, 407.72)])

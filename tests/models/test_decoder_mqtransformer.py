@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from kdam_ray.models import activation_bytes, network_cost
-from kdam_ray.models.decoders.mqtransformer import HEADS, PATCH, QUERIES, CrossTaskAttention, MQTransformer, SharedDecoder
+from kdam_ray.models.decoders.mqtransformer import (
+    HEADS,
+    PATCH,
+    QUERIES,
+    CrossTaskAttention,
+    MQTransformer,
+    SharedDecoder,
+)
 from kdam_ray.models.heads import join_levels
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
@@ -23,7 +30,9 @@ def draw(*shape, seed=0):
 
 
 def maps(count=2, seed=0):
-    return [draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)]
+    return [
+        draw(count, width, -(-SIZE[0] // 2**k), -(-SIZE[1] // 2**k), seed=seed + k) for k, width in enumerate(CHANNELS)
+    ]
 
 
 def stir(module, seed=7):
@@ -71,7 +80,9 @@ def reference(decoder, levels):
     encoded = []
     for t, x in enumerate(projected):
         pixels, queries = x.flatten(0, 1), decoder.queries.tokens[t]
-        queries = queries + normed(encoder.attention, queries + torch.cat([decoder.queries.asking[t]] * HEADS, 1), pixels, pixels)
+        queries = queries + normed(
+            encoder.attention, queries + torch.cat([decoder.queries.asking[t]] * HEADS, 1), pixels, pixels
+        )
         queries = queries + encoder.norm(queries) @ encoder.reason.weight.T
         encoded.append(queries + encoder.feed_forward(queries))
     everyone = torch.cat(encoded)
@@ -142,7 +153,8 @@ def unused_in_the_published_code(dim=256):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "params"), [("swin_t", 33.18), ("swin_s", 54.49), ("swin_b", 92.89), ("swin_l", 202.13), ("hrnet18", 8.32)]
+    ("backbone", "params"),
+    [("swin_t", 33.18), ("swin_s", 54.49), ("swin_b", 92.89), ("swin_l", 202.13), ("hrnet18", 8.32)],
 )
 def test_published_size(backbone, params):
     cost = network_cost(backbone, "mqtransformer", NYUD.tasks, image_size=(425, 560))
@@ -150,7 +162,9 @@ def test_published_size(backbone, params):
 
 
 def test_cost_is_linear_in_pixels():
-    small, large = (network_cost("swin_t", "mqtransformer", NYUD.tasks, image_size=(height, 448)) for height in (224, 896))
+    small, large = (
+        network_cost("swin_t", "mqtransformer", NYUD.tasks, image_size=(height, 448)) for height in (224, 896)
+    )
     assert large.products < 4 * small.products, "attention between all pixels would make it 16 times"
     assert large.macs < 4.01 * small.macs
     memory = activation_bytes("swin_t", "mqtransformer", NYUD.tasks, image_size=(425, 560), batch=8)

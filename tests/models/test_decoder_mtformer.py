@@ -11,7 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from kdam_ray.models import activation_bytes, network_cost
-from kdam_ray.models.decoders.mtformer import SHIFT, WINDOW, ClassHead, CrossTaskBlock, DepthHead, MTFormer, SwinBlock, Windows
+from kdam_ray.models.decoders.mtformer import (
+    SHIFT,
+    WINDOW,
+    ClassHead,
+    CrossTaskBlock,
+    DepthHead,
+    MTFormer,
+    SwinBlock,
+    Windows,
+)
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
@@ -56,9 +65,12 @@ def dense_attention(module, source, target, shift):
     for i, (row, column) in enumerate(place):
         for j, (other_row, other_column) in enumerate(place):
             if windows[i] == windows[j]:
-                bias[:, i, j] = module.bias[(row - other_row + WINDOW - 1) * (2 * WINDOW - 1) + column - other_column + WINDOW - 1]
+                bias[:, i, j] = module.bias[
+                    (row - other_row + WINDOW - 1) * (2 * WINDOW - 1) + column - other_column + WINDOW - 1
+                ]
     query, key, value = (
-        layer(x.flatten(1, 2)).unflatten(-1, (4, -1)) for layer, x in ((module.query, source), (module.key, source), (module.value, target))
+        layer(x.flatten(1, 2)).unflatten(-1, (4, -1))
+        for layer, x in ((module.query, source), (module.key, source), (module.value, target))
     )
     scores = torch.einsum("bihd,bjhd->bhij", query, key) / query.shape[-1] ** 0.5 + bias
     attended = torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), value).flatten(2)
@@ -95,7 +107,10 @@ def test_a_cross_task_block_takes_the_sources_scores_and_the_targets_values(shif
     target, *others = (draw(2, 8, 9, DIM, seed=seed) for seed in range(3))
     with torch.no_grad():
         normed = block.norm_attention(target)
-        attended = [dense_attention(block.attention, block.norm_attention(source), normed, shift) for source in (target, *others)]
+        attended = [
+            dense_attention(block.attention, block.norm_attention(source), normed, shift)
+            for source in (target, *others)
+        ]
         read = [layer(y) for layer, y in zip(block.read, attended, strict=True)]
         assert [y.shape[-1] for y in read] == [DIM, DIM // 2, DIM // 2]
         expected = target + attended[0] + block.fuse(torch.cat(read, dim=-1))
@@ -169,7 +184,9 @@ def test_relative_biases_are_those_of_displacements():
 
 
 def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
-    """64.03 M; three patch embeddings (a 4x4 convolution and a norm) come on top of ours, the finest level's channels go."""
+    """64.03 M; three patch embeddings (a 4x4 convolution and a norm) come on top of ours, the finest level's channels
+    go.
+    """
     cost = network_cost("swin_s", "mtformer", TWO, image_size=(425, 560))
     unused, finest = 3 * (16 * 256 * 256 + 3 * 256), 96 * 256
     assert cost.params / 1e6 == pytest.approx(60.907, abs=5e-4)
@@ -179,5 +196,7 @@ def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
 
 
 def test_memory_grows_with_the_map_not_with_its_square():
-    small, large = (activation_bytes("resnet_w16", "mtformer", NYUD.tasks, image_size=(224, side), batch=1) for side in (448, 896))
+    small, large = (
+        activation_bytes("resnet_w16", "mtformer", NYUD.tasks, image_size=(224, side), batch=1) for side in (448, 896)
+    )
     assert large == pytest.approx(2 * small, rel=0.05)

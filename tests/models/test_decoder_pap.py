@@ -26,7 +26,9 @@ def draw(*shape, seed=0):
 
 def maps(count=2):
     sizes = (FINE, COARSE, (2, 2), (1, 1))
-    return [draw(count, width, *size, seed=index) for index, (width, size) in enumerate(zip(CHANNELS, sizes, strict=True))]
+    return [
+        draw(count, width, *size, seed=index) for index, (width, size) in enumerate(zip(CHANNELS, sizes, strict=True))
+    ]
 
 
 def build(tasks=ROOMS.tasks):
@@ -84,11 +86,15 @@ def test_the_whole_of_it_step_by_step():
     outputs = decoder(levels)
     for index, task in enumerate(ROOMS.tasks):
         share = decoder.within[index]
-        mixed = sum(weight * matrix for weight, matrix in zip(decoder.across.weights[index].softmax(0), matrices, strict=True))
+        mixed = sum(
+            weight * matrix for weight, matrix in zip(decoder.across.weights[index].softmax(0), matrices, strict=True)
+        )
         diffused = (mixed.matrix_power(STEPS) @ coarse[index].flatten(2).mT).mT.unflatten(2, COARSE)
         rebuilt = decoder.reconstruct[index](share * diffused + (1 - share) * coarse[index])
         expected = decoder.logits[task.name](features[index] + F.interpolate(rebuilt, size=FINE, mode="bilinear"))
-        torch.testing.assert_close(outputs[task.name], expected, rtol=1e-4, atol=1e-5)  # float32, nine products in another order
+        torch.testing.assert_close(
+            outputs[task.name], expected, rtol=1e-4, atol=1e-5
+        )  # float32, nine products in another order
 
 
 def test_initial_predictions_while_training():
@@ -102,7 +108,9 @@ def test_autocast_keeps_one_matrix_for_all_steps():
     matrix, x = affinity(draw(1, 4, *COARSE)).requires_grad_(), draw(1, 3, *COARSE, seed=1).bfloat16().requires_grad_()
     kept = {}
     with torch.autocast("cpu", torch.bfloat16):
-        hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t)
+        hooks = torch.autograd.graph.saved_tensors_hooks(
+            lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t), lambda t: t
+        )
         with hooks:
             diffuse(x, matrix)
     assert sum(t.numel() == matrix.numel() for t in kept.values()) == 1

@@ -9,7 +9,14 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdam_ray.models.local import inside, local_aggregate, local_attention, local_similarity, local_spread, window_softmax
+from kdam_ray.models.local import (
+    inside,
+    local_aggregate,
+    local_attention,
+    local_similarity,
+    local_spread,
+    window_softmax,
+)
 
 SIZES = [(1, 4, 5), (3, 4, 5), (5, 3, 7), (9, 4, 6)]  # window (larger than the map, too), height, width
 
@@ -25,11 +32,17 @@ def unfolded(x, size):
 
 @pytest.mark.parametrize(("size", "height", "width"), SIZES)
 def test_operators_equal_unfold(size, height, width):
-    query, key, weights = draw(2, 3, height, width), draw(2, 3, height, width, seed=1), draw(2, size * size, height, width, seed=2)
+    query, key, weights = (
+        draw(2, 3, height, width),
+        draw(2, 3, height, width, seed=1),
+        draw(2, size * size, height, width, seed=2),
+    )
     torch.testing.assert_close(local_similarity(query, key, size), (query.unsqueeze(2) * unfolded(key, size)).sum(1))
     torch.testing.assert_close(local_aggregate(weights, key, size), (weights.unsqueeze(1) * unfolded(key, size)).sum(2))
     windows = (weights.unsqueeze(1) * query.unsqueeze(2)).flatten(1, 2).flatten(2)
-    torch.testing.assert_close(local_spread(weights, query, size), F.fold(windows, (height, width), size, padding=size // 2))
+    torch.testing.assert_close(
+        local_spread(weights, query, size), F.fold(windows, (height, width), size, padding=size // 2)
+    )
 
 
 @pytest.mark.parametrize(("size", "height", "width"), SIZES)
@@ -64,7 +77,11 @@ def test_attention_has_the_gradient_of_its_equation():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_operators_are_sound_for_torch(operator, layout):
     """No aliasing, fake tensors like the real ones, autograd registered: torch's own checks."""
-    left = draw(2, 2 if operator is local_similarity else 9, 4, 5, dtype=torch.float32).to(memory_format=layout).requires_grad_()
+    left = (
+        draw(2, 2 if operator is local_similarity else 9, 4, 5, dtype=torch.float32)
+        .to(memory_format=layout)
+        .requires_grad_()
+    )
     right = draw(2, 2, 4, 5, dtype=torch.float32, seed=1).to(memory_format=layout).requires_grad_()
     torch.library.opcheck(operator, (left, right, 3))
 
@@ -75,7 +92,9 @@ def test_an_even_window_is_refused():
 
 
 def test_bf16_is_rounded_once():
-    """Sums are in float32: the result is the bf16 nearest to that of the same numbers in float64 (a unit in the last place)."""
+    """Sums are in float32: the result is the bf16 nearest to that of the same numbers in float64 (a unit in the last
+    place).
+    """
     query, key = draw(1, 33, 6, 7, dtype=torch.bfloat16), draw(1, 33, 6, 7, dtype=torch.bfloat16, seed=1)
     weights = window_softmax(draw(1, 81, 6, 7, dtype=torch.bfloat16, seed=2), 9)
     assert weights.dtype == torch.float32
@@ -92,7 +111,9 @@ def test_bf16_is_rounded_once():
 
 
 def test_a_window_keeps_scores_not_channels():
-    """What the backward needs: 2 maps of scores (masked ones and their softmax) and the inputs, never k^2 C numbers a pixel."""
+    """What the backward needs: 2 maps of scores (masked ones and their softmax) and the inputs, never k^2 C numbers a
+    pixel.
+    """
     query, key, value = (draw(2, 16, 6, 8, dtype=torch.float32, seed=seed).requires_grad_() for seed in range(3))
     kept = {}
     with saved_tensors_hooks(lambda x: kept.setdefault(x.untyped_storage().data_ptr(), x), lambda x: x):

@@ -73,7 +73,9 @@ def test_eval_output_does_not_depend_on_batch_neighbours(name):
         network.eval()
         batch = images(3, 48, 64)
         alone, together = network(batch[:1]), network(batch)
-    for key in alone:  # other blockings of the same sums: rounding, some 1e-7 of the terms (about 1) that cancel in a value around 0.1
+    for key in (
+        alone
+    ):  # other blockings of the same sums: rounding, some 1e-7 of the terms (about 1) that cancel in a value around 0.1
         torch.testing.assert_close(together[key][:1], alone[key], rtol=1e-4, atol=1e-5)
 
 
@@ -99,7 +101,9 @@ def test_equal_seeds_give_equal_weights_and_a_state_dict_carries_a_network_over(
     assert all(value.is_contiguous() for value in state.values())  # safetensors stores no others
     other.load_state_dict(state)
     with torch.no_grad():
-        for left, right in zip(first.eval()(images(1, 48, 64)).values(), other.eval()(images(1, 48, 64)).values(), strict=True):
+        for left, right in zip(
+            first.eval()(images(1, 48, 64)).values(), other.eval()(images(1, 48, 64)).values(), strict=True
+        ):
             assert torch.equal(left, right)
 
 

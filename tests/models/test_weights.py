@@ -78,7 +78,9 @@ def as_openmmlab(state: dict) -> dict:
 def test_a_whole_upernet_of_openmmlab_is_understood(donor, tmp_path):
     theirs = as_openmmlab(donor.backbone.net.state_dict())
     theirs |= {
-        f"backbone.norm{level}.{kind}": value for level in range(4) for kind, value in donor.backbone.norms[level].state_dict().items()
+        f"backbone.norm{level}.{kind}": value
+        for level in range(4)
+        for kind, value in donor.backbone.norms[level].state_dict().items()
     }
     theirs["decode_head.conv_seg.weight"] = torch.ones(150, 8, 1, 1)
     torch.save({"meta": {"epoch": 1}, "state_dict": theirs}, tmp_path / "upernet.pth")
@@ -95,7 +97,10 @@ def test_openmmlabs_patch_merging_computes_the_same_with_the_imported_order():
     norm = torch.nn.LayerNorm(12)
     reduction = torch.nn.Linear(12, 6, bias=False)
     norm.weight.data.normal_()
-    theirs = {f"x.downsample.{name}": value for name, value in {"norm.weight": norm.weight, "reduction.weight": reduction.weight}.items()}
+    theirs = {
+        f"x.downsample.{name}": value
+        for name, value in {"norm.weight": norm.weight, "reduction.weight": reduction.weight}.items()
+    }
     ours = {name.removeprefix("x.downsample."): weights._regrouped(name, value) for name, value in theirs.items()}
     merging.load_state_dict({**ours, "norm.bias": torch.zeros(12)})
     x = torch.randn(2, 6, 8, 3)
@@ -106,7 +111,9 @@ def test_openmmlabs_patch_merging_computes_the_same_with_the_imported_order():
 def test_position_tables_of_another_window_are_interpolated(donor):
     state = dict(donor.backbone.net.state_dict())
     name = "layers.0.blocks.0.attn.relative_position_bias_table"  # 7x7 positions of a window of 4
-    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 23), torch.linspace(-1, 1, 23), indexing="ij")  # of a window of 12
+    rows, columns = torch.meshgrid(
+        torch.linspace(-1, 1, 23), torch.linspace(-1, 1, 23), indexing="ij"
+    )  # of a window of 12
     state[name] = (2 * rows + columns).reshape(-1, 1)
     backbone = build_backbone("swin_w12")
     report = weights.load(backbone, state, source="test")
@@ -114,13 +121,19 @@ def test_position_tables_of_another_window_are_interpolated(donor):
     assert "1 position tables interpolated" in str(report)
     rows, columns = torch.meshgrid(torch.linspace(-1, 1, 7), torch.linspace(-1, 1, 7), indexing="ij")
     table = backbone.state_dict()[f"net.{name}"].reshape(7, 7)
-    torch.testing.assert_close(table[2:5, 2:5], (2 * rows + columns)[2:5, 2:5], atol=0.02, rtol=0)  # linear inside; cubic borders
+    torch.testing.assert_close(
+        table[2:5, 2:5], (2 * rows + columns)[2:5, 2:5], atol=0.02, rtol=0
+    )  # linear inside; cubic borders
 
 
 def test_what_does_not_fit_keeps_its_initialisation_and_is_reported(donor):
     backbone = build_backbone("swin_w12")
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    tensors = {"patch_embed.proj.bias": torch.ones(12), "patch_embed.proj.weight": torch.ones(3, 3), "head.fc.weight": torch.ones(2)}
+    tensors = {
+        "patch_embed.proj.bias": torch.ones(12),
+        "patch_embed.proj.weight": torch.ones(3, 3),
+        "head.fc.weight": torch.ones(2),
+    }
     report = weights.load(backbone, tensors, source="test")
     assert report.matched == ("net.patch_embed.proj.bias",)
     assert report.reshaped == ("net.patch_embed.proj.weight",)
@@ -181,7 +194,9 @@ def test_imagenet_weights_are_loaded_by_the_same_names(monkeypatch):
     timm = import_timm()
     create = timm.create_model
     downloaded = create("hrnet_w18_small_v2", num_classes=0)
-    monkeypatch.setattr(timm, "create_model", lambda name, pretrained=False, **o: downloaded if pretrained else create(name, **o))
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained=False, **o: downloaded if pretrained else create(name, **o)
+    )
     state = build_backbone("hrnet18", pretrained="imagenet").net.state_dict()
     assert all(torch.equal(value, downloaded.state_dict()[key]) for key, value in state.items())
 

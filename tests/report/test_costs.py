@@ -41,7 +41,10 @@ def test_costs_are_as_near_to_the_print_as_promised(rows):
 def test_the_readme_prints_them(rows):
     table = README.split("## Systems")[1].split("\n## ")[0]
     printed = re.findall(r"\| (?:(?:HRNet18|Swin-\w)) \| ([\d.]+) / ([\d.-]+) \| ([\d.]+) / ([\d.-]+) \|", table)
-    ours = {(f"{row.params_m:.2f}", f"{row.paper_params_m:.2f}", f"{row.gmacs:.2f}", f"{row.paper_gmacs:.2f}") for row in rows}
+    ours = {
+        (f"{row.params_m:.2f}", f"{row.paper_params_m:.2f}", f"{row.gmacs:.2f}", f"{row.paper_gmacs:.2f}")
+        for row in rows
+    }
     assert {row for row in printed if row[1] != "-"} <= ours
     # a single-task baseline on Swin is the same construction again: left out
     assert ours - set(printed) == {key for key in ours if float(key[0]) > 100}

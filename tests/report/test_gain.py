@@ -1,4 +1,6 @@
-"""The study of what distillation gains: pairs by seed, rivals, every number where it belongs: python -m pytest tests/report/test_gain.py"""
+"""The study of what distillation gains: pairs by seed, rivals, every number where it belongs: python -m pytest
+tests/report/test_gain.py
+"""
 
 import json
 
@@ -22,7 +24,9 @@ def study():
     plain = variant("no KD", "", (10.0, 1.0, 30.0, 60.0), (12.0, 1.0, 30.0, 60.0), (14.0, 1.0, 30.0, 60.0))
     kdam = variant("KDAM", "no KD", (11.0, 0.9, 30.0, 60.0), (13.5, 0.9, 30.0, 60.0), (15.0, 0.9, 30.0, 60.0))
     labels = variant("KDAM, labels", "KDAM", (13.0, 0.9, 30.0, 60.0), (13.5, 0.9, 30.0, 60.0))
-    return Study("net on rooms", TASKS, (plain, kdam, labels), {"teacher": dict(zip(KEYS, (27.0, 0.8, 20.0, 70.0), strict=True))})
+    return Study(
+        "net on rooms", TASKS, (plain, kdam, labels), {"teacher": dict(zip(KEYS, (27.0, 0.8, 20.0, 70.0), strict=True))}
+    )
 
 
 def test_delta_is_against_the_mean_of_the_first_variant(study):
@@ -32,7 +36,9 @@ def test_delta_is_against_the_mean_of_the_first_variant(study):
 
 
 def test_differences_are_against_the_rival_over_shared_seeds(study):
-    assert study.difference(study.variants[1], "semseg/mIoU") == paired({0: 11.0, 1: 13.5, 2: 15.0}, {0: 10.0, 1: 12.0, 2: 14.0})
+    assert study.difference(study.variants[1], "semseg/mIoU") == paired(
+        {0: 11.0, 1: 13.5, 2: 15.0}, {0: 10.0, 1: 12.0, 2: 14.0}
+    )
     assert study.difference(study.variants[2], "semseg/mIoU").pairs == 2
     assert study.difference(study.variants[0], "semseg/mIoU") is None
 
@@ -40,7 +46,15 @@ def test_differences_are_against_the_rival_over_shared_seeds(study):
 def test_tables_show_every_variant_and_every_comparison(study):
     means, compared = grids(study)
     assert [row[0].text for row in means.rows] == ["teacher", "no KD", "KDAM", "KDAM, labels"]
-    assert [cell.text for cell in means.rows[2]] == ["KDAM", "3", "13.17±2.02", "0.9000±0.0000", "30.00±0.00", "60.00±0.00", "+4.93±4.21"]
+    assert [cell.text for cell in means.rows[2]] == [
+        "KDAM",
+        "3",
+        "13.17±2.02",
+        "0.9000±0.0000",
+        "30.00±0.00",
+        "60.00±0.00",
+        "+4.93±4.21",
+    ]
     assert [row[0].text for row in compared.rows] == ["KDAM − no KD", "KDAM, labels − KDAM"]
     assert compared.rows[0][1].text == "3"
     assert compared.rows[0][2].text.startswith("+1.17 [")

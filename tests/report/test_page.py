@@ -1,4 +1,5 @@
-"""The report page: one file that needs nothing else, in which no text becomes markup and no drawing takes another's ids.
+"""The report page: one file that needs nothing else, in which no text becomes markup and no drawing takes another's
+ids.
 
 python -m pytest tests/report/test_page.py
 """
@@ -61,7 +62,9 @@ class Reading(HTMLParser):
 
 
 def drawing(name="no KD", caption="Learning curves"):
-    return Drawing(learning_curves({name: {"val/semseg/mIoU": [(1, 2.0), (2, 3.0)], "train/loss": [(1, 1.0)]}}, TASKS), caption)
+    return Drawing(
+        learning_curves({name: {"val/semseg/mIoU": [(1, 2.0), (2, 3.0)], "train/loss": [(1, 1.0)]}}, TASKS), caption
+    )
 
 
 def picture():
@@ -72,7 +75,9 @@ def picture():
 def full_page():
     png = io.BytesIO()
     picture().save(png, format="PNG")
-    grid = Grid("A table", ("model", "mIoU"), 1, ((Cell("MT"), Cell("12.5", is_best=True, is_flagged=True)),), ("a note",))
+    grid = Grid(
+        "A table", ("model", "mIoU"), 1, ((Cell("MT"), Cell("12.5", is_best=True, is_flagged=True)),), ("a note",)
+    )
     return report_page(
         "Sweep",
         [
@@ -87,11 +92,29 @@ def full_page():
 def test_a_page_has_everything_and_needs_nothing():
     page = full_page()
     read = Reading(page)
-    assert (read.count("svg"), read.count("img"), read.count("details"), read.count("script"), read.count("link")) == (3, 2, 1, 0, 0)
+    assert (read.count("svg"), read.count("img"), read.count("details"), read.count("script"), read.count("link")) == (
+        3,
+        2,
+        1,
+        0,
+        0,
+    )
     assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in read.references)
-    assert set(re.findall(r"https?://[^\s\"'<>)]*", page)) <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert set(re.findall(r"https?://[^\s\"'<>)]*", page)) <= {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
     assert "@import" not in page
-    for said in ("A paragraph.", "A table", "12.5†", "a note", "Learning curves", "SemSeg mIoU (%) ↑", "from PIL", "seed"):
+    for said in (
+        "A paragraph.",
+        "A table",
+        "12.5†",
+        "a note",
+        "Learning curves",
+        "SemSeg mIoU (%) ↑",
+        "from PIL",
+        "seed",
+    ):
         assert said in read.text
 
 
@@ -106,18 +129,24 @@ def test_ids_are_unique_and_every_reference_has_its_target():
 def test_the_contents_name_every_section_in_order():
     read = Reading(full_page())
     assert [attrs["href"] for tag, attrs in read.elements if tag == "a"] == [f"#section-{n}" for n in (1, 2, 3, 4)]
-    assert [attrs.get("id") for tag, attrs in read.elements if tag == "section"] == [f"section-{n}" for n in (1, 2, 3, 4)]
+    assert [attrs.get("id") for tag, attrs in read.elements if tag == "section"] == [
+        f"section-{n}" for n in (1, 2, 3, 4)
+    ]
     assert "nav" not in [tag for tag, _ in Reading(report_page("One", [Section("Alone", ("text",))])).elements]
 
 
 def test_no_text_becomes_markup():
     grid = Grid(EVIL, (EVIL,), 1, ((Cell(EVIL),),), (EVIL,))
     facts = Facts(EVIL, {EVIL: EVIL, "nested": {EVIL: [EVIL, {EVIL: EVIL}]}})
-    page = report_page(EVIL, [Section(EVIL, (EVIL, grid, facts, Picture(picture(), EVIL), drawing(EVIL, EVIL))), Section("b", ())])
+    page = report_page(
+        EVIL, [Section(EVIL, (EVIL, grid, facts, Picture(picture(), EVIL), drawing(EVIL, EVIL))), Section("b", ())]
+    )
     read = Reading(page)
     assert read.count("script") == 0
     assert "<script" not in page
-    assert read.text.count(EVIL) == 5 + 4 + 7 + 1 + 2  # title, h1, contents, h2, p; table; facts; picture; legend and caption
+    assert (
+        read.text.count(EVIL) == 5 + 4 + 7 + 1 + 2
+    )  # title, h1, contents, h2, p; table; facts; picture; legend and caption
     images = [attrs for tag, attrs in read.elements if tag in ("img", "svg")]
     assert [attrs.get("alt", attrs.get("aria-label")) for attrs in images] == [EVIL, EVIL]
 
@@ -148,7 +177,14 @@ def test_style_scripts_and_handlers_of_an_svg_stay_out_and_labels_that_look_like
     inlined = inline_svg(svg, prefix="p", label="what")
     assert "style>" not in inlined
     assert "alert" not in inlined
-    for kept in ('id="p-a"', 'href="#p-a"', 'clip-path="url(#p-a)"', 'viewBox="0 0 72 36"', "width:96px", '>id="a" url(#a)</text>'):
+    for kept in (
+        'id="p-a"',
+        'href="#p-a"',
+        'clip-path="url(#p-a)"',
+        'viewBox="0 0 72 36"',
+        "width:96px",
+        '>id="a" url(#a)</text>',
+    ):
         assert kept in inlined
 
 
@@ -159,7 +195,16 @@ def test_facts_are_shown_to_any_depth_and_what_is_empty_is_none():
     }  # fmt: skip
     read = Reading(report_page("x", [Section("y", (Facts("Run", values, is_open=True), Facts("Place", {})))]))
     text = " ".join(" ".join(read.said).split())
-    for said in ("lr 0.000123457", "bool yes", "nothing none", "list none", "tuple 1 , 2.5", "empty none", "beta 1", "depth spatial"):
+    for said in (
+        "lr 0.000123457",
+        "bool yes",
+        "nothing none",
+        "list none",
+        "tuple 1 , 2.5",
+        "empty none",
+        "beta 1",
+        "depth spatial",
+    ):
         assert said.replace(" , ", ", ") in text
     assert next(attrs for tag, attrs in read.elements if tag == "details") == {"open": None}
     assert read.count("details") == 7  # Run, distill, reading, cohorts, 1, 2, Place

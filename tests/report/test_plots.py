@@ -19,7 +19,15 @@ from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import table_5
-from kdam_ray.report.curves import Series, differences, epochs_curve, gain, importance, learning_curves, parallel_coordinates
+from kdam_ray.report.curves import (
+    Series,
+    differences,
+    epochs_curve,
+    gain,
+    importance,
+    learning_curves,
+    parallel_coordinates,
+)
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.report.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
 from kdam_ray.report.significance import Difference
@@ -58,7 +66,9 @@ def bars(axes):
 def line(axes, colour):
     """The points of the line of a colour; gaps left out."""
     mine = [one for one in axes.lines if to_hex(one.get_color()).lower() == colour.lower() and len(one.get_xdata()) > 0]
-    points = [(float(x), float(y)) for one in mine if one.get_marker() != "None" for x, y in zip(*one.get_data(), strict=True)]
+    points = [
+        (float(x), float(y)) for one in mine if one.get_marker() != "None" for x, y in zip(*one.get_data(), strict=True)
+    ]
     return [point for point in points if not math.isnan(point[1])]
 
 
@@ -91,7 +101,10 @@ def test_the_papers_own_data_set_shares_one_scale():
 
 
 def test_error_bars_stand_only_where_there_are_several_seeds():
-    single, several = beta_temp_curves(sweep(lambda beta: 1)), beta_temp_curves(sweep(lambda beta: 3 if beta in (2.0, 4.0) else 1))
+    single, several = (
+        beta_temp_curves(sweep(lambda beta: 1)),
+        beta_temp_curves(sweep(lambda beta: 3 if beta in (2.0, 4.0) else 1)),
+    )
     assert bars(single.axes[0]) == []
     found = bars(several.axes[0])
     assert [segment[0][0] for segment in found] == [2.0, 4.0]
@@ -123,12 +136,18 @@ def test_nothing_at_all_is_said_in_words():
 def test_an_empty_panel_has_no_ticks_that_look_like_data():
     def ticks(figure, axis):
         as_svg(figure)  # lays it out
-        return [axes for axes in figure.axes[:5] if any(label.get_visible() for label in getattr(axes, axis).get_ticklabels())]
+        return [
+            axes
+            for axes in figure.axes[:5]
+            if any(label.get_visible() for label in getattr(axes, axis).get_ticklabels())
+        ]
 
     nothing = beta_temp_curves(replace(sweep(lambda beta: 1), lines=(), no_kd=()))
     assert ticks(nothing, "xaxis") == ticks(nothing, "yaxis") == []
     results = sweep(lambda beta: 1)
-    only_printed = beta_temp_curves(replace(results, lines=tuple(replace(line, runs=()) for line in results.lines), no_kd=()))
+    only_printed = beta_temp_curves(
+        replace(results, lines=tuple(replace(line, runs=()) for line in results.lines), no_kd=())
+    )
     assert len(ticks(only_printed, "xaxis")) == 5  # beta still means something to the paper's points
     assert ticks(only_printed, "yaxis") == []
 
@@ -136,7 +155,9 @@ def test_an_empty_panel_has_no_ticks_that_look_like_data():
 def test_labels_have_units_and_directions():
     labels = [axes.get_ylabel() for axes in beta_temp_curves(sweep(lambda beta: 1)).axes[: len(TASKS) + 1]]
     assert labels == ["SemSeg mIoU (%) ↑", "Depth rmse (m) ↓", "Normal mErr (deg) ↓", "Bound odsF (%) ↑", "Delta (%) ↑"]
-    assert list(columns(DATASETS["pascal"].tasks, delta=False)) == [task.metric_key for task in DATASETS["pascal"].tasks]
+    assert list(columns(DATASETS["pascal"].tasks, delta=False)) == [
+        task.metric_key for task in DATASETS["pascal"].tasks
+    ]
 
 
 # --------------------------------------------------------------------------------------------------------------- files
@@ -197,7 +218,12 @@ def costed():
 def test_cost_shows_what_has_a_cost_and_a_number_and_an_arrow_from_the_baseline():
     figure = accuracy_against_cost(costed(), TASKS)
     semseg, depth, normals, _ = figure.axes
-    points = {(x, y) for one in semseg.lines if one.get_marker() not in ("None", "_") for x, y in zip(*one.get_data(), strict=True)}
+    points = {
+        (x, y)
+        for one in semseg.lines
+        if one.get_marker() not in ("None", "_")
+        for x, y in zip(*one.get_data(), strict=True)
+    }
     assert points == {(10.0, 30.0), (1.0, 21.0), (1.0, 25.0)}
     assert len(bars(semseg)) == 1
     arrows = [text for text in semseg.texts if getattr(text, "arrow_patch", None) is not None and not text.get_text()]
@@ -220,7 +246,9 @@ def test_many_points_are_numbered_and_explained():
 # ------------------------------------------------------------------------------------------------------------- cohorts
 def test_learning_curves_have_a_panel_a_task_and_the_loss_and_name_every_member():
     loss = [(1, 100.0), (2, 1.0)]
-    histories = {f"run {n}": {"val/semseg/mIoU": [(2, 3.0), (1, NAN), (3, 4.0 + n)], "train/loss": loss} for n in range(20)}
+    histories = {
+        f"run {n}": {"val/semseg/mIoU": [(2, 3.0), (1, NAN), (3, 4.0 + n)], "train/loss": loss} for n in range(20)
+    }
     histories["lonely"] = {"val/semseg/mIoU": [(1, 5.0)]}
     figure = learning_curves(histories, TASKS)
     panels = {axes.get_ylabel(): axes for axes in figure.axes if axes.get_ylabel()}
@@ -265,7 +293,11 @@ def test_a_line_for_every_trial_and_only_finished_ones_reach_the_objective():
     assert len(reach) == 4
     assert {to_hex(one.get_color()) for one in lines if one not in reach} == {"#c4c4c4"}
     assert len({to_hex(one.get_color()) for one in reach}) == 4
-    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["beta (log)", "temperature (log)", "objective"]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
+        "beta (log)",
+        "temperature (log)",
+        "objective",
+    ]
     assert figure.axes[1].get_ylabel() == "Delta (%) ↑"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["4 finished", "4 pruned", "4 failed"]
 
@@ -307,7 +339,9 @@ def test_importance_finds_the_parameter_that_matters_and_says_what_chance_would(
 
 
 def test_noise_is_not_more_than_chance():
-    """fANOVA's shares sum to 1 for noise too: only the comparison with shuffled objectives shows that they mean nothing."""
+    """fANOVA's shares sum to 1 for noise too: only the comparison with shuffled objectives shows that they mean
+    nothing.
+    """
     random = np.random.default_rng(3)
     found = importances([trial | {"value": float(random.normal())} for trial in trials(30)])
     assert sum(found.shares.values()) == pytest.approx(1)
@@ -325,7 +359,10 @@ def test_too_few_trials_are_words_and_no_bar():
 # ---------------------------------------------------------------------------------------------------------------- gain
 def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
     found = {
-        "KDAM − no KD": {"semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5, 5), "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5, 1)},
+        "KDAM − no KD": {
+            "semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5, 5),
+            "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5, 1),
+        },
         "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1, 1), "depth/rmse": None},
     }
     figure = gain(found, TASKS)
@@ -344,7 +381,11 @@ def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
 
 def test_differences_of_a_study_are_those_of_variants_with_a_rival():
     def variant(label, against, offset):
-        return Variant(label, against, {seed: dict(zip(KEYS, (10.0 + seed + offset, 1.0, 30.0, 70.0), strict=True)) for seed in range(3)})
+        return Variant(
+            label,
+            against,
+            {seed: dict(zip(KEYS, (10.0 + seed + offset, 1.0, 30.0, 70.0), strict=True)) for seed in range(3)},
+        )
 
     study = Study("heading", TASKS, (variant("no KD", "", 0.0), variant("KDAM", "no KD", 1.0)), {})
     found = differences(study)

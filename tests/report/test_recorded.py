@@ -34,14 +34,30 @@ def record_sweep(tracking, mIoU, epochs):
     record(tracking, teacher, "teachers", (50.0 + epochs, 0.5, 20.0, 80.0))
     base = change(
         recipe("rooms").student,
-        {"epochs": epochs, "teacher": teacher.student, "teacher_run": teacher.run_id, "distill": {"method": "plain_kd"}},
+        {
+            "epochs": epochs,
+            "teacher": teacher.student,
+            "teacher_run": teacher.run_id,
+            "distill": {"method": "plain_kd"},
+        },
     )
     parent = tracking.open_parent(Sweep(name="beta_temp", table=5, base=base, cells=({},)))
     for seed in range(3):
-        record(tracking, change(base, ALONE | {"seed": seed}), "beta_temp", (10.0 + seed, 1.0, 30.0, 70.0), parent=parent)
+        record(
+            tracking, change(base, ALONE | {"seed": seed}), "beta_temp", (10.0 + seed, 1.0, 30.0, 70.0), parent=parent
+        )
     record(tracking, change(base, {"distill.beta": 2.0}), "beta_temp", (mIoU, 1.0, 30.0, 70.0), parent=parent)
-    record(tracking, change(base, {"distill.beta": 4.0}), "beta_temp", (77.0, 1.0, 30.0, 70.0), parent=parent, status=None)
-    record(tracking, change(base, {"distill.beta": 8.0}), "beta_temp", (78.0, 1.0, 30.0, 70.0), parent=parent, status="failed")
+    record(
+        tracking, change(base, {"distill.beta": 4.0}), "beta_temp", (77.0, 1.0, 30.0, 70.0), parent=parent, status=None
+    )
+    record(
+        tracking,
+        change(base, {"distill.beta": 8.0}),
+        "beta_temp",
+        (78.0, 1.0, 30.0, 70.0),
+        parent=parent,
+        status="failed",
+    )
     return base
 
 
@@ -73,7 +89,11 @@ def test_single_task_runs_become_the_reference_once_complete(tracking):
     for task, key in zip(base.tasks, KEYS, strict=True):
         run = change(base, ALONE | {"tasks": (task,)})
         child = tracking.open_member(run, sweep="student")
-        tracking.log_epoch(child, {f"val/{key}": {"semseg/mIoU": 10.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 70.0}[key]}, 5)
+        tracking.log_epoch(
+            child,
+            {f"val/{key}": {"semseg/mIoU": 10.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 70.0}[key]},
+            5,
+        )
         tracking.end_member(child, "finished")
     results = last(tracking)
     assert results.reference.kind == "single-task"
@@ -98,7 +118,8 @@ def test_a_sweep_of_which_nothing_has_ended_says_what_to_ask_for(tracking):
     base = recipe("rooms").student
     tracking.open_parent(Sweep(name="beta_temp", table=5, base=base, cells=({},)))
     with pytest.raises(
-        ValueError, match=r"table 5: no finished run in sweep [0-9a-f]{32}, experiment kdam/rooms/beta_temp of sqlite:[^;]*$"
+        ValueError,
+        match=r"table 5: no finished run in sweep [0-9a-f]{32}, experiment kdam/rooms/beta_temp of sqlite:[^;]*$",
     ):
         last(tracking)
     parent = tracking.parents("rooms", "beta_temp")[0].mlflow_run
@@ -114,16 +135,22 @@ def test_an_older_sweep_is_shown_by_name(tracking):
     values = {}
     for name in (None, old):
         _, document = made("5", "rooms", tracking, smoke=False, partial=False, sweep_run=name)
-        values[document["sweep"]] = next(row for row in document["rows"] if row["model"] == "beta 2")["metrics"]["semseg/mIoU"]["mean"]
+        values[document["sweep"]] = next(row for row in document["rows"] if row["model"] == "beta 2")["metrics"][
+            "semseg/mIoU"
+        ]["mean"]
         assert len(document["other_sweeps"]) == 1
     assert values == {new: 30.0, old: 20.0}
-    with pytest.raises(ValueError, match=rf"sweep: 'x' is no sweep for table 5 in kdam/rooms/beta_temp; there are: {new} \(20.*{old} \(20"):
+    with pytest.raises(
+        ValueError,
+        match=rf"sweep: 'x' is no sweep for table 5 in kdam/rooms/beta_temp; there are: {new} \(20.*{old} \(20",
+    ):
         made("5", "rooms", tracking, smoke=False, partial=False, sweep_run="x")
 
 
 def test_nothing_recorded_is_said_with_where_it_was_looked_for(tracking, tmp_path):
     with pytest.raises(
-        ValueError, match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp"
+        ValueError,
+        match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp",
     ):
         made("5", "rooms", tracking, smoke=False, partial=False)
     assert not (tmp_path / "runs").exists()

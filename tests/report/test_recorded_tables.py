@@ -1,4 +1,5 @@
-"""Tables of rows from MLflow alone: sweeps do not mix, half-finished ones are right, a long run is looked at on its way.
+"""Tables of rows from MLflow alone: sweeps do not mix, half-finished ones are right, a long run is looked at on its
+way.
 
 python -m pytest tests/report/test_recorded_tables.py
 """
@@ -52,7 +53,10 @@ def record(tracking, run, values=GOOD, *, epochs=None, status="finished", sweep=
     metrics = {f"val/{key}": value for key, value in keys.items() if key.split("/")[0] in run.tasks}
     for epoch in range(1, (epochs or run.epochs) + 1):
         last = epoch == run.epochs
-        at = {(name if last else name.replace("odsF", "odsF_25")): value + (0 if last else epoch) for name, value in metrics.items()}
+        at = {
+            (name if last else name.replace("odsF", "odsF_25")): value + (0 if last else epoch)
+            for name, value in metrics.items()
+        }
         tracking.log_epoch(child, at, epoch)
     if status:
         tracking.end_member(child, status, reason="nan" if status == "failed" else None)
@@ -62,8 +66,15 @@ def test_a_sweeps_cells_are_the_runs_of_its_rows(here):
     of = wanted(here, "6", seeds=2)
     found = runs_of(of)
     assert set(of.recorded.run_ids) == found.keys() - {teacher.run_id for teacher in of.teachers}
-    assert all(run.teacher_run == of.teachers[0].run_id for run in found.values() if run.distill.method != "none" and run.teacher)
-    assert change(of.sweep.base, differences(of.sweep.base, found[of.recorded.run_ids[-1]])) == found[of.recorded.run_ids[-1]]
+    assert all(
+        run.teacher_run == of.teachers[0].run_id
+        for run in found.values()
+        if run.distill.method != "none" and run.teacher
+    )
+    assert (
+        change(of.sweep.base, differences(of.sweep.base, found[of.recorded.run_ids[-1]]))
+        == found[of.recorded.run_ids[-1]]
+    )
 
 
 def test_networks_start_from_local_files(here, tmp_path):
@@ -72,7 +83,14 @@ def test_networks_start_from_local_files(here, tmp_path):
     from kdam_ray.models.backbones import build_backbone
 
     save_file(build_backbone("swin_w12").state_dict(), tmp_path / "swin.safetensors")
-    of = table_sweep("6", Schedule(smoke=True), seeds=1, name="some", place=here, weights={"swin_w12": str(tmp_path / "swin.safetensors")})
+    of = table_sweep(
+        "6",
+        Schedule(smoke=True),
+        seeds=1,
+        name="some",
+        place=here,
+        weights={"swin_w12": str(tmp_path / "swin.safetensors")},
+    )
     starts = {run.student: run.pretrained[:7] for run in runs_of(of).values()}
     assert starts == {"swin_w12": "sha256:", "resnet_w16": "none"}
     with pytest.raises(ValueError, match="weights: 'swin_t' is none of this table's networks: swin_w12, resnet_w16"):
@@ -100,7 +118,12 @@ def test_every_finished_run_is_in_its_row_and_the_others_are_missing(here, track
     record(tracking, runs[third[0][0]], (20.0, 0.5, 15.0, 80.0), sweep="another")  # trained by another table's job
     shown = read_table(last(tracking), tracking)
     assert shown.number(shown.rows[0], "semseg/mIoU").mean == 11.0
-    assert [sorted(seed for seed, metrics in row.by_seed.items() if metrics) for row in shown.rows] == [[0, 1], [], [0], []]
+    assert [sorted(seed for seed, metrics in row.by_seed.items() if metrics) for row in shown.rows] == [
+        [0, 1],
+        [],
+        [0],
+        [],
+    ]
     assert shown.number(shown.rows[2], "edge/odsF").paper == 76.50
     assert [row.row for row in shown.missing] == [TABLES["6"].rows[1], TABLES["6"].rows[3]]
 
@@ -113,7 +136,9 @@ def test_an_unfinished_run_counts_only_where_partial_is_asked_and_is_marked(here
     recorded = last(tracking)
     assert read_table(recorded, tracking).number(read_table(recorded, tracking).rows[0], "semseg/mIoU") is None
     row = read_table(recorded, tracking, partial=True).rows[0]
-    assert row.by_seed[0] == dict(zip(KEYS, (42.0, 2.6, 23.0, 78.0), strict=True))  # of epoch 2; boundaries by their look
+    assert row.by_seed[0] == dict(
+        zip(KEYS, (42.0, 2.6, 23.0, 78.0), strict=True)
+    )  # of epoch 2; boundaries by their look
     assert row.unfinished == {0}
 
 
@@ -212,7 +237,9 @@ def test_a_sweep_without_its_document_is_not_called_nothing(here, tracking):
 
 
 def test_all_tables_name_what_is_not_recorded(here, tracking):
-    with pytest.raises(ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"):
+    with pytest.raises(
+        ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"
+    ):
         made("4", "rooms", tracking, smoke=True, partial=False)
     with pytest.raises(ValueError, match="dataset: Table 1 is of rooms or nyud, not pascal"):
         made("1", "pascal", tracking, smoke=True, partial=False)

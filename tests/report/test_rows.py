@@ -1,4 +1,5 @@
-"""Tables 1 to 7 from what was measured: Deltas from the rows, best of column, pairs by seed, every format letter by letter.
+"""Tables 1 to 7 from what was measured: Deltas from the rows, best of column, pairs by seed, every format letter by
+letter.
 
 python -m pytest tests/report/test_rows.py
 """
@@ -65,7 +66,9 @@ def test_delta_is_of_each_seed_against_the_mean_of_the_single_task_row():
 def test_a_row_whose_backbone_the_print_does_not_name_is_compared_on_its_network_over_its_own_tasks():
     shown = as_printed("1")
     index = next(i for i, row in enumerate(shown.rows) if row.row.model == "MTFormer")
-    former = Measured(shown.rows[index].row, "", "swin_s", 400, {0: {"semseg/mIoU": 50.56, "depth/rmse": 0.4830}}, {0: ("0" * 12,)})
+    former = Measured(
+        shown.rows[index].row, "", "swin_s", 400, {0: {"semseg/mIoU": 50.56, "depth/rmse": 0.4830}}, {0: ("0" * 12,)}
+    )
     shown = PaperTable(shown.table, "nyud", (*shown.rows[:index], former, *shown.rows[index + 1 :]), {})
     tasks = shown.table.tasks[:2]
     alone = {"semseg/mIoU": 48.92, "depth/rmse": 0.5804}
@@ -92,7 +95,10 @@ def table_6(seeds=3, dataset="rooms"):
     plain = [(10.0 + seed, 1.0, 30.0, 70.0) for seed in range(seeds)]
     better = [(10.5 + seed + 0.1 * seed, 0.9, 30.0, 69.0) for seed in range(seeds)]
     return PaperTable(
-        table, dataset, (measured(table.rows[0], *plain), *(measured(row, *better) for row in table.rows[1:])), {"swin_t": "net"}
+        table,
+        dataset,
+        (measured(table.rows[0], *plain), *(measured(row, *better) for row in table.rows[1:])),
+        {"swin_t": "net"},
     )
 
 
@@ -141,7 +147,13 @@ def test_what_goes_on_is_shown_and_decides_nothing():
     table = TABLES["1"]
     alone = measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), (20.0, 1.0, 30.0, 70.0), unfinished=frozenset({1}))
     mt = measured(table.rows[1], (11.0, 1.0, 30.0, 70.0), (11.0, 1.0, 30.0, 70.0), (11.0, 1.0, 30.0, 70.0))
-    kdam = measured(table.rows[2], (99.0, 0.1, 1.0, 99.0), (12.0, 1.0, 30.0, 70.0), (13.0, 1.0, 30.0, 70.0), unfinished=frozenset({0}))
+    kdam = measured(
+        table.rows[2],
+        (99.0, 0.1, 1.0, 99.0),
+        (12.0, 1.0, 30.0, 70.0),
+        (13.0, 1.0, 30.0, 70.0),
+        unfinished=frozenset({0}),
+    )
     shown = PaperTable(table, "rooms", (alone, mt, kdam), {})
     assert shown.reference(mt)["semseg/mIoU"] == 10.0
     assert {(item.difference.pairs, item.baseline.row.model) for item in shown.comparisons} == {(2, "MT")}
@@ -151,7 +163,10 @@ def test_what_goes_on_is_shown_and_decides_nothing():
     for title in ("SemSeg mIoU ↑ % ours", "Bound odsF ↑ % ours", "Δ ↑ % ours"):
         assert cell(shown, kdam, title).is_flagged
         assert not cell(shown, mt, title).is_flagged
-    assert any("unfinished" in note and "MT+KDAM net (seed 0)" in note and "single-task net (seed 1)" in note for note in notes(shown))
+    assert any(
+        "unfinished" in note and "MT+KDAM net (seed 0)" in note and "single-task net (seed 1)" in note
+        for note in notes(shown)
+    )
     row = document(shown)["rows"][2]
     assert (row["seeds"], row["unfinished"], row["provisional"]) == ([0, 1, 2], [0], sorted([*KEYS, DELTA]))
 
@@ -159,7 +174,13 @@ def test_what_goes_on_is_shown_and_decides_nothing():
 def test_failed_runs_are_named_with_their_reason():
     table = TABLES["6"]
     half = Measured(
-        table.rows[1], "", "net", 4, {0: dict.fromkeys(KEYS, 1.0), 1: {}}, {0: ("a" * 12,), 1: ("b" * 12,)}, failed={1: "the loss is nan"}
+        table.rows[1],
+        "",
+        "net",
+        4,
+        {0: dict.fromkeys(KEYS, 1.0), 1: {}},
+        {0: ("a" * 12,), 1: ("b" * 12,)},
+        failed={1: "the loss is nan"},
     )
     shown = PaperTable(table, "rooms", (measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 2), half), {})
     assert "Failed, so without numbers: MT+KDAM intra net seed 1 (the loss is nan)." in notes(shown)
@@ -184,7 +205,11 @@ def test_a_metric_that_some_seeds_lack_has_its_own_count_and_no_other_quantity_t
 
 @pytest.mark.parametrize(
     ("seeds", "said"),
-    [((2, 3, 4), "MT+KDAM intra net (one seed shared)"), ((5, 6), "MT+KDAM intra net (no seed shared)"), ((0, 1), None)],
+    [
+        ((2, 3, 4), "MT+KDAM intra net (one seed shared)"),
+        ((5, 6), "MT+KDAM intra net (no seed shared)"),
+        ((0, 1), None),
+    ],
 )
 def test_rows_that_cannot_be_tested_are_named(seeds, said):
     table = TABLES["6"]
@@ -203,7 +228,9 @@ def test_a_column_that_nobody_has_learnt_is_named():
 
     def said(*scores, run_ids=None, **more):
         rows = [measured(row, *((score, 0.9, 30.0, 50.0) for score in scores)) for row in TABLES["6"].rows]
-        rows = [replace(row, run_ids=run_ids or {seed: (f"{row.row.model} {seed}",) for seed in row.seeds}) for row in rows]
+        rows = [
+            replace(row, run_ids=run_ids or {seed: (f"{row.row.model} {seed}",) for seed in row.seeds}) for row in rows
+        ]
         shown = PaperTable(TABLES["6"], "rooms", tuple(rows), {}, **more)
         return [note for note in notes(shown) if "one answer everywhere" in note]
 
@@ -216,11 +243,18 @@ def test_a_column_that_nobody_has_learnt_is_named():
 
 def test_costs_stand_beside_the_printed_ones():
     table = TABLES["1"]
-    shown = PaperTable(table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), params=1_234_567, macs=23_400_000),), {})
+    shown = PaperTable(
+        table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), params=1_234_567, macs=23_400_000),), {}
+    )
     titles = ("params M ours", "params M paper", "GMACs ours", "GMACs paper")
     assert [cell(shown, shown.rows[0], title).text for title in titles] == ["1.23", "16.09", "0.023", "40.93"]
     row = document(shown)["rows"][0]
-    assert (row["params"], row["macs"], row["paper_params"], row["paper_gmacs"]) == (1_234_567, 23_400_000, 16.09, 40.93)
+    assert (row["params"], row["macs"], row["paper_params"], row["paper_gmacs"]) == (
+        1_234_567,
+        23_400_000,
+        16.09,
+        40.93,
+    )
     assert "params M" not in [title for title, _ in grid(as_printed("6")).groups]
 
 
@@ -244,7 +278,9 @@ def test_letter_by_letter(form):
 def test_tex_compiles(number, tmp_path):
     body = FORMATS["tex"](grids(as_printed(number)))
     (tmp_path / "table.tex").write_text(
-        "\\documentclass[landscape,a3paper]{article}\\usepackage{booktabs,graphicx}\\begin{document}\n" + body + "\n\\end{document}\n"
+        "\\documentclass[landscape,a3paper]{article}\\usepackage{booktabs,graphicx}\\begin{document}\n"
+        + body
+        + "\n\\end{document}\n"
     )
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)

@@ -59,7 +59,13 @@ def test_holm_keeps_order_and_never_lowers(p):
 
 
 def test_what_was_not_tested_does_not_count():
-    assert holm([0.01, None, 0.04, 0.03, None]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06), None]
+    assert holm([0.01, None, 0.04, 0.03, None]) == [
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+        None,
+    ]
 
 
 def test_holm_by_hand():

@@ -30,19 +30,29 @@ def student(seed=0, dataset="rooms", **distill):
 
 
 def scored(run, values, **more):
-    return Scored.of(run, {f"val/{key}": value for key, value in zip(KEYS, values, strict=True)} | {f"val/{k}": v for k, v in more.items()})
+    return Scored.of(
+        run,
+        {f"val/{key}": value for key, value in zip(KEYS, values, strict=True)}
+        | {f"val/{k}": v for k, v in more.items()},
+    )
 
 
 def no_kd(dataset="rooms"):
-    return [scored(student(seed, dataset), (10.0 + seed - 1, 1.0, 30.0, 70.0)) for seed in range(3)]  # sd 1 in mIoU, 0 elsewhere
+    return [
+        scored(student(seed, dataset), (10.0 + seed - 1, 1.0, 30.0, 70.0)) for seed in range(3)
+    ]  # sd 1 in mIoU, 0 elsewhere
 
 
 def sweep(dataset="rooms"):
     """All 13 cells with mIoU 10 + beta * T, so that a cell in the wrong row shows."""
-    points = {(row.fact("beta"), row.fact("temperature")) for table in (paper.TABLE_5A, paper.TABLE_5B) for row in table.rows}
+    points = {
+        (row.fact("beta"), row.fact("temperature")) for table in (paper.TABLE_5A, paper.TABLE_5B) for row in table.rows
+    }
     cells = [
         scored(
-            student(dataset=dataset, method="plain_kd", beta=beta, temperature=t), (10 + beta * t, 1.0, 30.0, 70.0), delta_teacher=beta * t
+            student(dataset=dataset, method="plain_kd", beta=beta, temperature=t),
+            (10 + beta * t, 1.0, 30.0, 70.0),
+            delta_teacher=beta * t,
         )
         for beta, t in points
     ]
@@ -80,11 +90,15 @@ def test_json_has_every_number_of_every_row():
     assert row["metrics"]["semseg/mIoU"]["diff"] == pytest.approx(18 - 45.35)  # on the paper's own data
 
 
-@pytest.mark.parametrize(("key", "better", "worse"), [("semseg/mIoU", 11, 9), ("depth/rmse", 0.9, 1.1), ("normals/mErr", 27, 33)])
+@pytest.mark.parametrize(
+    ("key", "better", "worse"), [("semseg/mIoU", 11, 9), ("depth/rmse", 0.9, 1.1), ("normals/mErr", 27, 33)]
+)
 def test_delta_is_positive_for_better_whatever_the_direction(key, better, worse):
     for value, sign in ((better, 1), (worse, -1)):
         values = [value if name == key else plain for name, plain in zip(KEYS, PLAIN, strict=True)]
-        results = table_5([*no_kd(), scored(student(method="plain_kd", beta=2.0, temperature=3.0), values)], teacher=None)
+        results = table_5(
+            [*no_kd(), scored(student(method="plain_kd", beta=2.0, temperature=3.0), values)], teacher=None
+        )
         line = next(line for line in results.lines if line.facts.get("beta") == 2.0)
         assert results.line_delta(line).mean == pytest.approx(sign * 10 / 4)
 
@@ -136,7 +150,10 @@ def test_one_no_kd_seed_says_that_nothing_is_resolved():
 
 
 def test_seeds_of_a_cell_become_mean_and_spread():
-    runs = [scored(student(seed, method="plain_kd", beta=1.0, temperature=3.0), (10.0 + 2 * seed, 1.0, 30.0, 70.0)) for seed in (2, 0, 1)]
+    runs = [
+        scored(student(seed, method="plain_kd", beta=1.0, temperature=3.0), (10.0 + 2 * seed, 1.0, 30.0, 70.0))
+        for seed in (2, 0, 1)
+    ]
     line = next(line for line in table_5([*runs, *no_kd()], teacher=None).lines if line.label == "beta 1")
     assert [run.run.seed for run in line.runs] == [0, 1, 2]
     value = line.number("semseg/mIoU")
@@ -165,7 +182,9 @@ def test_nan_is_missing_not_a_number():
 
 def test_searched_runs_stand_apart_and_the_best_is_named():
     searched = [
-        scored(student(method="plain_kd", beta=b, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=value)
+        scored(
+            student(method="plain_kd", beta=b, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=value
+        )
         for b, value in ((0.3, 99.0), (5.0, 1.0))
     ]
     results = table_5([*sweep(), *searched], teacher=teacher())
@@ -177,7 +196,9 @@ def test_searched_runs_stand_apart_and_the_best_is_named():
 
 def test_the_best_cell_is_the_best_on_average_not_the_luckiest():
     cells = [
-        scored(student(seed, method="plain_kd", beta=beta, temperature=3.0), (mIoU, 1.0, 30.0, 70.0), delta_teacher=value)
+        scored(
+            student(seed, method="plain_kd", beta=beta, temperature=3.0), (mIoU, 1.0, 30.0, 70.0), delta_teacher=value
+        )
         for beta, mIoU, values in ((0.1, 9.0, (-25.0, -1.0, -25.0)), (0.5, 5.0, (-2.0, -2.0, -2.0)))
         for seed, value in enumerate(values)
     ]
@@ -222,7 +243,11 @@ def test_the_sentence_counts_the_seeds_that_have_the_metric(value):
 
 def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
     searched = [
-        scored(student(method="plain_kd", beta=0.3 + i, temperature=2.2), PLAIN, delta_teacher=math.nan if i == 0 else -float(i))
+        scored(
+            student(method="plain_kd", beta=0.3 + i, temperature=2.2),
+            PLAIN,
+            delta_teacher=math.nan if i == 0 else -float(i),
+        )
         for i in range(12)
     ]
     results = table_5([*searched, *no_kd()], teacher=None)
@@ -234,7 +259,9 @@ def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
 
 def test_an_unfinished_cell_is_never_the_best():
     best = Scored(
-        student(method="plain_kd", beta=16.0, temperature=3.0), dict(zip(KEYS, (99.0, 0.1, 1.0, 99.0), strict=True)), is_finished=False
+        student(method="plain_kd", beta=16.0, temperature=3.0),
+        dict(zip(KEYS, (99.0, 0.1, 1.0, 99.0), strict=True)),
+        is_finished=False,
     )
     runs = [item for item in sweep() if item.run.run_id != best.run.run_id]
     text = as_text(table_5([*runs, best], teacher=None))
@@ -270,7 +297,9 @@ def test_fits_a_terminal_and_stays_aligned():
 
 def test_other_tasks_have_no_paper_columns():
     keys = [task.metric_key for task in DATASETS["rooms_pascal"].tasks]
-    runs = [Scored(student(dataset="rooms_pascal", method="plain_kd", beta=1.0, temperature=3.0), dict.fromkeys(keys, 10.0))]
+    runs = [
+        Scored(student(dataset="rooms_pascal", method="plain_kd", beta=1.0, temperature=3.0), dict.fromkeys(keys, 10.0))
+    ]
     text = as_text(table_5(runs, teacher=None))
     assert "PartSeg" in text
     assert "44.42" not in text
@@ -285,7 +314,9 @@ def test_report_of_a_smoke_sweep_names_its_networks():
 
 
 def test_table_5_in_every_format():
-    searched = scored(student(method="plain_kd", beta=0.3, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=1.0)
+    searched = scored(
+        student(method="plain_kd", beta=0.3, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=1.0
+    )
     results = table_5([*sweep(), searched], teacher=teacher())
     for name, render in FORMATS.items():
         text = render(as_grids(results))

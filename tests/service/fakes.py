@@ -32,14 +32,24 @@ def make_run(**changes) -> Run:
 
 def taught_by(teacher: Run, **changes) -> Run:
     """A student of that teacher, plain KD."""
-    own = {"student": "swin_w12", "teacher": teacher.student, "teacher_run": teacher.run_id, "distill": {"method": "plain_kd"}}
+    own = {
+        "student": "swin_w12",
+        "teacher": teacher.student,
+        "teacher_run": teacher.run_id,
+        "distill": {"method": "plain_kd"},
+    }
     return change(teacher, own | {"batch_norm_ranks": 1} | changes)
 
 
 def scores(run: Run, epoch: int) -> dict[str, float]:
     """Better with every epoch, worse the further beta is from 1."""
     good = epoch / (1 + abs(run.distill.beta - 1))
-    return {"val/semseg/mIoU": 10 + good, "val/depth/rmse": 1 / (1 + good), "val/normals/mErr": 30 / (1 + good), "val/edge/odsF": 50 + good}
+    return {
+        "val/semseg/mIoU": 10 + good,
+        "val/depth/rmse": 1 / (1 + good),
+        "val/normals/mErr": 30 / (1 + good),
+        "val/edge/odsF": 50 + good,
+    }
 
 
 @dataclass
@@ -52,7 +62,12 @@ class FakeReport:
     active: dict[str, bool]
 
     def save(self, folder: Path) -> None:
-        manifest = {"run": self.run.model_dump(mode="json"), "run_id": self.run.run_id, "epoch": self.epoch, "metrics": self.metrics}
+        manifest = {
+            "run": self.run.model_dump(mode="json"),
+            "run_id": self.run.run_id,
+            "epoch": self.epoch,
+            "metrics": self.metrics,
+        }
         checkpoint.write(folder, weights=_weights(self.run), state={}, manifest=manifest)
 
     def prune(self) -> None:

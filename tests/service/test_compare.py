@@ -80,7 +80,12 @@ def test_each_student_is_compared_with_single_tasks_of_its_own_network():
 
     known = SingleTasks(look)
     small = make_run(epochs=3)
-    alike = [small, change(small, {"seed": 4}), change(small, {"task_factors": {"semseg": 2.0}}), taught_by(FIRST, epochs=3)]
+    alike = [
+        small,
+        change(small, {"seed": 4}),
+        change(small, {"task_factors": {"semseg": 2.0}}),
+        taught_by(FIRST, epochs=3),
+    ]
     assert [known.of(run) for run in alike] == [{"semseg/mIoU": 3.0}] * 4
     assert known.of(change(small, {"epochs": 5})) == {"semseg/mIoU": 5.0}
     assert known.of(FIRST) is None

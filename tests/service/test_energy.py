@@ -50,7 +50,10 @@ class FakeNvml:
 
 
 def test_packages_are_summed_and_their_parts_and_the_platform_left_out(tmp_path):
-    first, second = zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000), zone(tmp_path, "intel-rapl:1", "package-1", 0)
+    first, second = (
+        zone(tmp_path, "intel-rapl:0", "package-0", 5_000_000),
+        zone(tmp_path, "intel-rapl:1", "package-1", 0),
+    )
     part, platform = zone(tmp_path, "intel-rapl:0:0", "core", 0), zone(tmp_path, "intel-rapl:2", "psys", 0)
     memory_mapped = zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0)  # the first package once more
     energy = Energy(powercap=tmp_path, nvml=no_nvml)

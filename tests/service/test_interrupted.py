@@ -41,11 +41,22 @@ def tiny_sweep(place: Place) -> tuple[Sweep, Run]:
         optim=Optim(name="adamw", lr=5e-3, clip_norm=10.0),
     )  # fmt: skip
     teacher = resolve(small, place, teacher=True)
-    taught = {"student": "swin_w12", "teacher": "resnet_w8", "teacher_run": teacher.run_id, "distill": {"method": "kdam"}, "epochs": 3}
+    taught = {
+        "student": "swin_w12",
+        "teacher": "resnet_w8",
+        "teacher_run": teacher.run_id,
+        "distill": {"method": "kdam"},
+        "epochs": 3,
+    }
     alone = {"teacher": None, "teacher_run": None, "distill": {}}
     base = resolve(change(small, taught), place)
     sweep = Sweep(
-        name="killed", base=base, cells=({}, {"distill.beta": 2.0}), references=(alone,), space={"distill.beta": (0.1, 16.0)}, trials=1
+        name="killed",
+        base=base,
+        cells=({}, {"distill.beta": 2.0}),
+        references=(alone,),
+        space={"distill.beta": (0.1, 16.0)},
+        trials=1,
     )
     return sweep, teacher
 
@@ -66,7 +77,13 @@ def run_until(sweep: Sweep, place: Place, teacher: Run, reached) -> None:
 
 @pytest.fixture(scope="module")
 def taken_up(ray_session, mlflow_uri, tmp_path_factory):
-    place = Place(storage=str(tmp_path_factory.mktemp("killed") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0)
+    place = Place(
+        storage=str(tmp_path_factory.mktemp("killed") / "runs"),
+        tracking_uri=mlflow_uri,
+        workers=2,
+        gpus=False,
+        pictures_every=0,
+    )
     sweep, teacher = tiny_sweep(place)
     storage = Storage(place.storage)
     run_until(sweep, place, teacher, lambda: epochs_done(storage, sweep.base.run_id) >= 1)
@@ -96,7 +113,11 @@ def test_it_ends_as_if_nothing_had_happened(taken_up):
     train, val = open_sources(sweep.base, place)
     network = Teacher(checkpoint.load_network(latest_checkpoint(storage, teacher.run_id)))
     for row in result.rows[:3]:
-        reports = [report for report in train_cohort([row.run], train=train, val=val, teacher=network) if isinstance(report, EpochReport)]
+        reports = [
+            report
+            for report in train_cohort([row.run], train=train, val=val, teacher=network)
+            if isinstance(report, EpochReport)
+        ]
         alone = reports[-1].metrics
         assert {name: row.metrics[name] for name in alone} == alone
 
@@ -120,4 +141,6 @@ def test_nothing_finished_is_trained_again(taken_up):
 def test_the_teacher_is_what_it_was(taken_up):
     """Law 6."""
     _, place, teacher, _, taught_by, _ = taken_up
-    assert (Path(latest_checkpoint(Storage(place.storage), teacher.run_id)) / "weights.safetensors").read_bytes() == taught_by
+    assert (
+        Path(latest_checkpoint(Storage(place.storage), teacher.run_id)) / "weights.safetensors"
+    ).read_bytes() == taught_by

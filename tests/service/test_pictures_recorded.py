@@ -1,4 +1,5 @@
-"""Pictures of finished runs, beside teacher and baseline, as artifacts of their MLflow runs; and checkpoints found again.
+"""Pictures of finished runs, beside teacher and baseline, as artifacts of their MLflow runs; and checkpoints found
+again.
 
 python -m pytest tests/service/test_pictures_recorded.py
 """

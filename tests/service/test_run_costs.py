@@ -20,7 +20,10 @@ from kdam_ray.service.worker import Member, Recorder, follow
 from kdam_ray.zoo import DECODERS
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
-HEAVY, LIGHT = Operations(train=30e12, evaluation=10e12, teacher=0.0), Operations(train=15e12, evaluation=5e12, teacher=0.0)
+HEAVY, LIGHT = (
+    Operations(train=30e12, evaluation=10e12, teacher=0.0),
+    Operations(train=15e12, evaluation=5e12, teacher=0.0),
+)
 TAUGHT = Operations(train=15e12, evaluation=5e12, teacher=8e12)
 
 
@@ -67,7 +70,9 @@ def test_an_epoch_without_evaluation_costs_less(tmp_path):
     assert once.evaluation / once.train == pytest.approx(run.val_images / (3 * run.steps_per_epoch * run.batch))
     assert Costs(storage).member(run, 5) == pytest.approx(5 * (once.train + once.evaluation))
     seldom = Costs(storage, evaluate_every=2)
-    assert seldom.member(run, 5) == pytest.approx(5 * once.train + 3 * once.evaluation)  # after epochs 2, 4 and the last
+    assert seldom.member(run, 5) == pytest.approx(
+        5 * once.train + 3 * once.evaluation
+    )  # after epochs 2, 4 and the last
     assert seldom.member(run, 2) == pytest.approx(2 * once.train + 2 * once.evaluation)  # 4 and the last are left
 
 
@@ -75,7 +80,9 @@ def test_a_cohort_pays_for_one_teacher(tmp_path):
     costs, teacher = Costs(Storage(str(tmp_path))), make_run(student="resnet_w8")
     taught, alone = taught_by(teacher), make_run(seed=5)
     shared = costs.epoch(taught).teacher
-    assert shared == pytest.approx(2 * costs.forward(taught, "resnet_w8", "mt_baseline") * taught.steps_per_epoch * taught.batch)
+    assert shared == pytest.approx(
+        2 * costs.forward(taught, "resnet_w8", "mt_baseline") * taught.steps_per_epoch * taught.batch
+    )
     both = costs.cohort([taught, change(taught, {"seed": 1}), alone], [2, 2, 2])
     assert both == pytest.approx(2 * costs.member(taught, 2) + costs.member(alone, 2) + 2 * shared)
 
@@ -90,7 +97,9 @@ def test_a_cpu_takes_time_for_steps_and_operations_and_a_gpu_for_operations(tmp_
     costs, run = Costs(Storage(str(tmp_path)), evaluate_every=3), make_run(epochs=3)
     operations, steps, evaluated = costs.member(run, 3), 3 * run.steps_per_epoch, run.val_images / run.batch / 3
     known = STEP_S["mt_baseline"] + TASK_S * (len(run.tasks) - 4)
-    assert costs.seconds([run], [3], ranks=1, gpus=False) == pytest.approx(operations / RATE["cpu"] + known * (steps + evaluated))
+    assert costs.seconds([run], [3], ranks=1, gpus=False) == pytest.approx(
+        operations / RATE["cpu"] + known * (steps + evaluated)
+    )
     exchanged = EXCHANGE_S * len(run.tasks) * steps
     in_two = (operations / RATE["cpu"] + known * evaluated) / 2 + known * steps + exchanged
     assert costs.seconds([run], [3], ranks=2, gpus=False) == pytest.approx(in_two)
@@ -177,7 +186,9 @@ def test_who_has_left_and_who_has_not_come_yet_pay_nothing(clock, tmp_path):
     meter.leave(a.run_id)
     clock.now += 2
     meter.end_epoch(3, None)
-    assert (meter.total(a.run_id)["cost/device_s"], meter.total(b.run_id)["cost/device_s"]) == pytest.approx((4 + 3, 5 + 3 + 2))
+    assert (meter.total(a.run_id)["cost/device_s"], meter.total(b.run_id)["cost/device_s"]) == pytest.approx(
+        (4 + 3, 5 + 3 + 2)
+    )
 
 
 def test_evaluation_is_paid_for_where_there_is_one(clock, tmp_path):
@@ -254,7 +265,9 @@ def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: 
     meter = Meter(ranks=1, evaluate_every=1, notes=storage.cache() / "unrecorded", clock=clock)
     recorder = Recorder({"title": "cohort", "epochs_done": 0}, members, storage, tracking, actor, meter)
     resume = {name: storage.fetch(found) for name, found in recorder.resume().items() if found not in (None, "ended")}
-    reports = fake_train(runs, train=[1], val=[1], teacher=None, resume=resume, weights={}, device="cpu", evaluate_every=1)
+    reports = fake_train(
+        runs, train=[1], val=[1], teacher=None, resume=resume, weights={}, device="cpu", evaluate_every=1
+    )
 
     def cut():
         for report in reports:
@@ -274,7 +287,9 @@ def history(tracking, mlflow_run, name):
 def test_costs_are_recorded_each_epoch_and_go_on_after_an_interruption(place, clock):
     tracking, storage = Tracking(place), Storage(place.storage)
     a, b = (make_run(seed=seed, epochs=3, data_seed=61) for seed in (0, 1))
-    train_through(tracking, storage, clock, [a, b], until=2)  # 1 s to the step, 1 s to a's report, 1 s to b's; then 1 s more
+    train_through(
+        tracking, storage, clock, [a, b], until=2
+    )  # 1 s to the step, 1 s to a's report, 1 s to b's; then 1 s more
     recorded = train_through(tracking, storage, clock, [a, b])
     wall = history(tracking, recorded[a.run_id], "cost/wall_s")
     assert wall == [(1, 2.0), (2, 4.0 + 2.0), (3, 6.0 + 3.0)]  # the cut second epoch had taken 2 seconds

@@ -1,4 +1,6 @@
-"""Storage, shards and checkpoints on a server that speaks S3, over HTTP on this machine: python -m pytest tests/service/test_s3.py"""
+"""Storage, shards and checkpoints on a server that speaks S3, over HTTP on this machine: python -m pytest
+tests/service/test_s3.py
+"""
 
 import contextlib
 import os
@@ -89,7 +91,9 @@ def keys(client, prefix=""):
 
 def keep(storage, epoch, value=None):
     folder = storage.scratch() / "checkpoint"
-    checkpoint.write(folder, weights={"w": torch.full((3,), float(value or epoch))}, state={}, manifest={"epoch": epoch})
+    checkpoint.write(
+        folder, weights={"w": torch.full((3,), float(value or epoch))}, state={}, manifest={"epoch": epoch}
+    )
     save_checkpoint(storage, "abc", epoch, folder)
 
 
@@ -163,7 +167,11 @@ def test_a_fetched_file_is_ones_own_and_gone_when_the_process_ends(storage, tmp_
     assert left.read_text() == right.read_text() == "line\n"
     code = "import sys; from kdam_ray.service.storage import Storage; print(Storage('s3://kdam/runs').fetch('studies/a.journal'))"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"TMPDIR": str(tmp_path)}, check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        check=True,
     )
     assert done.stdout.startswith(str(tmp_path))
     assert not os.path.exists(done.stdout.strip())
@@ -293,7 +301,12 @@ def test_a_run_on_remote_shards_is_the_run_on_the_packaging(remote, packaging, t
         for index in range(len(left)):
             assert all(np.array_equal(left[index][name], right[index][name]) for name in left[index])
     fetched = sorted(path.name for path in (tmp_path / "cache" / "shards").glob("*/[!.]*"))
-    assert fetched == [MANIFEST, "train-00000-of-00003.parquet", "train-00001-of-00003.parquet", "val-00000-of-00001.parquet"]
+    assert fetched == [
+        MANIFEST,
+        "train-00000-of-00003.parquet",
+        "train-00001-of-00003.parquet",
+        "val-00000-of-00001.parquet",
+    ]
 
 
 def test_shards_are_fetched_once_and_damaged_copies_again(remote, tmp_path):
@@ -309,10 +322,22 @@ def test_shards_are_fetched_once_and_damaged_copies_again(remote, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda client: client.delete_object(Bucket="kdam", Key="nyud/val-00000-of-00001.parquet"), ("val-00000", "no such file")),
-        (lambda client: client.put_object(Bucket="kdam", Key="nyud/val-00000-of-00001.parquet", Body=b"x"), ("val-00000", "1 bytes")),
-        (lambda client: client.delete_object(Bucket="kdam", Key="nyud/dataset.json"), ("s3://kdam/nyud", "dataset.json")),
-        (lambda client: client.put_object(Bucket="kdam", Key="nyud/dataset.json", Body=b"{"), ("s3://kdam/nyud/dataset.json",)),
+        (
+            lambda client: client.delete_object(Bucket="kdam", Key="nyud/val-00000-of-00001.parquet"),
+            ("val-00000", "no such file"),
+        ),
+        (
+            lambda client: client.put_object(Bucket="kdam", Key="nyud/val-00000-of-00001.parquet", Body=b"x"),
+            ("val-00000", "1 bytes"),
+        ),
+        (
+            lambda client: client.delete_object(Bucket="kdam", Key="nyud/dataset.json"),
+            ("s3://kdam/nyud", "dataset.json"),
+        ),
+        (
+            lambda client: client.put_object(Bucket="kdam", Key="nyud/dataset.json", Body=b"{"),
+            ("s3://kdam/nyud/dataset.json",),
+        ),
     ],
     ids=["missing", "short", "no manifest", "no json"],
 )
@@ -337,7 +362,13 @@ def test_predictions_are_scored_against_remote_shards(remote, packaging, tmp_pat
         (tmp_path / "depth").mkdir(exist_ok=True)
         np.save(tmp_path / "depth" / f"{name}.npy", np.full((32, 48), 2.0, np.float32))
     asked = SimpleNamespace(
-        dataset="nyud", split="val", predictions=str(tmp_path), convention="atrc", edge_ids=None, edge_truth="regions", allow_missing=False
+        dataset="nyud",
+        split="val",
+        predictions=str(tmp_path),
+        convention="atrc",
+        edge_ids=None,
+        edge_truth="regions",
+        allow_missing=False,
     )
     scores = []
     for root in (remote, str(packaging)):

@@ -28,7 +28,8 @@ def betas(count: int, base=BASE) -> list:
 
 
 @pytest.mark.parametrize(
-    ("side_by_side", "cohort_size", "sizes"), [(2, None, [9, 8]), (1, None, [17]), (2, 4, [4, 4, 3, 3, 3]), (40, None, [1] * 17)]
+    ("side_by_side", "cohort_size", "sizes"),
+    [(2, None, [9, 8]), (1, None, [17]), (2, 4, [4, 4, 3, 3, 3]), (40, None, [1] * 17)],
 )
 def test_cohorts_are_few_and_even(side_by_side, cohort_size, sizes):
     runs = betas(13) + [change(BASE, ALONE | {"seed": seed}) for seed in range(4)]
@@ -39,7 +40,12 @@ def test_cohorts_are_few_and_even(side_by_side, cohort_size, sizes):
 
 
 def test_members_agree_on_everything_upstream_and_on_the_teacher():
-    runs = betas(3) + betas(3, taught_by(OTHER)) + betas(2, change(BASE, {"data_seed": 1})) + betas(2, change(BASE, {"batch": 2}))
+    runs = (
+        betas(3)
+        + betas(3, taught_by(OTHER))
+        + betas(2, change(BASE, {"data_seed": 1}))
+        + betas(2, change(BASE, {"batch": 2}))
+    )
     runs += [change(BASE, ALONE), change(BASE, ALONE | {"data_seed": 1}), change(BASE, ALONE | {"augment": "none"})]
     packed = pack(seats(runs), side_by_side=1, cohort_size=None)
     for cohort in packed:
@@ -64,7 +70,10 @@ def storage(tmp_path):
 
 
 def test_which_cells_are_points_of_the_space():
-    assert searched_params(sweep(), change(BASE, {"distill.beta": 4.0})) == {"distill.beta": 4.0, "distill.temperature": 3.0}
+    assert searched_params(sweep(), change(BASE, {"distill.beta": 4.0})) == {
+        "distill.beta": 4.0,
+        "distill.temperature": 3.0,
+    }
     for outside in ({"distill.beta": 17.0}, {"seed": 1}, ALONE, {"distill.alpha": 2.0}):
         assert searched_params(sweep(), change(BASE, outside)) is None
     assert searched_params(Sweep(name="none", base=BASE, cells=({},)), BASE) is None
@@ -73,7 +82,14 @@ def test_which_cells_are_points_of_the_space():
 def of_pairs(trials=0) -> Sweep:
     """Beta and which of two teachers."""
     pairs = {run.student: {"teacher": run.student, "teacher_run": run.run_id} for run in (TEACHER, OTHER)}
-    return Sweep(name="pairs", base=BASE, cells=({},), space={"distill.beta": (0.1, 16.0)}, choices={"pair": pairs}, trials=trials)
+    return Sweep(
+        name="pairs",
+        base=BASE,
+        cells=({},),
+        space={"distill.beta": (0.1, 16.0)},
+        choices={"pair": pairs},
+        trials=trials,
+    )
 
 
 def test_alternatives_are_searched_beside_numbers(storage):
@@ -118,7 +134,9 @@ def test_draws_lie_in_the_space_are_seeded_and_do_not_repeat(tmp_path):
             assert searched_params(sweep(), trial.run) is not None
     assert drawn[0] == drawn[1]
     assert len({run.run_id for run in drawn[0]}) == 6
-    more = Study(Storage(str(tmp_path / "b")), sweep()).draw()  # taken up again: it does not draw the first point once more
+    more = Study(
+        Storage(str(tmp_path / "b")), sweep()
+    ).draw()  # taken up again: it does not draw the first point once more
     assert more.run.run_id not in {run.run_id for run in drawn[1]}
 
 

@@ -32,7 +32,9 @@ def costs(seconds: float, tflop: float, kwh: float | None = None) -> dict[str, f
 def test_each_run_is_counted_once():
     one, two = make_run(seed=1), make_run(seed=2)
     link = Record(one, costs(1800, 5.0))  # a copy, made before it went on
-    found = spent([link, Record(one, {"val/semseg/mIoU": 3.0} | costs(3600, 10.0)), Record(two, costs(1800, 2.0)), link])
+    found = spent(
+        [link, Record(one, {"val/semseg/mIoU": 3.0} | costs(3600, 10.0)), Record(two, costs(1800, 2.0)), link]
+    )
     assert found == Spent(runs=2, wall_s=10800, device_hours=1.5, tflop=12.0, kwh=None)
     assert found.text() == "2 runs: 1.5 device-hours, 12 TFLOP, energy: no counter"
 
@@ -157,7 +159,13 @@ def line(cost, planned) -> str:
 
 
 def test_the_line_for_people():
-    cost, planned = {"wall_s": 306, "device_hours": 0.15, "tflop": 61.2}, {"seconds": 276, "device_hours": 0.13, "tflop": 60}
-    assert line(cost, planned) == "Cost: 5.1 min, 0.15 device-hours (planned 4.6 min, 0.13), 61.2 TFLOP, energy: no counter here"
+    cost, planned = (
+        {"wall_s": 306, "device_hours": 0.15, "tflop": 61.2},
+        {"seconds": 276, "device_hours": 0.13, "tflop": 60},
+    )
+    assert (
+        line(cost, planned)
+        == "Cost: 5.1 min, 0.15 device-hours (planned 4.6 min, 0.13), 61.2 TFLOP, energy: no counter here"
+    )
     assert line(cost | {"kwh": 0.0123}, planned).endswith("energy: 0.0123 kWh")
     assert line({}, {}) == "Cost: nothing; every run was there already."

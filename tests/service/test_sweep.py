@@ -1,4 +1,5 @@
-"""Whole sweeps through Tune and Train with a training that trains nothing: what is recorded, what is done again (law 8).
+"""Whole sweeps through Tune and Train with a training that trains nothing: what is recorded, what is done again (law
+8).
 
 python -m pytest tests/service/test_sweep.py
 """
@@ -31,7 +32,9 @@ WORSE_THAN_THE_CELLS = {"distill.beta": (1.0, 16.0)}
 
 @pytest.fixture(scope="module")
 def done(ray_session, mlflow_uri, tmp_path_factory):
-    """One sweep with everything in it: a teacher, cells; one diverges, one is refused, one's worker dies; a reference, a search."""
+    """One sweep with everything in it: a teacher, cells; one diverges, one is refused, one's worker dies; a reference,
+    a search.
+    """
     import ray.cloudpickle
 
     from kdam_ray.config import Place
@@ -41,7 +44,13 @@ def done(ray_session, mlflow_uri, tmp_path_factory):
     place = Place(storage=str(folder / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0)
     teacher = make_run(student="resnet_w8", batch_norm_ranks=2, data_seed=77)
     sweep = Sweep(
-        name="whole", table=5, base=taught_by(teacher, epochs=3), cells=CELLS, references=(ALONE,), space=WORSE_THAN_THE_CELLS, trials=3
+        name="whole",
+        table=5,
+        base=taught_by(teacher, epochs=3),
+        cells=CELLS,
+        references=(ALONE,),
+        space=WORSE_THAN_THE_CELLS,
+        trials=3,
     )
     before = plan(sweep, place, teachers=[teacher])
     train = functools.partial(fake_train, marker=str(folder / "crashed"))
@@ -113,7 +122,9 @@ def test_what_mlflow_shows(done):
 
 
 def test_what_it_cost_is_what_its_runs_cost(done):
-    """A first call: all that was ever spent on its runs, one that diverged, one whose worker died and the teacher among them."""
+    """A first call: all that was ever spent on its runs, one that diverged, one whose worker died and the teacher among
+    them.
+    """
     _, place, _, before, result = done
     finished = [row for row in (*result.teachers, *result.rows) if row.run.seed != BAD_SEED]
     recorded = [row.metrics if row.metrics else Tracking(place).outcome(row.mlflow_run)[1] for row in finished]
@@ -140,7 +151,9 @@ def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     before = [row for row in result.rows if row.run.seed != BAD_SEED]
     assert again.trained == 0
     assert all(row.reused for row in (*again.rows, *again.teachers))
-    assert [(row.run, row.status, row.metrics) for row in again.rows] == [(row.run, row.status, row.metrics) for row in before]
+    assert [(row.run, row.status, row.metrics) for row in again.rows] == [
+        (row.run, row.status, row.metrics) for row in before
+    ]
     assert again.best.run == result.best.run
     assert again.parent != result.parent  # with a cell less it is another sweep, which has cost nothing
     assert (again.cost, again.planned) == ({}, {})
@@ -186,16 +199,24 @@ def test_bad_input_is_refused_before_anything_starts(place):
 
 @pytest.fixture(scope="module")
 def several(ray_session, mlflow_uri, tmp_path_factory):
-    """Three teachers, one of which diverges, and a run that teaches nobody; a student of each and one without a teacher."""
+    """Three teachers, one of which diverges, and a run that teaches nobody; a student of each and one without a
+    teacher.
+    """
     import ray.cloudpickle
 
     from kdam_ray.config import Place
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     place = Place(
-        storage=str(tmp_path_factory.mktemp("several") / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0
+        storage=str(tmp_path_factory.mktemp("several") / "runs"),
+        tracking_uri=mlflow_uri,
+        workers=2,
+        gpus=False,
+        pictures_every=0,
     )
-    good, better, bad = (make_run(student="resnet_w8", data_seed=79, **own) for own in ({}, {"epochs": 3}, {"seed": NAN_SEED}))
+    good, better, bad = (
+        make_run(student="resnet_w8", data_seed=79, **own) for own in ({}, {"epochs": 3}, {"seed": NAN_SEED})
+    )
     alone = make_run(student="resnet_w8", data_seed=79, tasks=("semseg",))
     cells = ({}, {"teacher_run": better.run_id}, {"teacher_run": bad.run_id}, ALONE)
     sweep = Sweep(name="several", base=taught_by(good, epochs=2), cells=cells)
@@ -242,5 +263,7 @@ def test_what_a_failed_teacher_blocks_is_not_tried_again(several, monkeypatch):
     assert (left.steps, left.flops) == (0, 0)
     assert "1 run cannot be trained: their teacher has failed" in left.text()
     again = run_sweep(sweep, place, teachers=teachers)
-    assert [(row.run, row.status, row.reason) for row in again.rows] == [(row.run, row.status, row.reason) for row in result.rows]
+    assert [(row.run, row.status, row.reason) for row in again.rows] == [
+        (row.run, row.status, row.reason) for row in result.rows
+    ]
     assert again.trained == 0

@@ -27,7 +27,9 @@ def sweep(name: str, **changes) -> Sweep:
 def test_a_store_that_is_none_is_one_line(tmp_path):
     (tmp_path / "mlflow.db").write_text("this is no database, and long enough that sqlite looks at it " * 20)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    with pytest.raises(ValueError, match=f"^tracking_uri: {uri} cannot be opened as MLflow's store: .*not a database.*$"):
+    with pytest.raises(
+        ValueError, match=f"^tracking_uri: {uri} cannot be opened as MLflow's store: .*not a database.*$"
+    ):
         Tracking(Place(tracking_uri=uri)).parents("rooms", "names")
 
 
@@ -96,7 +98,11 @@ def test_a_member_of_another_sweep_is_linked_not_copied(tracking):
     assert tracking.link_member(record, sweep=two, parent=parent) == link != child
     assert tracking.find_finished(one.base.run_id).mlflow_run == child  # a link is no second record
     (shown,) = tracking.rows("rooms", "two")
-    assert (shown.metrics, shown.tags["kdam.link"], shown.tags["mlflow.parentRunId"]) == ({"val/semseg/mIoU": 20.0}, child, parent)
+    assert (shown.metrics, shown.tags["kdam.link"], shown.tags["mlflow.parentRunId"]) == (
+        {"val/semseg/mIoU": 20.0},
+        child,
+        parent,
+    )
     assert tracking.client.get_run(child).data.tags["kdam.sweep"] == "one"
     assert tracking.link_member(record, sweep=one, parent=record.tags["mlflow.parentRunId"]) == child
 
@@ -136,7 +142,9 @@ def test_the_same_sweep_has_one_parent(tracking):
     parent = tracking.open_parent(of)
     tracking.end_parent(parent, {}, failed=False)
     assert tracking.open_parent(of.model_copy(update={"trials": 3})) == parent
-    assert tracking.open_parent(of.model_copy(update={"cells": ({}, {"seed": 1})})) == parent  # more seeds are more of the same
+    assert (
+        tracking.open_parent(of.model_copy(update={"cells": ({}, {"seed": 1})})) == parent
+    )  # more seeds are more of the same
     assert tracking.open_parent(sweep("parents", seed=104, data_seed=1)) != parent
     assert tracking.open_parent(of.model_copy(update={"cells": ({}, {"distill.beta": 2.0})})) != parent
     assert tracking.open_parent(of.model_copy(update={"cells": ({"teacher_run": "0" * 12},)})) != parent
@@ -152,7 +160,12 @@ def test_single_task_reference_is_the_mean_over_seeds_and_all_tasks_or_nothing(t
             key = {"semseg": "semseg/mIoU", "depth": "depth/rmse", "normals": "normals/mErr", "edge": "edge/odsF"}[task]
             tracking.log_epoch(single, {f"val/{key}": 10.0 * number + seed}, 2)
             tracking.end_member(single, "finished")
-    assert tracking.single_task_reference(student) == {"semseg/mIoU": 0.5, "depth/rmse": 10.5, "normals/mErr": 20.5, "edge/odsF": 30.5}
+    assert tracking.single_task_reference(student) == {
+        "semseg/mIoU": 0.5,
+        "depth/rmse": 10.5,
+        "normals/mErr": 20.5,
+        "edge/odsF": 30.5,
+    }
     assert tracking.single_task_reference(change(student, {"epochs": 7})) is None
 
 

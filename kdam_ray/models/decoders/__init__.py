@@ -1,4 +1,6 @@
-"""Decoders by name: how four feature maps become logits per task. One file a system, one line here (and in `zoo.DECODERS`).
+"""Decoders by name: how four feature maps become logits per task.
+
+One file a system, one line here (and in `zoo.DECODERS`).
 
 A decoder is built from (channels of the four levels, tasks, row of `zoo.BACKBONES`) and maps the four levels
 [B, C_k, h_k, w_k] to a dict:
@@ -10,8 +12,9 @@ A decoder is built from (channels of the four levels, tasks, row of `zoo.BACKBON
 | `classified/.../depth` | while training: logits of the task's label cut into classes (`tasks.label_classes`)       |
 | `penalty/...`        | while training: a term [] added to the loss as it is                                        |
 
-It sees all levels and all tasks at once, so it may mix them as it likes. Parameters under a module named `mix` (the units
-of Cross-Stitch and NDDR-CNN) learn at `Optim.mixing_lr` times the rate, those under `architecture` by their own optimiser.
+It sees all levels and all tasks at once, so it may mix them as it likes. Parameters under a module named `mix` (the
+units of Cross-Stitch and NDDR-CNN) learn at `Optim.mixing_lr` times the rate, those under `architecture` by their own
+optimiser.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """ATRC, adaptive task-relational context (Bruggemann et al., ICCV 2021): each task attends to what each other task saw.
 
-For a target task t, every source task s (t among them) gives a context of one type, chosen by a search and stored as data
-(`kdam_ray.contexts`). F are the tasks' features, A the auxiliary logits of a label cut into classes; query from F_t, key
-and value from the source, each projected to `inner` = hidden / 2 channels:
+For a target task t, every source task s (t among them) gives a context of one type, chosen by a search and stored as
+data (`kdam_ray.contexts`). F are the tasks' features, A the auxiliary logits of a label cut into classes; query from
+F_t, key and value from the source, each projected to `inner` = hidden / 2 channels:
 
     none            nothing
     global          y = V phi(K)^T phi(q) / (sum of phi(K))^T phi(q), phi = softplus: linear attention over all pixels
@@ -15,9 +15,9 @@ and value from the source, each projected to `inner` = hidden / 2 channels:
 A is predicted from detached levels, so its losses do not train the backbone; the contexts that use it do train A.
 A target whose sources are all `none` has G_t from F_t alone.
 
-Differs from the published code: a local window is cut at the border of the image instead of padded with zero logits, and
-no mask excludes padded pixels from the regions (the published one compares with a value that normalised images never
-have). Bilinear enlargement to the image is left to the loss, as everywhere here.
+Differs from the published code: a local window is cut at the border of the image instead of padded with zero logits,
+and no mask excludes padded pixels from the regions (the published one compares with a value that normalised images
+never have). Bilinear enlargement to the image is left to the loss, as everywhere here.
 
 Cost, HRNet18 on NYUD-v2, 425 x 560: 5.061 M parameters (5.06 printed) and 25.29 GMACs, of which 0.77 are products of
 activations (25.76 printed).
@@ -56,7 +56,9 @@ class ATRC(nn.Module):
         ValueError: contexts that do not fit the tasks, or tasks that ATRC was not published for.
     """
 
-    def __init__(self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone, *, contexts: Contexts | None = None) -> None:
+    def __init__(
+        self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone, *, contexts: Contexts | None = None
+    ) -> None:
         super().__init__()
         self.names = [task.name for task in tasks]
         contexts = published_contexts(self.names) if contexts is None else contexts
@@ -64,7 +66,9 @@ class ATRC(nn.Module):
         self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)
         labels = label_tasks(contexts)
         self.labels = LabelMaps(sum(channels), [task for task in tasks if task.name in labels]) if labels else None
-        self.contexts = nn.ModuleDict({target: TaskContexts(self._given(contexts[target]), row.hidden) for target in self.names})
+        self.contexts = nn.ModuleDict(
+            {target: TaskContexts(self._given(contexts[target]), row.hidden) for target in self.names}
+        )
         self.logits = TaskLogits(row.hidden, tasks)
 
     def _given(self, sources: Mapping[str, ContextType]) -> dict[str, ContextType]:
@@ -73,13 +77,16 @@ class ATRC(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}.
 
-        While training also {"classified/label/<task>": [B, task's label classes, h, w]} of the tasks whose labels serve.
+        While training also {"classified/label/<task>": [B, task's label classes, h, w]} of the tasks whose labels
+        serve.
         """
         joined = join_levels(maps)
         features = dict(zip(self.names, self.features(joined), strict=True))
         labels = {} if self.labels is None else self.labels(joined.detach())
         regions = {name: spatial_softmax(logits) for name, logits in labels.items()}
-        refined = [block(features[target], features, regions.get(target), regions) for target, block in self.contexts.items()]
+        refined = [
+            block(features[target], features, regions.get(target), regions) for target, block in self.contexts.items()
+        ]
         auxiliary = {f"classified/label/{name}": logits for name, logits in labels.items()} if self.training else {}
         return self.logits(refined) | auxiliary
 
@@ -87,7 +94,9 @@ class ATRC(nn.Module):
 def label_tasks(contexts: Contexts) -> set[str]:
     """The tasks whose label maps some pair of these contexts reads."""
     pairs = [(target, source, kind) for target, row in contexts.items() for source, kind in row.items()]
-    return {target for target, _, kind in pairs if kind == "target"} | {source for _, source, kind in pairs if kind == "source"}
+    return {target for target, _, kind in pairs if kind == "target"} | {
+        source for _, source, kind in pairs if kind == "source"
+    }
 
 
 def spatial_softmax(logits: Tensor) -> Tensor:
@@ -129,7 +138,9 @@ class TaskContexts(nn.Module):
         self.gather = gather_contexts(len(sources) * inner, hidden) if sources else None
         self.refine = refine_features(2 * hidden if sources else hidden, hidden)
 
-    def forward(self, target: Tensor, features: Mapping[str, Tensor], regions_t: Tensor | None, regions: Mapping[str, Tensor]) -> Tensor:
+    def forward(
+        self, target: Tensor, features: Mapping[str, Tensor], regions_t: Tensor | None, regions: Mapping[str, Tensor]
+    ) -> Tensor:
         """The target's refined features.
 
         Args:
@@ -143,7 +154,9 @@ class TaskContexts(nn.Module):
         """
         if self.gather is None:
             return self.refine(target)
-        contexts = [block(target, features[source], regions_t, regions.get(source)) for source, block in self.blocks.items()]
+        contexts = [
+            block(target, features[source], regions_t, regions.get(source)) for source, block in self.blocks.items()
+        ]
         return self.refine(torch.cat((target, self.gather(torch.cat(contexts, 1))), 1))
 
 

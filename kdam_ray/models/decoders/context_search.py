@@ -1,4 +1,5 @@
-"""The search for ATRC's contexts (Bruggemann et al., ICCV 2021): every pair of tasks holds all types and learns which to keep.
+"""The search for ATRC's contexts (Bruggemann et al., ICCV 2021): every pair of tasks holds all types and learns which
+to keep.
 
 For each pair of target and source, logits a over `CONTEXT_TYPES` are learnt beside the weights. While training, a step
 draws two types of each pair by Gumbel noise g and mixes them:
@@ -6,11 +7,11 @@ draws two types of each pair by Gumbel noise g and mixes them:
     w = softmax((a + g) / tau) over the two largest, 0 elsewhere;   y = sum_k w_k y_k   (y of `none` is 0)
 
 tau falls from 1 to 0.05 over training. The mean entropy of softmax(a) over the pairs is added to the loss with a weight
-that grows from -0.02 (explore) to 0.06 (decide). In eval each pair shows the one type that it would keep; `chosen` names it.
-The values of all types are normalised without learnt gain, so that w alone says how much a type contributes.
+that grows from -0.02 (explore) to 0.06 (decide). In eval each pair shows the one type that it would keep; `chosen`
+names it. The values of all types are normalised without learnt gain, so that w alone says how much a type contributes.
 
-Differs from the published search: all types are computed at every step, sampled or not, so that the graph is the same at
-every step and on every rank (DDP without unused parameters, synchronised batch norm); it costs about twice the work.
+Differs from the published search: all types are computed at every step, sampled or not, so that the graph is the same
+at every step and on every rank (DDP without unused parameters, synchronised batch norm); it costs about twice the work.
 Mean over pairs rather than sum is our reading of the entropy. The logits learn with Adam at `Optim.architecture_lr`.
 """
 
@@ -63,7 +64,9 @@ class ContextSearch(nn.Module):
         labels = self.labels(joined.detach())
         regions = {name: spatial_softmax(logits) for name, logits in labels.items()}
         weights = self._sampled() if self.training else one_hot(self.architecture)
-        refined = [block(target, features, regions, weights[i]) for i, (target, block) in enumerate(self.targets.items())]
+        refined = [
+            block(target, features, regions, weights[i]) for i, (target, block) in enumerate(self.targets.items())
+        ]
         predictions = self.logits(refined)
         if not self.training:
             return predictions
@@ -80,7 +83,10 @@ class ContextSearch(nn.Module):
     def chosen(self) -> Contexts:
         """The combination that the search has arrived at: of each pair the type with the largest logit."""
         best = self.architecture.argmax(2).tolist()
-        return {target: {source: CONTEXT_TYPES[best[i][j]] for j, source in enumerate(self.names)} for i, target in enumerate(self.names)}
+        return {
+            target: {source: CONTEXT_TYPES[best[i][j]] for j, source in enumerate(self.names)}
+            for i, target in enumerate(self.names)
+        }
 
     def probabilities(self) -> dict[str, dict[str, dict[str, float]]]:
         """softmax(a) of each pair: target -> source -> type -> probability."""
@@ -109,7 +115,9 @@ class TargetSearch(nn.Module):
         self.gather = gather_contexts(len(sources) * inner, hidden)
         self.refine = refine_features(2 * hidden, hidden)
 
-    def forward(self, target: str, features: Mapping[str, Tensor], regions: Mapping[str, Tensor], weights: Tensor) -> Tensor:
+    def forward(
+        self, target: str, features: Mapping[str, Tensor], regions: Mapping[str, Tensor], weights: Tensor
+    ) -> Tensor:
         """The target's refined features.
 
         Args:

@@ -2,10 +2,10 @@
 
     out_i = sum over j of a_ij * x_j,    a_ij: one number per channel
 
-The paper puts such units between the stages of T whole networks, trained one by one beforehand. The row of Table 1 costs
-as much as the multi-task baseline (4.52 M parameters, 17.59 GMACs for HRNet18; T backbones alone are over 15 M), so it can
-only be one unit in the head of one shared backbone, on the task features at 1/4 resolution, and all is trained together
-from the start. Ours: 4.517 M and 17.59 G; the additions of weighted maps are in neither count.
+The paper puts such units between the stages of T whole networks, trained one by one beforehand. The row of Table 1
+costs as much as the multi-task baseline (4.52 M parameters, 17.59 GMACs for HRNet18; T backbones alone are over 15 M),
+so it can only be one unit in the head of one shared backbone, on the task features at 1/4 resolution, and all is
+trained together from the start. Ours: 4.517 M and 17.59 G; the additions of weighted maps are in neither count.
 """
 
 from collections.abc import Sequence

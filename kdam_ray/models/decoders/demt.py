@@ -1,6 +1,8 @@
-"""DeMT, deformable mixer transformer (Xu, Yang and Zhang, AAAI 2023): a deformable encoder a task, then attention across tasks.
+"""DeMT, deformable mixer transformer (Xu, Yang and Zhang, AAAI 2023): a deformable encoder a task, then attention
+across tasks.
 
-With X the joined levels projected to C = `dim` channels (linear layer, LayerNorm) and, for each task t, its own weights:
+With X the joined levels projected to C = `dim` channels (linear layer, LayerNorm) and, for each task t, its own
+weights:
 
     Y_t = norm(GELU(W X))                             channel-aware mixing: 1x1 convolution
     Z_t = Y_t + norm(GELU(D(Y_t)))                    spatial-aware mixing: deformable 1x1 convolution
@@ -9,24 +11,25 @@ With X the joined levels projected to C = `dim` channels (linear layer, LayerNor
     logits_t = W ReLU(norm(conv3x3(O_t)))
 
 D samples each channel c of its input at a place of its own, (y + dy_c, x + dx_c), bilinear and zero outside, then mixes
-channels linearly. A 3x3 convolution that starts at zero gives 9 dy and 9 dx, to which the pixel's coordinates are added;
-a second one of two groups spreads them to C dy and C dx.
+channels linearly. A 3x3 convolution that starts at zero gives 9 dy and 9 dx, to which the pixel's coordinates are
+added; a second one of two groups spreads them to C dy and C dx.
 
 Attention is across the tasks of one pixel. The published code passes (image, token, channel) to a module that reads
 (token, image, channel), so its tokens attend to the same token of the *other images of the batch*: a result depends on
 the company, and current torch refuses the task query. With one image, and the torch of its day, what it computes in the
 task query is attention over the T tasks at each pixel; that is taken here for both. All T * 14,980 tokens attending to
-each other, the other way to read the paper, would alone be 1.8 TMACs where 100.7 G are printed. With one task both vanish.
+each other, the other way to read the paper, would alone be 1.8 TMACs where 100.7 G are printed. With one task both
+vanish.
 
-Differs further from the published code, all at the same cost: coordinates run from -1 to 1 over the map of any size, not
-from 1 to its pixels, for which untrained offsets are some 30 pixels, most of them beyond the border, and grow with the
-image; the groups of the second convolution are dy and dx (there: each first half and second half of the channels, so that
-one half never hears of columns, the other never of rows); the mixing of channels comes first, as in the paper.
+Differs further from the published code, all at the same cost: coordinates run from -1 to 1 over the map of any size,
+not from 1 to its pixels, for which untrained offsets are some 30 pixels, most of them beyond the border, and grow with
+the image; the groups of the second convolution are dy and dx (there: each first half and second half of the channels,
+so that one half never hears of columns, the other never of rows); the mixing of channels comes first, as in the paper.
 
 Cost on NYUD-v2, 425 x 560: Swin-T 32.07 M parameters (32.07 printed), Swin-S 53.39 (53.03), Swin-B 91.97 (90.9), Swin-L
 201.6 (201.64), HRNet18 6.75 (4.76: a narrower variant that was not published). Swin-T 127.8 GMACs and 1.0 of products,
-100.7 printed: a task query projects keys and values of all T tokens of a pixel; counted as if there were one (-23.6), and
-without the deformable weights, which no counter of layers sees (-3.9), it is 100.3.
+100.7 printed: a task query projects keys and values of all T tokens of a pixel; counted as if there were one (-23.6),
+and without the deformable weights, which no counter of layers sees (-3.9), it is 100.3.
 """
 
 from collections.abc import Sequence
@@ -124,7 +127,9 @@ def coordinates(x: Tensor) -> Tensor:
         [2 * NEIGHBOURS, h, w] in (-1, 1): centres of pixels, the map's borders being -1 and 1.
     """
     height, width = x.shape[-2:]
-    rows, columns = ((2 * torch.arange(size, device=x.device, dtype=torch.float32) + 1) / size - 1 for size in (height, width))
+    rows, columns = (
+        (2 * torch.arange(size, device=x.device, dtype=torch.float32) + 1) / size - 1 for size in (height, width)
+    )
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
     return grid.repeat_interleave(NEIGHBOURS, dim=0)
 
@@ -170,5 +175,8 @@ class TaskInteraction(nn.Module):
         """Tokens of N pixels [N, T, C] -> [N, T, C]; pixels do not see each other."""
         fused = self.fused(self.fusion(tokens, tokens, tokens))
         asked = tokens.split(1, dim=1)
-        answers = [answer(query(token, fused, fused)) for token, query, answer in zip(asked, self.queries, self.answers, strict=True)]
+        answers = [
+            answer(query(token, fused, fused))
+            for token, query, answer in zip(asked, self.queries, self.answers, strict=True)
+        ]
         return tokens + torch.cat(answers, dim=1)

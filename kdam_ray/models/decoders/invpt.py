@@ -1,5 +1,5 @@
-"""InvPT, inverted pyramid multi-task transformer (Ye and Xu, ECCV 2022): all pixels of all tasks attend to each other, while
-the map grows.
+"""InvPT, inverted pyramid multi-task transformer (Ye and Xu, ECCV 2022): all pixels of all tasks attend to each other,
+while the map grows.
 
     start     F_t = two 3x3 convolutions of the last level, P_t = W F_t a first prediction, X_t = W [F_t, P_t]
     stage i   Q = W D(X), K = W A(X), V = W A(X) over the tokens of all tasks; D: depthwise 3x3 of stride 2 and batch norm,
@@ -10,8 +10,9 @@ the map grows.
     end       Y_t = ReLU(norm(conv(sum over stages of up(W LN(X)_t) at 1/4)));   logits = W Y_t;  LN over all tasks' channels,
               W from the second stage on
 
-The three stages work at 1/32, 1/16 and 1/8 of the image, on width, width / 2 and width / 4 channels (576, 288, 144: twice
-`row.dim` and an eighth more for the prediction that is mixed in). P_t is an auxiliary output with the task's own loss.
+The three stages work at 1/32, 1/16 and 1/8 of the image, on width, width / 2 and width / 4 channels (576, 288, 144:
+twice `row.dim` and an eighth more for the prediction that is mixed in). P_t is an auxiliary output with the task's own
+loss.
 
 Scores are maps [B, heads, T Nq, T Nk]: at 425 x 560 a task has Nq = 63, 252 and 945 queries (7x9, 14x18, 27x35) and
 Nk = 63 keys at every stage; four tasks, batch 8: 61 MB at the largest.
@@ -20,10 +21,11 @@ Only the version on ViT-L was published, whose levels all have one size; the tab
 - Sizes are the levels' own, so that the pyramid fits odd images; the published code doubles.
 - A stage's skip is a 3x3 convolution of the level of its size. The finest level has no stage; the last skip reads it
   too (halved): as published the last skip is the shallowest level's, and no parameter of a backbone may go unused.
-- Left out, for they are never used or change nothing: a skip for the first stage, a projection of it, a fusion of scores
-  where there are none before, biases of the fusion and before a batch norm, and stochastic depth: the declared 0.15 is
-  spread over the blocks of a stage from 0 upwards, and a stage has one.
-- Batch norm is plain (synchronised by whoever trains on several devices), and the width is a multiple of 8, for small `dim`.
+- Left out, for they are never used or change nothing: a skip for the first stage, a projection of it, a fusion of
+  scores where there are none before, biases of the fusion and before a batch norm, and stochastic depth: the declared
+  0.15 is spread over the blocks of a stage from 0 upwards, and a stage has one.
+- Batch norm is plain (synchronised by whoever trains on several devices), and the width is a multiple of 8, for small
+  `dim`.
 
 Cost on NYUD-v2 at 425 x 560, with no print to compare: 94.99 M parameters and 239.85 GMACs with Swin-T, 341.70 M and
 407.72 G with Swin-L (1.2 and 2.8 G more are products of activations); 179 G are the last 3x3 convolutions. A batch of 8
@@ -66,7 +68,8 @@ class InvPT(nn.Module):
         self.initial = InitialDecoder(channels[3], 2 * row.dim, width, tasks)
         self.up = nn.ModuleList(UpEmbed(widths[i - 1], widths[i], count) for i in (1, 2))
         self.skips = nn.ModuleList(
-            nn.Conv2d(inputs, outputs, 3, padding=1) for inputs, outputs in ((channels[2], widths[1]), (sum(channels[:2]), widths[2]))
+            nn.Conv2d(inputs, outputs, 3, padding=1)
+            for inputs, outputs in ((channels[2], widths[1]), (sum(channels[:2]), widths[2]))
         )
         self.stages = nn.ModuleList(Stage(widths[i], count, POOLS[i], first=i == 0) for i in range(3))
         self.norms = nn.ModuleList(nn.LayerNorm(count * w) for w in widths)
@@ -124,7 +127,9 @@ class InitialDecoder(nn.Module):
 
     def __init__(self, channels: int, embed: int, width: int, tasks: Sequence[Task]) -> None:
         super().__init__()
-        self.features = nn.ModuleList(nn.Sequential(conv_block(channels, channels), conv_block(channels, embed)) for _ in tasks)
+        self.features = nn.ModuleList(
+            nn.Sequential(conv_block(channels, channels), conv_block(channels, embed)) for _ in tasks
+        )
         self.logits = TaskLogits(embed, tasks)
         self.join = nn.ModuleList(nn.Conv2d(embed + task.channels, width, 1) for task in tasks)
 
@@ -133,7 +138,9 @@ class InitialDecoder(nn.Module):
         features = [module(x) for module in self.features]
         predictions = self.logits(features)
         parts = zip(self.join, features, predictions.values(), strict=True)
-        return torch.cat([join(torch.cat([feature, logits], dim=1)) for join, feature, logits in parts], dim=1), predictions
+        return torch.cat(
+            [join(torch.cat([feature, logits], dim=1)) for join, feature, logits in parts], dim=1
+        ), predictions
 
 
 class UpEmbed(nn.Module):
@@ -147,7 +154,8 @@ class UpEmbed(nn.Module):
     def __init__(self, inputs: int, outputs: int, tasks: int) -> None:
         super().__init__()
         self.convs = PerTask(
-            tasks, lambda: nn.Sequential(conv_block(inputs, outputs, dilation=2), conv_block(outputs, outputs, dilation=2))
+            tasks,
+            lambda: nn.Sequential(conv_block(inputs, outputs, dilation=2), conv_block(outputs, outputs, dilation=2)),
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
@@ -264,7 +272,9 @@ def _normed(layer: nn.Module, x: Tensor, tasks: int) -> Tensor:
 
 
 def _initialise(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1):
+    if isinstance(layer, nn.Linear) or (
+        isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.groups == 1
+    ):
         nn.init.trunc_normal_(layer.weight, std=INIT_STD)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
 """MQTransformer, multi-query transformer (Xu et al., 2022): tasks talk through a few queries each, not pixel by pixel.
 
-With X the joined levels, and for each task t its own projection X_t = W_t X to C = `dim` channels and 64 learned queries
-Q_t with positions; attention A(q, k) reads LayerNorms of its inputs, its values are k without position:
+With X the joined levels, and for each task t its own projection X_t = W_t X to C = `dim` channels and 64 learned
+queries Q_t with positions; attention A(q, k) reads LayerNorms of its inputs, its values are k without position:
 
     shared encoder        Q_t += A(Q_t + pos, X_t)                 queries ask the pixels of their task
                           Q_t += W LN(Q_t);  Q_t += FFN(Q_t)       "simple reasoning": a 1x1 convolution over the queries
@@ -13,21 +13,22 @@ Q_t with positions; attention A(q, k) reads LayerNorms of its inputs, its values
 Encoder and decoder have one set of weights for all tasks. Positions belong to the queries (one vector a query, the same
 for all heads), so nothing depends on the image's size, and attention is linear in its pixels.
 
-The decoder's MHA. The published code passes (image, pixel, channel) to a module that reads (pixel, image, channel), so a
-pixel attends to the same pixel of the *other images of the batch*, and with one image only to itself. Not meant can be
-attention across tasks (the paper leaves that to the queries) nor across all pixels (14,980^2 products a task, over 400
-GMACs). The layer is called local there, and what surrounds it speaks of patches of 4 x 4 pixels, with a table of relative
-positions that nothing reads. It is taken as self-attention among the pixels of each 4 x 4 patch of one task's map.
+The decoder's MHA. The published code passes (image, pixel, channel) to a module that reads (pixel, image, channel), so
+a pixel attends to the same pixel of the *other images of the batch*, and with one image only to itself. Not meant can
+be attention across tasks (the paper leaves that to the queries) nor across all pixels (14,980^2 products a task, over
+400 GMACs). The layer is called local there, and what surrounds it speaks of patches of 4 x 4 pixels, with a table of
+relative positions that nothing reads. It is taken as self-attention among the pixels of each 4 x 4 patch of one task's
+map.
 
-Differs further from the published code: each residual adds to what its branch read (there, the MHA's to X_t, which leaves
-the decoder's first half to the MHA alone); across tasks a branch is dropped for a whole image, not query by query. Small
-networks of the zoo, whose tokens have fewer than 64 channels, keep them all before the logits.
+Differs further from the published code: each residual adds to what its branch read (there, the MHA's to X_t, which
+leaves the decoder's first half to the MHA alone); across tasks a branch is dropped for a whole image, not query by
+query. Small networks of the zoo, whose tokens have fewer than 64 channels, keep them all before the logits.
 
-Cost on NYUD-v2, 425 x 560: Swin-T 31.86 M parameters (published code: 33.18), Swin-S 53.18 (54.49), Swin-B 91.58 (92.89),
-Swin-L 200.81 (202.13; 204.3 printed), HRNet18 7.00 (8.32). The difference is 1.314 M in each, parameters that the published
-code builds and no prediction reads: a 4x4 convolution, a second attention, relative positions; and a LayerNorm before a
-LayerNorm. Swin-L 299.5 GMACs and 6.8 of products, 365.25 printed: the 4x4 convolution is 4.0 of the difference, for the rest
-nothing in the published code accounts; as its parameters, the print is of another variant.
+Cost on NYUD-v2, 425 x 560: Swin-T 31.86 M parameters (published code: 33.18), Swin-S 53.18 (54.49), Swin-B 91.58
+(92.89), Swin-L 200.81 (202.13; 204.3 printed), HRNet18 7.00 (8.32). The difference is 1.314 M in each, parameters that
+the published code builds and no prediction reads: a 4x4 convolution, a second attention, relative positions; and a
+LayerNorm before a LayerNorm. Swin-L 299.5 GMACs and 6.8 of products, 365.25 printed: the 4x4 convolution is 4.0 of the
+difference, for the rest nothing in the published code accounts; as its parameters, the print is of another variant.
 """
 
 from collections.abc import Sequence
@@ -52,7 +53,8 @@ QUERY_STD = 0.02  # of queries and positions at first
 
 
 class MQTransformer(nn.Module):
-    """Joined levels, a projection for each task, queries that ask its pixels, each other, and are asked; a small head each.
+    """Joined levels, a projection for each task, queries that ask its pixels, each other, and are asked; a small head
+    each.
 
     Args:
         channels: of the four levels.

@@ -1,7 +1,7 @@
 """The multi-task baseline head of Tables 1 to 3 (with one task: the single-task baseline).
 
-The paper gives no layers, only parameters and GFLOPs; this head (ATRC's FCN head) reproduces them for HRNet18, Swin-T and
-Swin-S to the printed digits of the parameters: see `models.cost`.
+The paper gives no layers, only parameters and GFLOPs; this head (ATRC's FCN head) reproduces them for HRNet18, Swin-T
+and Swin-S to the printed digits of the parameters: see `models.cost`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +20,17 @@ class MTBaseline(nn.Module):
         channels: of the four levels.
         tasks: outputs, in order.
         row: `hidden` is the channels between a task's two convolutions.
-        unit: (channels, number of tasks) -> what mixes the tasks' features before the logits, in Cross-Stitch and NDDR-CNN;
-            one task alone has nothing to mix.
+        unit: (channels, number of tasks) -> what mixes the tasks' features before the logits, in Cross-Stitch and
+            NDDR-CNN; one task alone has nothing to mix.
     """
 
     def __init__(
-        self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone, *, unit: Callable[[int, int], nn.Module] | None = None
+        self,
+        channels: Sequence[int],
+        tasks: Sequence[Task],
+        row: Backbone,
+        *,
+        unit: Callable[[int, int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)

@@ -2,8 +2,8 @@
 
     S = Swin(W [levels at 1/8]);   F_t = Swin_t(S);   G_t = Cross_t(F_t, the other F_s);   logits = head_t(G_t)
 
-Every layer has two blocks of attention in windows of 7 x 7, the second's windows shifted by 3. The cross-task layer of a
-target t reads the other tasks' features as they are and updates the target's own, x (LN: one norm for all tasks):
+Every layer has two blocks of attention in windows of 7 x 7, the second's windows shifted by 3. The cross-task layer of
+a target t reads the other tasks' features as they are and updates the target's own, x (LN: one norm for all tasks):
 
     Y_s = W softmax(Q(LN F_s) K(LN F_s)^T / sqrt(d) + bias) V(LN x), s over all tasks, with F_t = x
     x <- x + Y_t + MLP[MLP_t(Y_t), the MLP_s(Y_s)];   x <- x + MLP(LN x)
@@ -11,8 +11,8 @@ target t reads the other tasks' features as they are and updates the target's ow
 So what crosses over is where another task looks, not what it sees: queries and keys are the source's, values the
 target's. With one task there is no cross-task layer.
 
-Published for two tasks (NYUD-v2) and three (PASCAL-Context). What those two have in common gives the general rule: MLPs of
-the cross-task layer are T C wide inside, a source's gives C / (T - 1) channels. What we decided:
+Published for two tasks (NYUD-v2) and three (PASCAL-Context). What those two have in common gives the general rule: MLPs
+of the cross-task layer are T C wide inside, a source's gives C / (T - 1) channels. What we decided:
 - All four levels are joined (the finest halved); published without the finest, whose last layers then never learn.
 - Padding to whole windows is masked out of attention; published code attends to it.
 - A target's values are projected once, not once for each source: the same numbers.
@@ -21,11 +21,11 @@ the cross-task layer are T C wide inside, a source's gives C / (T - 1) channels.
 - The contrastive loss between the tasks' pooled features is left out: it needs a bank of features of every training
   image. The paper's uncertainty weights are `Run.task_weights="uncertainty"`.
 
-Cost, Swin-S, SemSeg and depth of NYUD-v2: the published construction has 64.03 M parameters, exactly as printed; 3.15 M of
-them are patch embeddings that it never calls, and ours, without those, has 60.91 M. Printed are 117.73 GMACs; ours are
-91.34 G at 425 x 560 and 120.86 G at 480 x 640, the size that MTFormer was published for
-(`benchmarks/results/mtformer-2026-11-23.md`). A batch of 8 keeps 14.3 GiB for the backward pass, four tasks 30.9 GiB: T^2
-cross-task MLPs, T C wide.
+Cost, Swin-S, SemSeg and depth of NYUD-v2: the published construction has 64.03 M parameters, exactly as printed; 3.15 M
+of them are patch embeddings that it never calls, and ours, without those, has 60.91 M. Printed are 117.73 GMACs; ours
+are 91.34 G at 425 x 560 and 120.86 G at 480 x 640, the size that MTFormer was published for
+(`benchmarks/results/mtformer-2026-11-23.md`). A batch of 8 keeps 14.3 GiB for the backward pass, four tasks 30.9 GiB:
+T^2 cross-task MLPs, T C wide.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,9 @@ class MTFormer(nn.Module):
         self.shared = SwinLayer(row.dim)
         self.own = nn.ModuleList(SwinLayer(row.dim) for _ in tasks)
         self.cross = nn.ModuleList(CrossTaskLayer(row.dim, len(tasks)) for _ in tasks) if len(tasks) > 1 else None
-        self.heads = nn.ModuleList((DepthHead if task.kind == "depth" else ClassHead)(row.dim, task.channels) for task in tasks)
+        self.heads = nn.ModuleList(
+            (DepthHead if task.kind == "depth" else ClassHead)(row.dim, task.channels) for task in tasks
+        )
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}."""
@@ -183,7 +185,9 @@ class WindowAttention(nn.Module):
         Returns:
             [S, B, windows, tokens, C].
         """
-        query, key, value = (_split(layer(x)) for layer, x in ((self.query, sources), (self.key, sources), (self.value, target)))
+        query, key, value = (
+            _split(layer(x)) for layer, x in ((self.query, sources), (self.key, sources), (self.value, target))
+        )
         scores = self.scale * query @ key.transpose(-2, -1) + (self.relative_bias() + mask)
         return self.output((scores.softmax(dim=-1) @ value).transpose(-3, -2).flatten(-2))
 
@@ -259,7 +263,9 @@ class DepthHead(nn.Module):
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__()
         self.halve = nn.Conv2d(dim, dim // 2, 1)
-        self.predict = nn.Sequential(nn.Conv2d(dim // 2, DEPTH_HIDDEN, 1), nn.ReLU(inplace=True), nn.Conv2d(DEPTH_HIDDEN, channels, 1))
+        self.predict = nn.Sequential(
+            nn.Conv2d(dim // 2, DEPTH_HIDDEN, 1), nn.ReLU(inplace=True), nn.Conv2d(DEPTH_HIDDEN, channels, 1)
+        )
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         """[B, C, h, w] -> [B, channels, *size]."""

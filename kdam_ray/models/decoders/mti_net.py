@@ -1,4 +1,5 @@
-"""MTI-Net (Vandenhende et al., ECCV 2020): PAD-Net's distillation at every scale, initial features passed from coarse to fine.
+"""MTI-Net (Vandenhende et al., ECCV 2020): PAD-Net's distillation at every scale, initial features passed from coarse
+to fine.
 
 At each of the four scales, coarsest first:
 
@@ -7,20 +8,21 @@ At each of the four scales, coarsest first:
     p_t = x_t + SE_t(r(M * F))
     o_t = distillation between the x_t of this scale, as `pad_net`
 
-and the prediction of t reads its o_t of all scales, joined at 1/4 resolution. The auxiliary outputs `aux/<scale>/<task>`
-(the level's number, 0 finest) are computed while training only; all tasks are auxiliary.
+and the prediction of t reads its o_t of all scales, joined at 1/4 resolution. The auxiliary outputs
+`aux/<scale>/<task>` (the level's number, 0 finest) are computed while training only; all tasks are auxiliary.
 
-The published code with all four tasks auxiliary has 17.96 M parameters and 22.62 GMACs for HRNet18; the row of Table 1 has
-12.56 M and 19.14 G, and no source says what was left out. Ours, 12.596 M (+0.3 %) and 19.15 G (19.17 with the initial
-logits, which are not computed once training is over), is as published in its initial modules (two residual blocks per task
-and scale) and its final layers (1x1 of the joined channels, batch norm, ReLU, 1x1 logits). It differs in two parts:
+The published code with all four tasks auxiliary has 17.96 M parameters and 22.62 GMACs for HRNet18; the row of Table 1
+has 12.56 M and 19.14 G, and no source says what was left out. Ours, 12.596 M (+0.3 %) and 19.15 G (19.17 with the
+initial logits, which are not computed once training is over), is as published in its initial modules (two residual
+blocks per task and scale) and its final layers (1x1 of the joined channels, batch norm, ReLU, 1x1 logits). It differs
+in two parts:
 
 - distillation is the one that fits the same table's PAD-Net row, a 1x1 gate per target instead of a 3x3 gate per pair;
 - f is one residual block to T * C / 8 channels and a 1x1 convolution back (published: two blocks, T * C / 4), r one 1x1
   convolution with batch norm and ReLU (published: a residual block).
 
-Other constructions fit as well: benchmarks/results/mti-net-2026-11-23.md. Parameters grow with the square of the levels'
-widths: this is a decoder for HRNet, Swin-T becomes 275 M and 339 G with it.
+Other constructions fit as well: benchmarks/results/mti-net-2026-11-23.md. Parameters grow with the square of the
+levels' widths: this is a decoder for HRNet, Swin-T becomes 275 M and 339 G with it.
 
 Enlarging goes to the finer level's size rather than by two, so any image size will do. One task alone has neither
 propagation module nor distillation: its coarse features reach the finer scale as they are.
@@ -47,7 +49,8 @@ class ResidualBlock(nn.Module):
 
     Args:
         inputs: channels of x.
-        outputs: channels of the result; where they differ from `inputs`, a 1x1 convolution with batch norm brings x there.
+        outputs: channels of the result; where they differ from `inputs`, a 1x1 convolution with batch norm brings x
+            there.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -60,7 +63,9 @@ class ResidualBlock(nn.Module):
             nn.BatchNorm2d(outputs),
         )
         self.shortcut = (
-            nn.Identity() if inputs == outputs else nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
+            nn.Identity()
+            if inputs == outputs
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,7 +107,9 @@ class FeaturePropagation(nn.Module):
         joined = tasks * channels
         narrow = max(joined // NARROW, 1)
         self.attention = nn.Sequential(ResidualBlock(joined, narrow), nn.Conv2d(narrow, joined, 1))
-        self.reduce = nn.Sequential(nn.Conv2d(joined, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.reduce = nn.Sequential(
+            nn.Conv2d(joined, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
         self.excitations = nn.ModuleList(SqueezeExcitation(channels) for _ in range(tasks))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -169,7 +176,8 @@ class MTINet(nn.Module):
         self.scales = nn.ModuleList(Scale(own, coarser, tasks, finest=k == 0) for k, (own, coarser) in enumerate(pairs))
         width = sum(channels)
         self.fuse = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)) for _ in tasks
+            nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
+            for _ in tasks
         )
         self.logits = TaskLogits(width, tasks)
 

@@ -1,10 +1,12 @@
-"""NDDR-CNN (Gao et al., CVPR 2019): every task's features are a learnt reduction of all tasks' features, pixel by pixel.
+"""NDDR-CNN (Gao et al., CVPR 2019): every task's features are a learnt reduction of all tasks' features, pixel by
+pixel.
 
     out_i = ReLU(BN(W_i [x_1; ...; x_T])),    W_i: 1x1 convolution from T * C to C channels, no bias
 
-W_i starts as 0.9 times the task's own features plus 0.1 times each other's, and batch norm has the published momentum of
-0.05. As with Cross-Stitch, the paper fuses T networks after every stage, whereas the row of Table 1 (4.59 M parameters,
-18.68 GMACs for HRNet18) is one such layer per task in the head of one shared backbone. Ours: 4.588 M and 18.68 G.
+W_i starts as 0.9 times the task's own features plus 0.1 times each other's, and batch norm has the published momentum
+of 0.05. As with Cross-Stitch, the paper fuses T networks after every stage, whereas the row of Table 1 (4.59 M
+parameters, 18.68 GMACs for HRNet18) is one such layer per task in the head of one shared backbone. Ours: 4.588 M and
+18.68 G.
 """
 
 from collections.abc import Sequence

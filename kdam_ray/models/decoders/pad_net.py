@@ -7,10 +7,10 @@ initial predictions are logits of x_t, supervised by the task's own loss; they a
 training only.
 
 The multi-task code that circulates gates with the source's features and one 3x3 convolution for each pair. The paper's
-equation gates with the target's, one map for all its sources, and that is also what the row of Table 1 (5.02 M parameters,
-25.18 GMACs for HRNet18) leaves room for: with the pairs' twelve 3x3 convolutions, four 1x1 gates. Both x_t and the
-prediction are the multi-task baseline's, in place of the paper's deconvolutions. Ours: 5.022 M and 25.12 G, or 25.17 G
-with the initial logits, which are not computed once training is over. With one task nothing of it is left.
+equation gates with the target's, one map for all its sources, and that is also what the row of Table 1 (5.02 M
+parameters, 25.18 GMACs for HRNet18) leaves room for: with the pairs' twelve 3x3 convolutions, four 1x1 gates. Both x_t
+and the prediction are the multi-task baseline's, in place of the paper's deconvolutions. Ours: 5.022 M and 25.12 G, or
+25.17 G with the initial logits, which are not computed once training is over. With one task nothing of it is left.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,9 @@ class Distillation(nn.Module):
 
     def __init__(self, channels: int, tasks: int) -> None:
         super().__init__()
-        self.messages = nn.ModuleList(nn.Conv2d(channels, (tasks - 1) * channels, 3, padding=1, bias=False) for _ in range(tasks))
+        self.messages = nn.ModuleList(
+            nn.Conv2d(channels, (tasks - 1) * channels, 3, padding=1, bias=False) for _ in range(tasks)
+        )
         self.gates = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(tasks))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:

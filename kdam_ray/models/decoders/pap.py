@@ -1,6 +1,7 @@
 """PAP-Net, pattern-affinitive propagation (Zhang et al., CVPR 2019): tasks share which pixels belong together.
 
-With F_t the features of task t at 1/8 of the image, N pixels, E_t their 1x1 projection (batch norm) to hidden / 4 channels:
+With F_t the features of task t at 1/8 of the image, N pixels, E_t their 1x1 projection (batch norm) to hidden / 4
+channels:
 
     affinity          M_t = softmax over j of <E_t(i), E_t(j)>                         [N, N]
     across tasks      A_t = sum over s of a_ts M_s,  a_t = softmax of learnt weights   [N, N]
@@ -9,15 +10,16 @@ With F_t the features of task t at 1/8 of the image, N pixels, E_t their 1x1 pro
 
 and initial predictions from F_t, with the task's own loss.
 
-The paper gives the equations; the numbers behind Table 1 (ATRC's reimplementation inside its head) are published nowhere.
-Inferred from 4.54 M and 53.04 G, the baseline plus 0.02 M and 35.5 G, which so few parameters can only spend in products of
-N x N matrices: the scale (at 1/4, N^2 is 224 million, 0.9 GB a task and image), the width of E, the nine steps and the
-reconstruction at 1/8. Ours too: the weights across tasks sum to 1, so that A_t stays an average and no number of steps
-makes features grow; the reconstruction adds to F_t, so that detail at 1/4 survives. The paper's further loss, which compares
-affinities with those of the labels, is left out: here a decoder gives predictions, and losses compare these with labels.
+The paper gives the equations; the numbers behind Table 1 (ATRC's reimplementation inside its head) are published
+nowhere. Inferred from 4.54 M and 53.04 G, the baseline plus 0.02 M and 35.5 G, which so few parameters can only spend
+in products of N x N matrices: the scale (at 1/4, N^2 is 224 million, 0.9 GB a task and image), the width of E, the nine
+steps and the reconstruction at 1/8. Ours too: the weights across tasks sum to 1, so that A_t stays an average and no
+number of steps makes features grow; the reconstruction adds to F_t, so that detail at 1/4 survives. The paper's further
+loss, which compares affinities with those of the labels, is left out: here a decoder gives predictions, and losses
+compare these with labels.
 
-Cost, HRNet18 on NYUD-v2, 425 x 560: 4.542 M parameters (4.54 printed) and 53.05 GMACs (53.04), of which 35.38 are products.
-The backward keeps M_t and A_t: 0.46 GB an image in float32, 3.7 of the 6.7 GB that a step of batch 8 keeps.
+Cost, HRNet18 on NYUD-v2, 425 x 560: 4.542 M parameters (4.54 printed) and 53.05 GMACs (53.04), of which 35.38 are
+products. The backward keeps M_t and A_t: 0.46 GB an image in float32, 3.7 of the 6.7 GB that a step of batch 8 keeps.
 """
 
 from collections.abc import Sequence
@@ -58,10 +60,14 @@ class PAP(nn.Module):
         features = self.features(join_levels(maps))
         coarse = [resize(x, maps[1].shape[-2:]) for x in features]
         affinities = self.across([affinity(embed(x)) for embed, x in zip(self.embed, coarse, strict=True)])
-        diffused = [x + share * (diffuse(x, a) - x) for x, a, share in zip(coarse, affinities, self.within, strict=True)]
+        diffused = [
+            x + share * (diffuse(x, a) - x) for x, a, share in zip(coarse, affinities, self.within, strict=True)
+        ]
         added = [resize(layer(x), maps[0].shape[-2:]) for layer, x in zip(self.reconstruct, diffused, strict=True)]
         logits = self.logits([x + y for x, y in zip(features, added, strict=True)])
-        return logits | ({f"aux/initial/{name}": x for name, x in self.initial(features).items()} if self.training else {})
+        return logits | (
+            {f"aux/initial/{name}": x for name, x in self.initial(features).items()} if self.training else {}
+        )
 
 
 class AcrossTasks(nn.Module):

@@ -1,7 +1,7 @@
 """PSD, pattern-structure diffusion (Zhou et al., CVPR 2020): tasks exchange the structure of small windows.
 
-With F_t the features of task t at 1/4, E_t = norm(W ReLU(norm(W F_t))) of hidden / 2 = d channels, V_ts = ReLU(norm(W F_t))
-and j a pixel of the 5 x 5 window around pixel i:
+With F_t the features of task t at 1/4, E_t = norm(W ReLU(norm(W F_t))) of hidden / 2 = d channels, V_ts = ReLU(norm(W
+F_t)) and j a pixel of the 5 x 5 window around pixel i:
 
     structure     S_t(i, j) = softmax over j of <E_t(i), E_t(j)> / sqrt(d)
     matching      m_ts(i) = cosine of S_t(i, .) and S_s(i, .)
@@ -11,13 +11,15 @@ and j a pixel of the 5 x 5 window around pixel i:
 
 and initial predictions from F_t, with the task's own loss.
 
-The paper's abstract gives the idea: local structures as small graphs, recursive aggregation within a task, transfer between
-tasks at the same position by the matching degree. The numbers behind Table 1 (ATRC's reimplementation inside its head) are
-published nowhere. Inferred from 4.71 M and 21.10 G, the baseline plus 0.19 M and 3.5 G: parameters that all work at 1/4 would
-take 2.9 of the 3.5 G, so nothing is at a coarser scale and products take some 0.6 G; the widths, the window, the three steps,
-one step between tasks, a value of its own for each pair, the cosine and the joint projection are choices that meet both.
+The paper's abstract gives the idea: local structures as small graphs, recursive aggregation within a task, transfer
+between tasks at the same position by the matching degree. The numbers behind Table 1 (ATRC's reimplementation inside
+its head) are published nowhere. Inferred from 4.71 M and 21.10 G, the baseline plus 0.19 M and 3.5 G: parameters that
+all work at 1/4 would take 2.9 of the 3.5 G, so nothing is at a coarser scale and products take some 0.6 G; the widths,
+the window, the three steps, one step between tasks, a value of its own for each pair, the cosine and the joint
+projection are choices that meet both.
 
-Cost, HRNet18 on NYUD-v2, 425 x 560: 4.711 M parameters (4.71 printed) and 21.14 GMACs (21.10), of which 0.65 are products.
+Cost, HRNet18 on NYUD-v2, 425 x 560: 4.711 M parameters (4.71 printed) and 21.14 GMACs (21.10), of which 0.65 are
+products.
 """
 
 from collections.abc import Sequence
@@ -64,11 +66,15 @@ class PSD(nn.Module):
         diffused = diffuse(structures, values)
         joined = [torch.cat((x, *parts), 1) for x, parts in zip(features, diffused, strict=True)]
         logits = self.logits([layer(x) for layer, x in zip(self.together, joined, strict=True)])
-        return logits | ({f"aux/initial/{name}": x for name, x in self.initial(features).items()} if self.training else {})
+        return logits | (
+            {f"aux/initial/{name}": x for name, x in self.initial(features).items()} if self.training else {}
+        )
 
 
 def structure(embedded: Tensor) -> Tensor:
-    """How each pixel is connected in its window: [B, d, h, w] -> [B, WINDOW^2, h, w], non-negative, sums over dim 1 are 1."""
+    """How each pixel is connected in its window: [B, d, h, w] -> [B, WINDOW^2, h, w], non-negative, sums over dim 1 are
+    1.
+    """
     scores = local_similarity(embedded, embedded, WINDOW) * embedded.shape[1] ** -0.5
     return window_softmax(scores, WINDOW)
 
@@ -84,12 +90,17 @@ def diffuse(structures: Sequence[Tensor], values: Sequence[Sequence[Tensor]]) ->
         [target][source] -> [B, C, h, w].
     """
     # the first step of a structure serves all targets at once: [source][target]
-    steps = [local_aggregate(own, torch.cat(column, 1), WINDOW) for own, column in zip(structures, zip(*values, strict=True), strict=True)]
+    steps = [
+        local_aggregate(own, torch.cat(column, 1), WINDOW)
+        for own, column in zip(structures, zip(*values, strict=True), strict=True)
+    ]
     first = [step.chunk(len(structures), dim=1) for step in steps]
     units = [F.normalize(x, dim=1) for x in structures]  # float32, also where the values are not
     return [
         [
-            within(first[t][t], structures[t]) if s == t else first[s][t] * matching(units[t], units[s]).to(first[s][t].dtype)
+            within(first[t][t], structures[t])
+            if s == t
+            else first[s][t] * matching(units[t], units[s]).to(first[s][t].dtype)
             for s in range(len(structures))
         ]
         for t in range(len(structures))
@@ -104,5 +115,7 @@ def within(x: Tensor, own: Tensor) -> Tensor:
 
 
 def matching(one: Tensor, other: Tensor) -> Tensor:
-    """How alike two tasks' structures are at each pixel: [B, k^2, h, w] twice, of unit length -> [B, 1, h, w], in [0, 1]."""
+    """How alike two tasks' structures are at each pixel: [B, k^2, h, w] twice, of unit length -> [B, 1, h, w], in [0,
+    1].
+    """
     return (one * other).sum(1, keepdim=True)
