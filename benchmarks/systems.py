@@ -3,7 +3,7 @@
     python benchmarks/systems.py & python benchmarks/systems.py    # one for each core, as a sweep keeps them busy; four minutes
 
 One thread each; a row for each decoder on two backbones that stand in for the paper's. The last column is the step
-without its operations at the rate that `kdam_ray/service/cost.py` has: STEP_S there, with which `--plan` estimates
+without its operations at the rate that `kdam_ray/service/cost/estimate.py` has: STEP_S there, with which `--plan` estimates
 times.
 """
 
@@ -21,8 +21,8 @@ from kdam_ray.data import open_source
 from kdam_ray.learning.cohort import _train_epoch
 from kdam_ray.learning.member import Member
 from kdam_ray.recipes import recipe
-from kdam_ray.service.cost import RATE, Costs
-from kdam_ray.service.storage import Storage
+from kdam_ray.service.cost.estimate import RATE, Costs
+from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import DECODERS
 

@@ -13,7 +13,7 @@ only looked at (25 thresholds, at most 100 images), which the table marks. Needs
 
 import sys
 
-from kdam_ray.report.table_job import run_table_job
+from kdam_ray.studies.table_job import run_table_job
 
 
 def main() -> int:

@@ -9,7 +9,7 @@ Lands in MLflow experiment kdam/<dataset>/terms.
 
 import sys
 
-from kdam_ray.report.table_job import run_table_job
+from kdam_ray.studies.table_job import run_table_job
 
 
 def main() -> int:

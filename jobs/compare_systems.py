@@ -13,7 +13,7 @@ trained are found, not trained again. Lands in MLflow experiment kdam/<dataset>/
 
 import sys
 
-from kdam_ray.report.table_job import run_table_job
+from kdam_ray.studies.table_job import run_table_job
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ experiment kdam/<dataset>/decoders.
 
 import sys
 
-from kdam_ray.report.table_job import run_table_job
+from kdam_ray.studies.table_job import run_table_job
 
 
 def main() -> int:

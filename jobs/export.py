@@ -72,7 +72,7 @@ def check(asked: Flags) -> None:
 def checkpoint_folder(asked: Flags) -> Path:
     if asked.checkpoint is not None:
         return Path(asked.checkpoint).expanduser()
-    from kdam_ray.service.finished import checkpoint_of
+    from kdam_ray.service.records.checkpoints import checkpoint_of
 
     return checkpoint_of(asked.run or "", Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
 

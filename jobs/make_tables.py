@@ -78,8 +78,8 @@ def printed(numbers: list[str]) -> tuple[list[Any], Any]:
 def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     """Ours; of all tables those that are recorded, and a line on stderr for each that is not."""
     from kdam_ray.cells import JOB_OF
-    from kdam_ray.report.made import dataset_of, made
-    from kdam_ray.service.tracking import Tracking
+    from kdam_ray.report.from_mlflow import dataset_of, made
+    from kdam_ray.service.records.tracking import Tracking
 
     place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
     tracking = Tracking(place)

@@ -97,7 +97,7 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     """Look at every image of a split. Returns (examination, datasheet, contact sheet or None)."""
     from kdam_ray.data.examine import Examination, official_images
     from kdam_ray.report.datasheet import Datasheet, contact_sheet
-    from kdam_ray.service.roots import local_root
+    from kdam_ray.service.records.remote_shards import local_root
 
     dataset = DATASETS[asked.dataset]
     official = official_images(dataset, split)
@@ -118,16 +118,16 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
 
 def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
     """The usable images of a split, as shards or as a packaging."""
-    from kdam_ray.service.storage import Storage
+    from kdam_ray.service.records.storage import Storage
 
     dataset, source = DATASETS[asked.dataset], found.usable()
     if asked.export:
-        from kdam_ray.data.export import export_packaging
+        from kdam_ray.data.packaged.export import export_packaging
 
         export_packaging(source, dataset, str(asked.to), split)
         return
 
-    from kdam_ray.data.shard_writer import write_shards
+    from kdam_ray.data.shards.writer import write_shards
 
     task = bar.add_task(f"writing {split}", total=len(source))
     for done in write_shards(
@@ -147,7 +147,7 @@ def check_target(asked: Flags) -> None:
     Raises:
         ValueError: no bucket, or a packaging is there already.
     """
-    from kdam_ray.service.storage import Storage, check_reachable
+    from kdam_ray.service.records.storage import Storage, check_reachable
 
     Storage(asked.to or ".", field="to")
     check_reachable(asked.to, writes=True, field="to")
@@ -161,7 +161,7 @@ def check_target(asked: Flags) -> None:
 
 
 def save_sheet(asked: Flags, split: str, image: Any) -> str:
-    from kdam_ray.service.storage import Storage
+    from kdam_ray.service.records.storage import Storage
 
     storage, name = Storage(asked.to or ".", field="to"), f"contact_sheet_{split}.png"
     with tempfile.TemporaryDirectory() as folder:
@@ -172,8 +172,8 @@ def save_sheet(asked: Flags, split: str, image: Any) -> str:
 
 def shards_of(asked: Flags) -> dict[str, Any]:
     """Per split, what the manifest says, without the lists."""
-    from kdam_ray.data.shards import MANIFEST, parse_manifest
-    from kdam_ray.service.storage import Storage
+    from kdam_ray.data.shards.manifest import MANIFEST, parse_manifest
+    from kdam_ray.service.records.storage import Storage
 
     manifest = parse_manifest(Storage(str(asked.to)).read_bytes(MANIFEST) or b"", MANIFEST)
     return {

@@ -85,7 +85,7 @@ def main() -> int:
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.service.searched import searched_contexts
+        from kdam_ray.service.finished.chosen_contexts import searched_contexts
 
         result = run_sweep(sweep, asked.place)
         if result.failed:

@@ -133,10 +133,10 @@ def main() -> int:
                 say("\n".join(item.text() for item in plans), [item.as_json() for item in plans])
                 return 0
 
-        from kdam_ray.report.content import of_gain
+        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.what_is_drawn import of_gain
         from kdam_ray.report.gain import as_json, as_text
-        from kdam_ray.report.gain_runs import run_study
-        from kdam_ray.report.sweep_report import announce, is_there, write_report
+        from kdam_ray.studies.gain_runs import run_study
 
         study, results = run_study(sweeps, teachers, variants, asked.place)
         if asked.pair.smoke:

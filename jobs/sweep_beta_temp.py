@@ -93,8 +93,8 @@ def main() -> int:
                 return 0
 
         from kdam_ray.report.beta_temp import as_grids, as_report, of_result
-        from kdam_ray.report.content import of_beta_temp
-        from kdam_ray.report.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.what_is_drawn import of_beta_temp
 
         result = run_sweep(sweep, asked.place, teachers=[teacher])
         if asked.pair.smoke:

@@ -11,7 +11,7 @@ MLflow experiment kdam/<dataset>/pairs.
 
 import sys
 
-from kdam_ray.report.table_job import SearchFlags, run_table_job
+from kdam_ray.studies.table_job import SearchFlags, run_table_job
 
 
 def main() -> int:

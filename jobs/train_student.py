@@ -136,7 +136,7 @@ def main() -> int:
                 return 0
 
         from kdam_ray.report.tables import metric_lines
-        from kdam_ray.service.predictions import save_predictions
+        from kdam_ray.service.finished.predictions import save_predictions
 
         result = run_sweep(sweep, asked.place, teachers=teachers)
         for row in result.rows if asked.save_predictions else ():

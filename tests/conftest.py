@@ -23,8 +23,8 @@ def ray_session() -> Iterator[None]:
     """A local Ray of two workers; what a test runs through the service joins it instead of starting its own."""
     import ray
 
-    from kdam_ray.service.launch import apply_settings, start_local
     from kdam_ray.service.layout import Layout
+    from kdam_ray.service.pool.launch import apply_settings, start_local
 
     apply_settings()
     start_local(Layout(workers=2, gpus=False, split="members"))
@@ -35,7 +35,7 @@ def ray_session() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mlflow_uri(tmp_path_factory) -> str:
     """An sqlite tracking store; making one takes seconds."""
-    from kdam_ray.service.tracking import Tracking
+    from kdam_ray.service.records.tracking import Tracking
 
     place = Place(storage=str(tmp_path_factory.mktemp("mlflow")))
     uri = f"sqlite:///{place.storage}/mlflow.db"

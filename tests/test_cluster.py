@@ -112,7 +112,7 @@ def test_what_changes_meanwhile_is_not_submitted(path):
 
 
 @pytest.mark.parametrize(
-    "path", ["jobs/sweep_beta_temp.py", "kdam_ray/tasks.py", "kdam_ray/data/nyud.py", "constraints.txt"]
+    "path", ["jobs/sweep_beta_temp.py", "kdam_ray/tasks.py", "kdam_ray/data/packaged/nyud.py", "constraints.txt"]
 )
 def test_what_a_job_needs_is_submitted(path):
     assert is_submitted(path)

@@ -16,10 +16,11 @@ from packaging_files import write_packaging
 from PIL import Image
 
 from kdam_ray.data.examine import Examination
-from kdam_ray.data.nyud import open_nyud
-from kdam_ray.data.pascal import open_pascal
-from kdam_ray.data.rooms import Rooms
-from kdam_ray.data.shards import MANIFEST, Shards
+from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.packaged.pascal import open_pascal
+from kdam_ray.data.rooms.split import Rooms
+from kdam_ray.data.shards.manifest import MANIFEST
+from kdam_ray.data.shards.reader import Shards
 from kdam_ray.tasks import DATASETS
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def test_one_split_after_the_other_is_both_at_once(prepare, root, tmp_path):
 def test_a_killed_run_is_taken_up(root, tmp_path):
     """Killed for real, at its second shard."""
     code = (
-        "import os, runpy, sys; from kdam_ray.data import shard_writer; write = shard_writer._write\n"
+        "import os, runpy, sys; from kdam_ray.data.shards import writer as shard_writer; write = shard_writer._write\n"
         "def second(path, *a):\n    os._exit(9) if '00001-of' in path.name else write(path, *a)\n"
         "shard_writer._write = second; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     )

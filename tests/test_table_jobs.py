@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kdam_ray.config import Place
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.records.tracking import Tracking
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.long

@@ -23,7 +23,7 @@ import pytest
 
 from kdam_ray.config import Place, Sweep, change
 from kdam_ray.recipes import recipe
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.records.tracking import Tracking
 
 pytestmark = pytest.mark.slow
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from kdam_ray.data.rooms import locked
 from kdam_ray.data.source import Sample, Source
+from kdam_ray.files import locked
 
 VERSION = 1
 SPARE = 1.1  # of the expected size must be free

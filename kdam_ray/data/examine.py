@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kdam_ray.data.checks import sample_problems
-from kdam_ray.data.file_kinds import Array, Picture
-from kdam_ray.data.nyud import LAYOUTS, recognised
-from kdam_ray.data.packaging import STORED, Layout, Packaged, Size, check_folders, find_file, first_ids
-from kdam_ray.data.pascal import LAYOUT as PASCAL
+from kdam_ray.data.packaged.file_kinds import Array, Picture
+from kdam_ray.data.packaged.nyud import LAYOUTS, recognised
+from kdam_ray.data.packaged.packaging import STORED, Layout, Packaged, Size, check_folders, find_file, first_ids
+from kdam_ray.data.packaged.pascal import LAYOUT as PASCAL
 from kdam_ray.data.source import Sample, Source, Split, open_source
 from kdam_ray.tasks import Dataset
 

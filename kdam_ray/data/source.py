@@ -77,7 +77,8 @@ def open_source(
     if split not in splits:
         raise ValueError(f"split: {split!r} is not one of: {', '.join(splits)}")
     from kdam_ray.data.cache import cached
-    from kdam_ray.data.shards import is_shards, open_shards
+    from kdam_ray.data.shards.manifest import is_shards
+    from kdam_ray.data.shards.reader import open_shards
 
     opener = open_shards if root and is_shards(root) else OPENERS[dataset.name]
     source = opener(dataset, split, images=images, image_size=image_size, resize=resize, root=root, cache=cache)
@@ -85,7 +86,7 @@ def open_source(
 
 
 def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
-    from kdam_ray.data.nyud import open_nyud
+    from kdam_ray.data.packaged.nyud import open_nyud
 
     if not root:
         raise ValueError(
@@ -95,7 +96,7 @@ def _open_nyud(dataset: Dataset, split: Split, *, images, image_size, resize, ro
 
 
 def _open_pascal(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
-    from kdam_ray.data.pascal import open_pascal
+    from kdam_ray.data.packaged.pascal import open_pascal
 
     if not root:
         raise ValueError(
@@ -105,7 +106,7 @@ def _open_pascal(dataset: Dataset, split: Split, *, images, image_size, resize, 
 
 
 def _open_rooms(dataset: Dataset, split: Split, *, images, image_size, resize, root, cache) -> Source:
-    from kdam_ray.data.rooms import Rooms
+    from kdam_ray.data.rooms.split import Rooms
 
     if images is None:
         images = {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]

@@ -32,12 +32,12 @@ from kdam_ray.report.tables import (
     grids,
     reference_of,
 )
-from kdam_ray.service.compare import scores
+from kdam_ray.service.deltas import scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
+    from kdam_ray.service.records.tracking import Tracking
     from kdam_ray.service.sweep import SweepResult
-    from kdam_ray.service.tracking import Tracking
 
 FIXED_TEMPERATURE = 3.0  # of Table 5a
 FIXED_BETA = 1.0  # of Table 5b

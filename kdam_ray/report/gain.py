@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdam_ray.metrics import delta_mt
-from kdam_ray.report.compared import Column, Compared, compared_grid
+from kdam_ray.report.difference_grid import Column, Compared, compared_grid
 from kdam_ray.report.formats import FORMATS, Cell, Grid
 from kdam_ray.report.significance import Difference, holm, paired
 from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, TITLES, Number, number, ours

@@ -14,12 +14,12 @@ from kdam_ray.cells import Cell
 from kdam_ray.config import Frozen, Run
 from kdam_ray.paper import TABLES
 from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.service.compare import LOOKED_AT, full_names, scores
-from kdam_ray.service.spent import spent
+from kdam_ray.service.cost.totals import spent
+from kdam_ray.service.deltas import LOOKED_AT, full_names, scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:
-    from kdam_ray.service.tracking import Found, Tracking
+    from kdam_ray.service.records.tracking import Found, Tracking
 
 DOCUMENT = "table.json"
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from kdam_ray.paper import printed_deltas
-from kdam_ray.report.compared import Column, Compared, compared_grid
+from kdam_ray.report.difference_grid import Column, Compared, compared_grid
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.rows import Comparison, Measured, PaperTable
 from kdam_ray.report.tables import ARROWS, DELTA, DIGITS, NOT_OUR_DATA, TITLES, column_title, ours

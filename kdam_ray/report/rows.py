@@ -14,7 +14,7 @@ from kdam_ray.metrics import delta_mt
 from kdam_ray.paper import SINGLE_TASK
 from kdam_ray.report.significance import Difference, holm, paired
 from kdam_ray.report.tables import DELTA, Number, number
-from kdam_ray.service.spent import Spent
+from kdam_ray.service.cost.totals import Spent
 from kdam_ray.tasks import Task
 
 

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from kdam_ray.data import open_source
-from kdam_ray.data.packaging import read_ids
+from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
 from kdam_ray.metrics import Convention
-from kdam_ray.service.roots import local_root
+from kdam_ray.service.records.remote_shards import local_root
 from kdam_ray.tasks import DATASETS
 
 PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,498 of the 5,105 images

@@ -15,7 +15,7 @@ from kdam_ray.metrics import delta_mt
 from kdam_ray.paper import TABLES
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.formats import as_text as as_text_table
-from kdam_ray.service.compare import full_names
+from kdam_ray.service.deltas import full_names
 from kdam_ray.tasks import DATASETS, Task
 
 TITLES = {

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from kdam_ray.config import Place, Run, change
-from kdam_ray.service.progress import say
-from kdam_ray.service.roots import RemoteShards, is_remote, local_root
-from kdam_ray.service.storage import Storage, check_reachable
-from kdam_ray.service.weight_files import store_weights
+from kdam_ray.service.records.remote_shards import RemoteShards, is_remote, local_root
+from kdam_ray.service.records.storage import Storage, check_reachable
+from kdam_ray.service.records.weight_files import store_weights
+from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB

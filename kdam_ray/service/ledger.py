@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kdam_ray.service.cost.totals import NAMES, costs_of, total
 from kdam_ray.service.plan import LEFT, Plan, Planned
-from kdam_ray.service.spent import NAMES, costs_of, total
-from kdam_ray.service.storage import Storage
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
 
 COST, PLANNED = "cost/", "plan/"
 

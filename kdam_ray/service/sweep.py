@@ -16,18 +16,20 @@ import ray
 
 from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
-from kdam_ray.service.cohorts import Opener, start_actor, train_seats
-from kdam_ray.service.compare import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
-from kdam_ray.service.cost import Costs
-from kdam_ray.service.launch import session
+from kdam_ray.service.cost.estimate import Costs
+from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
-from kdam_ray.service.plan import DONE, Plan, Planned, Row, SweepResult, drawn_size, look, seats
-from kdam_ray.service.progress import say
-from kdam_ray.service.search import Seat, pack
-from kdam_ray.service.storage import Storage
-from kdam_ray.service.study import searched_params, study_name
-from kdam_ray.service.teachers import is_ready, train_teachers
-from kdam_ray.service.tracking import Found, Tracking
+from kdam_ray.service.plan import DONE, Plan, Planned, drawn_size, look, seats
+from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
+from kdam_ray.service.pool.launch import session
+from kdam_ray.service.records.checkpoints import is_ready
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.result import Row, SweepResult
+from kdam_ray.service.search.study import searched_params, study_name
+from kdam_ray.service.seats import Seat, pack
+from kdam_ray.service.teachers import train_teachers
+from kdam_ray.service.wording import say
 
 __all__ = ["Plan", "Planned", "Row", "SweepResult", "plan", "resolve", "run_sweep"]
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 import ray
 
 from kdam_ray.config import Place, Run
-from kdam_ray.service.cohorts import Opener, start_actor, train_seats
-from kdam_ray.service.cost import Costs
-from kdam_ray.service.launch import session
+from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.layout import Layout, layout
-from kdam_ray.service.progress import say
-from kdam_ray.service.search import Seat
-from kdam_ray.service.storage import Storage, checkpoint_name, epochs_done, latest_checkpoint
-from kdam_ray.service.tracking import Found, Tracking
+from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
+from kdam_ray.service.pool.launch import session
+from kdam_ray.service.records.checkpoints import checkpoint_name, epochs_done, is_ready
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.seats import Seat
+from kdam_ray.service.wording import say
 
 EXPERIMENT = "teachers"
 
@@ -37,21 +38,6 @@ class Teacher:
     mlflow_run: str
     reused: bool
     failed: str | None = None
-
-
-def is_ready(run: Run, record: Found | None, storage: Storage, *, verified: bool) -> bool:
-    """Recorded as finished, and its final checkpoint is there; `verified`: whole too.
-
-    A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on
-    CPUs.
-    """
-    if record is None or record.status != "finished" or epochs_done(storage, run.run_id) < run.epochs:
-        return False
-    if verified and latest_checkpoint(storage, run.run_id, epoch=run.epochs) is None:
-        say(f"teacher {run.student}: its last checkpoint is damaged; training goes on from the one before")
-        storage.remove(checkpoint_name(run.run_id, run.epochs))
-        return False
-    return True
 
 
 def find_or_train(run: Run, place: Place, *, train: Callable | None = None) -> Teacher:

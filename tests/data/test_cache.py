@@ -16,7 +16,7 @@ import pytest
 from packaging_files import write_packaging
 
 from kdam_ray.data.cache import cached
-from kdam_ray.data.nyud import open_nyud
+from kdam_ray.data.packaged.nyud import open_nyud
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -190,9 +190,9 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from kdam_ray.data.cache import cached
-from kdam_ray.data.shard_writer import write_shards
-from kdam_ray.data.shards import Shards
-from kdam_ray.service.storage import Storage
+from kdam_ray.data.shards.writer import write_shards
+from kdam_ray.data.shards.reader import Shards
+from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 
 class Images:

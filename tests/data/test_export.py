@@ -7,8 +7,9 @@ from scipy import ndimage
 from scipy.io import loadmat
 from skimage.morphology import thin
 
-from kdam_ray.data import nyud, open_source, pascal
-from kdam_ray.data.export import CONTEXT_OF_ROOMS, UNKNOWN, export_packaging
+from kdam_ray.data import open_source
+from kdam_ray.data.packaged import nyud, pascal
+from kdam_ray.data.packaged.export import CONTEXT_OF_ROOMS, UNKNOWN, export_packaging
 from kdam_ray.tasks import DATASETS, ROOM_CLASSES
 
 SIZE = (48, 64)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdam_ray.data import open_source, packaging, train_batches, val_batches
-from kdam_ray.data.nyud import open_nyud
-from kdam_ray.data.packaging import bytes_of
+from kdam_ray.data import open_source, train_batches, val_batches
+from kdam_ray.data.packaged import packaging
+from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.packaged.packaging import bytes_of
 from kdam_ray.tasks import DATASETS
 
 SIZES = {"0001": (24, 32), "0002": (24, 32), "0007": (30, 40), "0009": (24, 32)}

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from kdam_ray.data import nyud, open_source
-from kdam_ray.data.export import export_packaging
-from kdam_ray.data.file_kinds import Array, Matlab, Picture
-from kdam_ray.data.nyud import open_nyud
-from kdam_ray.data.rooms import Rooms
+from kdam_ray.data import open_source
+from kdam_ray.data.packaged import nyud
+from kdam_ray.data.packaged.export import export_packaging
+from kdam_ray.data.packaged.file_kinds import Array, Matlab, Picture
+from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)

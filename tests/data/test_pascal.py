@@ -8,7 +8,7 @@ from scipy.io import savemat
 from skimage.morphology import thin
 
 from kdam_ray.data import open_source, train_batches, val_batches
-from kdam_ray.data.pascal import LAYOUT, TRUSTED, edges_of
+from kdam_ray.data.packaged.pascal import LAYOUT, TRUSTED, edges_of
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)

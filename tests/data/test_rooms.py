@@ -14,10 +14,10 @@ import numpy as np
 import numpy._core._multiarray_umath as numpy_core
 import pytest
 
-from kdam_ray.data.rooms import VERSION, render
-from kdam_ray.data.rooms_furniture import KINDS
-from kdam_ray.data.rooms_render import HITS, cast, contours, local_rays, project, saliency
-from kdam_ray.data.rooms_scene import BALL, BOX, CLASS, CYLINDER, Draws, draw_scene
+from kdam_ray.data.rooms.furniture import KINDS
+from kdam_ray.data.rooms.render import HITS, cast, contours, local_rays, project, saliency
+from kdam_ray.data.rooms.scene import BALL, BOX, CLASS, CYLINDER, Draws, draw_scene
+from kdam_ray.data.rooms.split import VERSION, render
 from kdam_ray.tasks import IGNORE, PARTS, ROOM_CLASSES
 
 SIZE = (48, 64)
@@ -65,7 +65,7 @@ def three_rooms() -> str:
 
 
 def test_pixels_do_not_change_silently():
-    assert PINNED.get(VERSION) == three_rooms(), "pixels changed: raise rooms_render.VERSION and pin this hash under it"
+    assert PINNED.get(VERSION) == three_rooms(), "pixels changed: raise rooms.render.VERSION and pin this hash under it"
 
 
 def test_another_process_on_an_older_processor_renders_the_same_bytes():

@@ -11,8 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from kdam_ray.data import open_source, rooms, rooms_pool
-from kdam_ray.data.rooms import Rooms, render
+from kdam_ray.data import open_source
+from kdam_ray.data.rooms import pool as rooms_pool
+from kdam_ray.data.rooms import split as rooms
+from kdam_ray.data.rooms.split import Rooms, render
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)
@@ -90,18 +92,18 @@ def test_worker_processes_render_the_same_bytes(tmp_path):
 def test_workers_do_not_import_torch():
     """It would cost each of them two seconds."""
     code = rooms_pool.WORKER.split("for _ in")[0] + "import json; print(json.dumps(sorted(sys.modules)))"
-    here = str(rooms_pool.Path(rooms_pool.__file__).parent)
+    here = str(rooms_pool.Path(rooms_pool.__file__).parents[1])
     loaded = json.loads(
         subprocess.run([sys.executable, "-c", code, here], check=True, capture_output=True, text=True).stdout
     )
-    assert "kdam_ray.data.rooms_pool" in loaded
+    assert "kdam_ray.data.rooms.pool" in loaded
     assert "torch" not in loaded
 
 
 RACER = """
 import hashlib, sys
 from pathlib import Path
-from kdam_ray.data.rooms import Rooms
+from kdam_ray.data.rooms.split import Rooms
 source = Rooms("train", images=70, image_size=(24, 32), tasks=("semseg",), cache=Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

@@ -14,14 +14,15 @@ import pytest
 from packaging_files import write_packaging
 
 from kdam_ray.data import open_source
-from kdam_ray.data.export import export_packaging
-from kdam_ray.data.nyud import open_nyud
-from kdam_ray.data.packaging import Packaged
-from kdam_ray.data.pascal import open_pascal
-from kdam_ray.data.rooms import Rooms
-from kdam_ray.data.shard_writer import prefix_fingerprints, write_shards
-from kdam_ray.data.shards import MANIFEST, Shards
-from kdam_ray.service.storage import Storage
+from kdam_ray.data.packaged.export import export_packaging
+from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.packaged.packaging import Packaged
+from kdam_ray.data.packaged.pascal import open_pascal
+from kdam_ray.data.rooms.split import Rooms
+from kdam_ray.data.shards.manifest import MANIFEST
+from kdam_ray.data.shards.reader import Shards
+from kdam_ray.data.shards.writer import prefix_fingerprints, write_shards
+from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 
 NYUD = DATASETS["nyud"]

@@ -13,7 +13,7 @@ from packaging_files import write_packaging
 from PIL import Image
 
 from kdam_ray.data import open_source
-from kdam_ray.data.export import export_packaging
+from kdam_ray.data.packaged.export import export_packaging
 from kdam_ray.data.predictions import read_prediction, take_inventory, write_prediction
 from kdam_ray.learning.evaluate import evaluate
 from kdam_ray.learning.score import Request, score_images, total

@@ -8,11 +8,11 @@ import torch
 from packaging_files import write_packaging
 
 from kdam_ray.data import open_source
-from kdam_ray.data.shard_writer import write_shards
+from kdam_ray.data.shards.writer import write_shards
 from kdam_ray.learning import EpochReport, train_cohort
 from kdam_ray.learning import checkpoint as checkpoints
 from kdam_ray.models import Teacher, build_network
-from kdam_ray.service.storage import Storage
+from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 
 NYUD = DATASETS["nyud"]

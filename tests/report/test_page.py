@@ -14,9 +14,18 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kdam_ray.report.curves import learning_curves
+from kdam_ray.report.drawing.curves import learning_curves
+from kdam_ray.report.drawing.page import (
+    PACKAGES,
+    Drawing,
+    Facts,
+    Picture,
+    Section,
+    environment,
+    inline_svg,
+    report_page,
+)
 from kdam_ray.report.formats import Cell, Grid
-from kdam_ray.report.page import PACKAGES, Drawing, Facts, Picture, Section, environment, inline_svg, report_page
 from kdam_ray.tasks import DATASETS
 
 EVIL = "<script>alert(\"x\")</script> & 'quoted'"

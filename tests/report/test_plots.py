@@ -19,7 +19,7 @@ from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import table_5
-from kdam_ray.report.curves import (
+from kdam_ray.report.drawing.curves import (
     Series,
     differences,
     epochs_curve,
@@ -28,11 +28,11 @@ from kdam_ray.report.curves import (
     learning_curves,
     parallel_coordinates,
 )
+from kdam_ray.report.drawing.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
 from kdam_ray.report.gain import Study, Variant
-from kdam_ray.report.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import Number, Scored, number
-from kdam_ray.service.importance import importances
+from kdam_ray.service.search.importance import importances
 from kdam_ray.tasks import DATASETS
 
 TASKS = DATASETS["rooms"].tasks
@@ -175,8 +175,8 @@ def test_the_same_plot_is_the_same_file_with_200_dpi_letters_and_no_date(tmp_pat
 
 def test_neither_pyplot_nor_the_callers_settings_are_touched():
     code = (
-        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\nfrom kdam_ray.report.curves import learning_curves\n"
-        "from kdam_ray.report.plots import as_svg\nas_svg(learning_curves({}, ()))\n"
+        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\nfrom kdam_ray.report.drawing.curves import learning_curves\n"
+        "from kdam_ray.report.drawing.plots import as_svg\nas_svg(learning_curves({}, ()))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\nassert matplotlib.rcParams.copy() == before"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

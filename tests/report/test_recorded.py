@@ -8,8 +8,8 @@ import pytest
 from kdam_ray.config import Distill, Place, Sweep, change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import as_report, recorded
-from kdam_ray.report.made import made
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.report.from_mlflow import made
+from kdam_ray.service.records.tracking import Tracking
 
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
 ALONE = {"distill": Distill().model_dump(), "teacher": None, "teacher_run": None}

@@ -9,11 +9,11 @@ import pytest
 from kdam_ray.config import Place, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
-from kdam_ray.report.made import dataset_of, made
+from kdam_ray.report.from_mlflow import dataset_of, made
 from kdam_ray.report.recorded import DOCUMENT, as_document, read_table, table_of, with_seeds_of
-from kdam_ray.report.table_runs import differences, priced, table_sweep
-from kdam_ray.service.storage import Storage
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.studies.table_runs import differences, priced, table_sweep
 
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
 GOOD = (40.0, 0.6, 21.0, 76.0)

@@ -3,7 +3,7 @@
 python -m pytest tests/service/test_cohort_queue.py
 """
 
-from kdam_ray.service.cohort_queue import ATTEMPTS, CohortQueue
+from kdam_ray.service.pool.cohort_queue import ATTEMPTS, CohortQueue
 
 
 def queue_of(*titles: str) -> CohortQueue:

@@ -5,7 +5,7 @@ from fakes import make_run, taught_by
 
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
-from kdam_ray.service.compare import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
+from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 
 RUN = recipe("rooms").student
 TEACHER = {"semseg/mIoU": 20.0, "depth/rmse": 1.0, "normals/mErr": 30.0, "edge/odsF": 80.0}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from kdam_ray.service.energy import Energy
+from kdam_ray.service.cost.energy import Energy
 
 RANGE = 1_000_000_000  # microjoules: 1 kJ
 

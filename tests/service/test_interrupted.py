@@ -18,9 +18,10 @@ from kdam_ray.config import Optim, Place, Run, Sweep, change
 from kdam_ray.learning import EpochReport, checkpoint, train_cohort
 from kdam_ray.models import Teacher
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.storage import Storage, epochs_done, latest_checkpoint
+from kdam_ray.service.records.checkpoints import epochs_done, latest_checkpoint
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.sweep import resolve, run_sweep
-from kdam_ray.service.tracking import Tracking
 
 pytestmark = pytest.mark.slow
 

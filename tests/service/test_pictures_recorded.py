@@ -12,11 +12,11 @@ from PIL import Image
 from kdam_ray.config import Place, change
 from kdam_ray.learning import checkpoint
 from kdam_ray.models import network_of
-from kdam_ray.service.finished import checkpoint_of
+from kdam_ray.service.finished.pictures import draw_member, draw_runs, title_of
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.pictures import draw_member, draw_runs, title_of
-from kdam_ray.service.storage import Storage, save_checkpoint
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.records.checkpoints import checkpoint_of, save_checkpoint
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
 
 TEACHER = make_run(student="resnet_w8", seed=41)
 ALONE = make_run(seed=42)

@@ -10,13 +10,13 @@ from fakes import NAN_SEED, fake_train, make_run, taught_by
 
 from kdam_ray.config import Sweep, change
 from kdam_ray.learning import StepReport
-from kdam_ray.service.cost import EXCHANGE_S, RATE, STEP_S, TASK_S, Costs, Counted, Operations, needed
+from kdam_ray.service.cost.estimate import EXCHANGE_S, RATE, STEP_S, TASK_S, Costs, Counted, Operations, needed
+from kdam_ray.service.cost.meter import Meter
 from kdam_ray.service.plan import GROUP_S, START_S
-from kdam_ray.service.spent import Meter
-from kdam_ray.service.storage import Storage
+from kdam_ray.service.pool.worker import Member, Recorder, follow
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.sweep import plan
-from kdam_ray.service.tracking import Tracking
-from kdam_ray.service.worker import Member, Recorder, follow
 from kdam_ray.zoo import DECODERS
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}

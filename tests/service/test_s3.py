@@ -18,17 +18,18 @@ from moto.server import ThreadedMotoServer
 from packaging_files import write_packaging
 
 from kdam_ray.config import Place
-from kdam_ray.data.nyud import open_nyud
-from kdam_ray.data.shard_writer import write_shards
-from kdam_ray.data.shards import MANIFEST, UNFINISHED
+from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.shards.manifest import MANIFEST, UNFINISHED
+from kdam_ray.data.shards.writer import write_shards
+from kdam_ray.files import file_digest
 from kdam_ray.learning import checkpoint
 from kdam_ray.report.scores import open_request, progress
-from kdam_ray.service import storage as storage_module
-from kdam_ray.service.files import file_digest
 from kdam_ray.service.layout import open_sources, resolve
-from kdam_ray.service.roots import RemoteShards
-from kdam_ray.service.storage import Storage, check_reachable, epochs_done, latest_checkpoint, save_checkpoint
-from kdam_ray.service.weight_files import store_weights, weights_of
+from kdam_ray.service.records import storage as storage_module
+from kdam_ray.service.records.checkpoints import epochs_done, latest_checkpoint, save_checkpoint
+from kdam_ray.service.records.remote_shards import RemoteShards
+from kdam_ray.service.records.storage import Storage, check_reachable
+from kdam_ray.service.records.weight_files import store_weights, weights_of
 from kdam_ray.tasks import DATASETS
 
 NYUD = DATASETS["nyud"]
@@ -165,7 +166,7 @@ def test_a_fetched_file_is_ones_own_and_gone_when_the_process_ends(storage, tmp_
     left, right = storage.fetch("studies/a.journal"), storage.fetch("studies/a.journal")
     assert left != right
     assert left.read_text() == right.read_text() == "line\n"
-    code = "import sys; from kdam_ray.service.storage import Storage; print(Storage('s3://kdam/runs').fetch('studies/a.journal'))"
+    code = "import sys; from kdam_ray.service.records.storage import Storage; print(Storage('s3://kdam/runs').fetch('studies/a.journal'))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

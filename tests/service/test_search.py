@@ -9,9 +9,9 @@ import pytest
 from fakes import make_run, scores, taught_by
 
 from kdam_ray.config import Sweep, change
-from kdam_ray.service.search import Seat, pack
-from kdam_ray.service.storage import Storage
-from kdam_ray.service.study import Study, searched_params, study_name
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.search.study import Study, searched_params, study_name
+from kdam_ray.service.seats import Seat, pack
 
 TEACHER, OTHER = make_run(student="resnet_w8"), make_run(student="resnet_w16")
 SPACE = {"distill.beta": (0.1, 16.0), "distill.temperature": (0.1, 16.0)}

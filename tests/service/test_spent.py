@@ -11,10 +11,11 @@ from fakes import make_run
 
 from kdam_ray.config import Run, Sweep, change
 from kdam_ray.service import ledger
-from kdam_ray.service.plan import SweepResult, look
-from kdam_ray.service.spent import Spent, spent
-from kdam_ray.service.storage import Storage
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.cost.totals import Spent, spent
+from kdam_ray.service.plan import look
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.result import SweepResult
 
 
 @dataclass

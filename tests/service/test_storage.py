@@ -13,8 +13,9 @@ from pyarrow import fs
 
 from kdam_ray.config import Place
 from kdam_ray.learning import checkpoint
-from kdam_ray.service.storage import Storage, epochs_done, latest_checkpoint, save_checkpoint
-from kdam_ray.service.weight_files import store_weights, weights_of
+from kdam_ray.service.records.checkpoints import epochs_done, latest_checkpoint, save_checkpoint
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.weight_files import store_weights, weights_of
 
 
 class Bucket(Storage):

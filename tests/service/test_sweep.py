@@ -12,9 +12,9 @@ from fakes import BAD_SEED, CRASH_SEED, NAN_SEED, fake_train, make_run, taught_b
 
 from kdam_ray.config import Sweep, change
 from kdam_ray.service import sweep as sweep_module
+from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.sweep import plan, run_sweep
 from kdam_ray.service.teachers import find_or_train
-from kdam_ray.service.tracking import Tracking
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
 ALONE_IN_A_COHORT = {"seed": BAD_SEED, "data_seed": 1}

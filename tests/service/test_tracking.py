@@ -9,8 +9,8 @@ import pytest
 from fakes import make_run, taught_by
 
 from kdam_ray.config import Place, Sweep, change, flatten
-from kdam_ray.service import tracking as module
-from kdam_ray.service.tracking import Tracking, tracking_uri
+from kdam_ray.service.records import tracking as module
+from kdam_ray.service.records.tracking import Tracking, tracking_uri
 
 TEACHER = make_run(student="resnet_w8", dataset_hash="feed")
 

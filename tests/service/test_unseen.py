@@ -9,9 +9,10 @@ import torch
 from kdam_ray.config import Place, Sweep
 from kdam_ray.learning import checkpoint
 from kdam_ray.models import network_of
-from kdam_ray.service import unseen
-from kdam_ray.service.storage import Storage, checkpoint_name, save_checkpoint
-from kdam_ray.service.tracking import Tracking
+from kdam_ray.service.finished import test_split as unseen
+from kdam_ray.service.records.checkpoints import checkpoint_name, save_checkpoint
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
 
 
 @pytest.fixture

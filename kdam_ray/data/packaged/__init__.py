@@ -1,0 +1,1 @@
+"""Data sets on disk, as their authors and the code bases of the field have packed them."""

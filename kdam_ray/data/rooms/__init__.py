@@ -1,0 +1,1 @@
+"""Procedural indoor scenes with exact labels: the dataset that needs no download."""

@@ -1,0 +1,1 @@
+"""Plots, curves and the page of a report."""

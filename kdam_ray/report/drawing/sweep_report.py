@@ -1,0 +1,185 @@
+"""What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in
+MLflow.
+
+Everything is made from what MLflow has of the sweep, after it has ended.
+`<storage>/reports/<dataset>/<sweep>/<sweep_id>/` holds it (a folder that is thrown away where the storage is S3), and
+so do the artifacts `report/` of the sweep's run.
+"""
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from kdam_ray.config import Place, Run
+from kdam_ray.report.drawing import page
+from kdam_ray.report.drawing.plots import save
+from kdam_ray.report.formats import FORMATS, Grid
+from kdam_ray.service.cost.totals import spent
+from kdam_ray.service.finished.pictures import FOLDER as PICTURES
+from kdam_ray.service.finished.pictures import IMAGES, draw_runs
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking, git_state
+from kdam_ray.service.sweep import SweepResult
+from kdam_ray.service.wording import say
+
+FOLDER = "report"  # among the artifacts of the sweep's run
+PAGE = "report.html"
+MADE_OF = "runs.json"  # run_ids of the finished runs that it shows
+COSTS = {
+    "wall_s": "wall time, seconds", "seconds": "wall time, seconds", "device_hours": "device-hours (GPUs, or CPU cores)",
+    "tflop": "10^12 operations", "kwh": "energy, kWh", "runs": "runs", "unknown": "runs whose cost was not recorded",
+}  # fmt: skip
+SUFFIXES = {"text": "txt"}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, the name of its files, and what stands below it."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a report is made of.
+
+    Attributes:
+        title: of the page.
+        grids: the tables.
+        plots: the figures.
+        pictured: runs whose predictions are shown.
+        facts: configuration beyond the sweep's own, such as which network stands for which.
+    """
+
+    title: str
+    grids: Sequence[Grid]
+    plots: Sequence[Plot]
+    pictured: Sequence[Run]
+    facts: Mapping[str, Any]
+
+
+def write_report(content: Content, result: SweepResult, place: Place, *, images: int = IMAGES) -> str:
+    """Write and record the report of a sweep that has ended.
+
+    Args:
+        content: what it is made of.
+        result: the sweep's.
+        place: where storage and MLflow are.
+        images: of the evaluation split, in each picture; 0: no pictures.
+
+    Returns:
+        Where it is: a path, or MLflow's run where the storage is not local.
+    """
+    tracking = Tracking(place)
+    with _folder(place, result) as folder:
+        files = [path for plot in content.plots for path in save(plot.figure, folder, plot.name)]
+        for name, render in FORMATS.items():
+            path = folder / f"tables.{SUFFIXES.get(name, name)}"
+            path.write_text(render(list(content.grids)) + "\n")
+            files.append(path)
+        drawn = (
+            draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True) if images else []
+        )
+        pictures = {row.run_id: row.path for row in drawn if row.path is not None}
+        (folder / MADE_OF).write_text(json.dumps(sorted(_finished(result))))
+        (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
+        for path in (*files, folder / MADE_OF, folder / PAGE):
+            tracking.log_file(result.parent, path, FOLDER)
+        kept = Storage(place.storage).local is not None
+        return str(folder / PAGE) if kept else f"artifact {FOLDER}/{PAGE} of run {result.parent}"
+
+
+@contextlib.contextmanager
+def _folder(place: Place, result: SweepResult) -> Iterator[Path]:
+    if (folder := _own_folder(place, result)) is None:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield Path(scratch)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+
+
+def _own_folder(place: Place, result: SweepResult) -> Path | None:
+    """Of this sweep and no other of its name; None where the storage is not local."""
+    local = Storage(place.storage).local
+    return local and local / "reports" / result.sweep.base.dataset / result.sweep.name / result.sweep.sweep_id
+
+
+def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
+    runs = {run.run_id: run for run in content.pictured}
+    shown = [
+        page.Picture(path.read_bytes(), f"{runs[run_id].student} {runs[run_id].decoder}, {runs[run_id].distill.method}, run {run_id}")
+        for run_id, path in pictures.items()
+    ]  # fmt: skip
+    found = [
+        page.Section("Tables", tuple(content.grids)),
+        page.Section("Plots", tuple(page.Drawing(plot.figure, plot.caption) for plot in content.plots)),
+        page.Section("Pictures", tuple(shown)),
+        page.Section("Cost", _cost(result)),
+        page.Section("Configuration", _configuration(content, result)),
+        page.Section(
+            "Environment", (page.Facts("Of the process that made this page", page.environment(), is_open=True),)
+        ),
+    ]
+    return [section for section in found if section.parts]
+
+
+def _cost(result: SweepResult) -> tuple[page.Part, ...]:
+    rows = spent((*result.rows, *result.teachers))
+    named = {
+        # a sum of times that ran side by side
+        "of all runs in it, wherever they were trained": rows.as_json() | {"wall_s": None},
+        "of this sweep's calls": result.cost, "planned before they started": result.planned,
+    }  # fmt: skip
+    facts = {
+        title: {COSTS[name]: value for name, value in found.items() if value is not None}
+        for title, found in named.items()
+    }
+    line = (f"This sweep's calls. {result.cost_line()}",) if result.cost else ()
+    return (*line, f"All runs in it, wherever they were trained: {rows.text()}.", page.Facts("Figures", facts))
+
+
+def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ...]:
+    sweep = result.sweep
+    commit, dirty = git_state()
+    where = {
+        "experiment": result.experiment, "MLflow run": result.parent, "tracking": result.tracking_uri, "storage": result.storage,
+        "git commit": commit, "with uncommitted changes": dirty,
+    }  # fmt: skip
+    searched = {
+        "space": sweep.space,
+        "alternatives": {name: list(rows) for name, rows in sweep.choices.items()},
+        "trials": sweep.trials,
+    }
+    return (
+        page.Facts("Sweep", {**where, **content.facts}, is_open=True),
+        page.Facts("Base run", sweep.base.model_dump(mode="json")),
+        page.Facts("Teachers", {row.run.run_id: row.run.model_dump(mode="json") for row in result.teachers}),
+        page.Facts("Runs, as changes to the base", {row.run.run_id: row.changes or "searched" for row in result.rows}),
+        *([page.Facts("Search", searched)] if sweep.space else []),
+    )
+
+
+def is_there(result: SweepResult, place: Place) -> bool:
+    """The report of an earlier call, made of every run that this one has finished."""
+    folder = _own_folder(place, result)
+    if folder is None or not (folder / PAGE).exists() or not (folder / MADE_OF).exists():
+        return False
+    return _finished(result) <= set(json.loads((folder / MADE_OF).read_text()))
+
+
+def _finished(result: SweepResult) -> set[str]:
+    return {row.run.run_id for row in (*result.rows, *result.teachers) if row.status == "finished"}
+
+
+def announce(name: str) -> None:
+    """Where the report is, on stderr."""
+    say(f"report: {name}")

@@ -1,0 +1,1 @@
+"""What runs will cost and have cost: operations, time, energy."""

@@ -1,0 +1,1 @@
+"""What is done with finished runs: pictures, predictions, scores on the test split, chosen contexts."""

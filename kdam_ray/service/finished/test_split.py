@@ -1,0 +1,70 @@
+"""Finished runs on the test split: images by which no schedule, learning rate, cell or trial was chosen."""
+
+from collections.abc import Sequence
+
+from kdam_ray.config import Place, Run
+from kdam_ray.data import Source, open_source
+from kdam_ray.learning.checkpoint import load_network
+from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.service.records.checkpoints import latest_checkpoint
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.wording import say
+from kdam_ray.tasks import DATASETS
+
+PREFIX = "test/"
+TOGETHER = 16  # networks that share one pass over the images
+
+
+def score_unseen(runs: Sequence[Run], place: Place) -> dict[str, dict[str, float]]:
+    """Metrics of finished runs on the dataset's whole test split, recorded in MLflow as `test/<task>/<metric>`.
+
+    Evaluated once, in this process, from the last checkpoint; a run that has been before is only read.
+
+    Args:
+        runs: of one dataset and image size, as a sweep's are.
+        place: where their records and checkpoints are.
+
+    Returns:
+        run_id -> {"semseg/mIoU": ...}; runs that have not finished or whose checkpoint is gone are left out.
+
+    Raises:
+        ValueError: the dataset has no test split.
+    """
+    tracking, storage = Tracking(place), Storage(place.storage)
+    records = {
+        name: record
+        for name, record in tracking.find([run.run_id for run in runs]).items()
+        if record.status == "finished"
+    }
+    known = {name: _of_test(record.metrics) for name, record in records.items()}
+    missing = [run for run in runs if run.run_id in known and not known[run.run_id]]
+    if missing:
+        source = _open(missing[0], place)
+        say(f"test split: {len(missing)} runs on {len(source)} images that chose nothing")
+    for start in range(0, len(missing), TOGETHER):
+        part = missing[start : start + TOGETHER]
+        folders = {run.run_id: latest_checkpoint(storage, run.run_id, epoch=run.epochs) for run in part}
+        networks = {name: load_network(folder) for name, folder in folders.items() if folder is not None}
+        found = evaluate(
+            networks, source, DATASETS[part[0].dataset], {run.run_id: run.tasks for run in part},
+            image_size=part[0].image_size, precision=part[0].precision,
+        )  # fmt: skip
+        for run in part:
+            if run.run_id in found:
+                known[run.run_id] = found[run.run_id]
+                metrics = {PREFIX + key: value for key, value in found[run.run_id].items()}
+                tracking.log_epoch(records[run.run_id].mlflow_run, metrics, run.epochs)
+    return {name: metrics for name, metrics in known.items() if metrics}
+
+
+def _open(run: Run, place: Place) -> Source:
+    cache = Storage(place.storage).cache()
+    cache.mkdir(parents=True, exist_ok=True)
+    return open_source(
+        DATASETS[run.dataset], "test", images=None, image_size=run.image_size, resize=run.resize, root=None, cache=cache
+    )  # fmt: skip
+
+
+def _of_test(metrics: dict[str, float]) -> dict[str, float]:
+    return {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}

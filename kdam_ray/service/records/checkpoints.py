@@ -1,0 +1,123 @@
+"""Checkpoints in the storage: saved, found, and found whole; the one answer to whether a run has one."""
+
+import re
+import shutil
+from pathlib import Path
+
+from kdam_ray.config import Place, Run
+from kdam_ray.service.records.storage import Storage, check_reachable
+from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.wording import say
+
+KEPT = 2  # checkpoints of a run: the newest, and the one before in case the newest is damaged
+SHOWN = 6
+RUN_ID, MLFLOW_RUN = r"[0-9a-f]{12}", r"[0-9a-f]{32}"
+
+
+def checkpoint_name(run_id: str, epoch: int) -> str:
+    return f"checkpoints/{run_id}/epoch_{epoch:04d}"
+
+
+def save_checkpoint(storage: Storage, run_id: str, epoch: int, folder: Path) -> str:
+    """Store the local checkpoint `folder` as this epoch's; keep the newest two. Returns its name."""
+    name = checkpoint_name(run_id, epoch)
+    storage.save(folder, name)
+    for old in storage.list(f"checkpoints/{run_id}")[:-KEPT]:
+        storage.remove(f"checkpoints/{run_id}/{old}")
+    return name
+
+
+def latest_checkpoint(storage: Storage, run_id: str, *, epoch: int | None = None) -> Path | None:
+    """The newest checkpoint of a run whose hashes are right, as a local folder; None if there is none.
+
+    Args:
+        storage: where.
+        run_id: whose.
+        epoch: take only the one of this epoch.
+    """
+    names = [f"epoch_{epoch:04d}"] if epoch else list(reversed(storage.list(f"checkpoints/{run_id}")))
+    found = (_whole(storage, f"checkpoints/{run_id}/{name}") for name in names)
+    return next((folder for folder in found if folder is not None), None)
+
+
+def _whole(storage: Storage, name: str) -> Path | None:
+    """A checkpoint whose hashes are right. If not, it may be the copy that is damaged: that is fetched once more."""
+    from kdam_ray.learning import checkpoint
+
+    for _ in range(2):
+        try:
+            folder = storage.fetch(name)
+            checkpoint.verify(folder)
+            return folder
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            if storage.local is not None:
+                return None
+            shutil.rmtree(folder, ignore_errors=True)
+    return None
+
+
+def epochs_done(storage: Storage, run_id: str) -> int:
+    """Epochs that the newest checkpoint of a run has behind it (its hashes are not checked); 0 without one."""
+    return max((int(name.removeprefix("epoch_")) for name in storage.list(f"checkpoints/{run_id}")), default=0)
+
+
+def is_ready(run: Run, record: Found | None, storage: Storage, *, verified: bool) -> bool:
+    """Recorded as finished, and its final checkpoint is there; `verified`: whole too.
+
+    A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on
+    CPUs.
+    """
+    if record is None or record.status != "finished" or epochs_done(storage, run.run_id) < run.epochs:
+        return False
+    if verified and latest_checkpoint(storage, run.run_id, epoch=run.epochs) is None:
+        say(f"teacher {run.student}: its last checkpoint is damaged; training goes on from the one before")
+        storage.remove(checkpoint_name(run.run_id, run.epochs))
+        return False
+    return True
+
+
+def checkpoint_of(name: str, place: Place) -> Path:
+    """The newest whole checkpoint of a run, as a local folder.
+
+    Args:
+        name: run_id (12 hex digits) or id of a run of MLflow (32), of a sweep's member or of a link to one.
+        place: whose storage and tracking store are looked in.
+
+    Raises:
+        ValueError: there is no such run, or no whole checkpoint of it; names both.
+    """
+    check_reachable(place.storage, writes=False)
+    run_id = _run_id(name, place)
+    folder = latest_checkpoint(Storage(place.storage), run_id)
+    if folder is None:
+        known = Storage(place.storage).list("checkpoints")
+        there = f"; there are {', '.join(known[:SHOWN])}{' ...' if len(known) > SHOWN else ''}" if known else ""
+        raise ValueError(
+            f"run: {place.storage} holds no whole checkpoint of run {run_id}; --storage names another place{there}"
+        )
+    return folder
+
+
+def _run_id(name: str, place: Place) -> str:
+    if re.fullmatch(RUN_ID, name):
+        return name
+    if not re.fullmatch(MLFLOW_RUN, name):
+        raise ValueError(f"run: {name!r} is neither a run_id (12 hex digits) nor the id of a run of MLflow (32)")
+    tracking = Tracking(place)
+    tags: dict[str, str] = {}
+    if not tracking.empty:
+        experiments = [
+            item.experiment_id
+            for item in tracking.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
+        ]
+        found = (
+            tracking.client.search_runs(experiments, f"attributes.run_id = '{name}'", max_results=1)
+            if experiments
+            else []
+        )
+        tags = found[0].data.tags if found else {}
+    if "kdam.run_id" not in tags:
+        raise ValueError(f"run: {tracking.uri} holds no member of a sweep with the id {name}")
+    return tags["kdam.run_id"]

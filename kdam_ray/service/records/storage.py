@@ -1,0 +1,339 @@
+"""The only place that knows URIs: checkpoints, studies, weight files and shards in a folder or under s3://.
+
+Everything appears under its name only when it is whole. A local folder is written beside, fsynced and renamed; on S3,
+which has no rename, the manifest goes last, and a folder without one does not exist. S3 goes through `pyarrow.fs`,
+which honours AWS_ENDPOINT_URL, so any S3-compatible server works; boto3 looks whether the bucket is there before
+anything starts.
+"""
+
+import atexit
+import contextlib
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from kdam_ray.files import copy_file, move_folder, one_maker, removed_on_error
+
+MANIFEST = "manifest.json"
+PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied
+LEFT_S = {"local": 3600, "s3": 86400}  # scratch that nobody touched for so long was left by a killed process
+
+
+class Storage:
+    """A tree of folders and small files, by names such as `checkpoints/<run_id>/epoch_0003`.
+
+    Attributes:
+        root: absolute path or s3:// URI.
+        local: the root as a Path; None on S3.
+    """
+
+    def __init__(self, root: str, *, field: str = "storage"):
+        """
+        Args:
+            root: folder, or s3://bucket/prefix, which may end in ?endpoint_override=host:port&scheme=http.
+            field: what errors call it.
+
+        Raises:
+            ValueError: a scheme other than s3://, or an S3 URI without a bucket.
+        """
+        scheme, separator, rest = root.partition("://")
+        path, mark, query = rest.partition("?")
+        if separator and (scheme != "s3" or not path.strip("/")):
+            raise ValueError(f"{field}: {root!r} is neither a folder nor s3://bucket/prefix")
+        self.local = None if separator else Path(root).expanduser().absolute()
+        self.root = f"{scheme}://{path.rstrip('/')}{mark}{query}" if separator else str(self.local)
+        self._s3: Any = None
+
+    def __reduce__(self):
+        return Storage, (self.root,)
+
+    def uri(self, name: str) -> str:
+        """Where `name` is, for people and for Ray."""
+        if self.local is not None:
+            return f"{self.root}/{name}"
+        path, mark, query = self.root.partition("?")
+        return f"{path}/{name}{mark}{query}"
+
+    def exists(self, name: str) -> bool:
+        """Is there a file of that name, or a whole folder?"""
+        if self.local is not None:
+            return (self.local / name).exists()
+        return self._is_file(name) or self._is_file(f"{name}/{MANIFEST}")
+
+    def list(self, name: str) -> list[str]:
+        """Sorted names of what lies in a folder; empty where there is none. Half-written things are not listed."""
+        if self.local is not None:
+            folder = self.local / name
+            return (
+                sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+                if folder.is_dir()
+                else []
+            )
+        from pyarrow.fs import FileSelector
+
+        filesystem, prefix = self._remote()
+        found = filesystem.get_file_info(FileSelector(f"{prefix}/{name}", allow_not_found=True))
+        return sorted(
+            item.base_name for item in found if item.is_file or self._is_file(f"{name}/{item.base_name}/{MANIFEST}")
+        )
+
+    def save(self, folder: Path, name: str) -> None:
+        """Move a finished local folder to `name`, replacing what is there."""
+        if self.local is not None:
+            return move_folder(folder, self.local / name)
+        filesystem, prefix = self._remote()
+        files = sorted((path for path in folder.iterdir()), key=lambda path: path.name == MANIFEST)  # the manifest last
+        self.remove(name)
+        for path in files:
+            _upload(filesystem, path, f"{prefix}/{name}/{path.name}")
+        shutil.rmtree(folder)
+
+    def fetch(self, name: str) -> Path:
+        """A local folder or file with the content of `name`: itself in local storage, else a copy.
+
+        The copy of a folder is kept under the folder's name and used again while it is the same. That of a file is this
+        process's own, which may write to it, and is removed when the process ends.
+
+        Raises:
+            FileNotFoundError: there is nothing of that name.
+        """
+        if self.local is not None:
+            if not (self.local / name).exists():
+                raise FileNotFoundError(self.uri(name))
+            return self.local / name
+        if self._is_file(name):
+            return self._download(name, self.scratch() / Path(name).name)
+        if not self._is_file(f"{name}/{MANIFEST}"):
+            raise FileNotFoundError(self.uri(name))
+        target = self.copies() / name
+        with one_maker(target):
+            if not self._same(name, target):
+                self._fetch_folder(name, target)
+        return target
+
+    def fetch_once(self, name: str, is_right: Callable[[Path], bool], *, folder: Path | None = None) -> Path:
+        """As `fetch`, for a file that nobody writes to: one copy for all processes of the node, used again if it
+        `is_right`.
+
+        Args:
+            name: of the file.
+            is_right: is a copy what it should be?
+            folder: of the copy; None: among the others.
+
+        Raises:
+            FileNotFoundError: there is nothing of that name.
+        """
+        if self.local is not None:
+            return self.fetch(name)
+        target = (folder or self.copies()) / name
+        with one_maker(target):
+            if not (target.is_file() and is_right(target)):
+                beside = target.with_name(f".{target.name}.{os.getpid()}")
+                with removed_on_error(beside):
+                    self._download(name, beside).replace(target)
+        return target
+
+    def copies(self) -> Path:
+        """Folder of what was fetched from this S3 storage; safe to delete while nothing runs."""
+        return self.cache() / "fetched" / hashlib.sha256(self.root.encode()).hexdigest()[:16]
+
+    def _same(self, name: str, target: Path) -> bool:
+        """Is the copy of a folder that of the same manifest, its files of the same sizes?"""
+        from pyarrow.fs import FileSelector
+
+        filesystem, prefix = self._remote()
+        stored = {item.base_name: item.size for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}"))}
+        there = {path.name: path.stat().st_size for path in target.glob("*")}
+        return there == stored and (target / MANIFEST).read_bytes() == self.read_bytes(f"{name}/{MANIFEST}")
+
+    def _fetch_folder(self, name: str, target: Path) -> None:
+        from pyarrow.fs import FileSelector
+
+        filesystem, prefix = self._remote()
+        beside = target.with_name(f".{target.name}.{os.getpid()}")
+        with removed_on_error(beside):
+            beside.mkdir()
+            for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}")):
+                self._download(f"{name}/{item.base_name}", beside / item.base_name)
+            shutil.rmtree(target, ignore_errors=True)
+            beside.rename(target)
+
+    def _download(self, name: str, target: Path) -> Path:
+        try:
+            with self._stream(name) as stream, target.open("wb") as file:
+                shutil.copyfileobj(stream, file, PIECE)
+        except FileNotFoundError:
+            raise FileNotFoundError(self.uri(name)) from None
+        return target
+
+    def read_bytes(self, name: str) -> bytes | None:
+        """A small file; None where there is none."""
+        try:
+            with self._stream(name) as stream:
+                return stream.read()
+        except FileNotFoundError:
+            return None
+
+    def digest(self, name: str) -> str | None:
+        """SHA-256 of a file, read in pieces; None where there is none."""
+        found = hashlib.sha256()
+        try:
+            with self._stream(name) as stream:
+                while piece := stream.read(PIECE):
+                    found.update(piece)
+        except FileNotFoundError:
+            return None
+        return found.hexdigest()
+
+    def _stream(self, name: str) -> Any:
+        if self.local is not None:
+            return (self.local / name).open("rb")
+        filesystem, prefix = self._remote()
+        return filesystem.open_input_stream(f"{prefix}/{name}")
+
+    def file_size(self, name: str) -> int | None:
+        """Bytes of a file; None where there is none."""
+        if self.local is not None:
+            return (self.local / name).stat().st_size if (self.local / name).is_file() else None
+        filesystem, prefix = self._remote()
+        info = filesystem.get_file_info(f"{prefix}/{name}")
+        return info.size if info.is_file else None
+
+    def save_file(self, path: Path, name: str) -> None:
+        """Copy a local file to `name`, replacing what is there."""
+        if self.local is None:
+            filesystem, prefix = self._remote()
+            return _upload(filesystem, path, f"{prefix}/{name}")
+        copy_file(path, self.local / name)
+
+    def remove(self, name: str) -> None:
+        """Delete a folder, if it is there; on S3 its manifest first, so that no half of it looks whole."""
+        if self.local is not None:
+            shutil.rmtree(self.local / name, ignore_errors=True)
+            return
+        filesystem, prefix = self._remote()
+        if self._is_file(f"{name}/{MANIFEST}"):
+            filesystem.delete_file(f"{prefix}/{name}/{MANIFEST}")
+        from pyarrow.fs import FileType
+
+        if filesystem.get_file_info(f"{prefix}/{name}").type == FileType.Directory:
+            filesystem.delete_dir(f"{prefix}/{name}")
+
+    def remove_file(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.local is not None:
+            (self.local / name).unlink(missing_ok=True)
+        elif self._is_file(name):
+            filesystem, prefix = self._remote()
+            filesystem.delete_file(f"{prefix}/{name}")
+
+    def scratch(self) -> Path:
+        """A fresh local folder, removed at the end of the process; in local storage on the same disk, so that `save` is
+        a rename.
+        """
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=self._scratch))
+        if self.local is None:
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    @property
+    def _scratch(self) -> Path:
+        return (self.local or self.cache()) / "scratch"
+
+    def tidy(self) -> None:
+        """Remove what killed processes left in scratch, untouched for an hour (of local storage) or a day (a journal
+        lies there).
+        """
+        for folder in self._scratch.glob("*"):
+            with contextlib.suppress(OSError):
+                touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+                if time.time() - touched > LEFT_S["s3" if self.local is None else "local"]:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    def cache(self) -> Path:
+        """Local folder for what can be computed again (rendered images)."""
+        if self.local is not None:
+            return self.local / "cache"
+        return Path(tempfile.gettempdir()) / f"kdam-cache-{os.getuid()}"
+
+    def _remote(self) -> tuple[Any, str]:
+        if self._s3 is None:
+            from pyarrow.fs import FileSystem
+
+            self._s3 = FileSystem.from_uri(self.root)
+        return self._s3
+
+    @property
+    def endpoint(self) -> str | None:
+        """Of an S3-compatible server, as a URL; None: Amazon's."""
+        query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
+        given = (
+            query.get("endpoint_override")
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+        )
+        return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
+
+    def _is_file(self, name: str) -> bool:
+        filesystem, prefix = self._remote()
+        return filesystem.get_file_info(f"{prefix}/{name}").is_file
+
+
+def check_reachable(root: str | None, *, writes: bool, field: str = "storage") -> None:
+    """Is the bucket of an S3 URI there, and can it be read and, if need be, written? Folders and None pass.
+
+    Asked once a process, before Ray starts: workers would find out minutes later, each for itself.
+
+    Raises:
+        ValueError: no; one line that names bucket and endpoint.
+    """
+    if root is not None and "://" in root:
+        _check_bucket(Storage(root, field=field).root, writes, field)
+
+
+@functools.cache
+def _check_bucket(root: str, writes: bool, field: str) -> None:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    storage = Storage(root, field=field)
+    bucket, _, prefix = root.partition("://")[2].partition("?")[0].partition("/")
+    key = f"{prefix}/.writable-{os.getpid()}".lstrip("/")
+    where = f"bucket {bucket} at {storage.endpoint or 'Amazon S3'}"
+    try:
+        patience = Config(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 2})
+        client = boto3.Session().client("s3", endpoint_url=storage.endpoint, config=patience)
+        client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        if writes:
+            client.put_object(Bucket=bucket, Key=key, Body=b"")
+            client.delete_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        raise ValueError(f"{field}: {where} cannot be used: {_reason(error.response.get('Error', {}))}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise ValueError(f"{field}: {where} cannot be used: {error}") from None
+
+
+def _reason(answer: dict[str, str]) -> str:
+    known = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "these credentials may not"}
+    return known.get(answer.get("Code", "")) or f"{answer.get('Code')}: {answer.get('Message')}"
+
+
+def _upload(filesystem: Any, path: Path, key: str) -> None:
+    """A local file to `key`, in pieces.
+
+    Raises:
+        OSError: it did not arrive whole.
+    """
+    with path.open("rb") as file, filesystem.open_output_stream(key) as stream:
+        shutil.copyfileobj(file, stream, PIECE)
+    if (size := filesystem.get_file_info(key).size) != path.stat().st_size:
+        raise OSError(f"{key}: {size} of {path.stat().st_size} bytes arrived")

@@ -1,0 +1,168 @@
+"""What the jobs that make a table of the paper have in common: their flags, their plan, their output."""
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from pydantic import Field
+
+from kdam_ray.cells import DATASETS_OF, SWEEP_OF, cells
+from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.config import Frozen, Place, one_of
+from kdam_ray.paper import TABLES
+from kdam_ray.recipes import Schedule
+
+if TYPE_CHECKING:
+    from kdam_ray.report.formats import Grid
+    from kdam_ray.report.rows import PaperTable
+    from kdam_ray.service.sweep import SweepResult
+
+
+SHOWN = 8  # points of a search
+
+
+class TableFlags(Frozen):
+    """What is trained for a table.
+
+    Attributes:
+        seeds: of every row: 0, 1, ...; a teacher has one.
+        weights: NETWORK=FILE, local files that backbones start from instead of timm's, teachers and students.
+        pictures: evaluation images whose predictions the report shows; 0: none.
+        plan: print cohorts, members, estimated FLOPs and time; start nothing.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    schedule: Schedule = Schedule()
+    seeds: Annotated[int, Field(ge=1)] = 2
+    place: Place = Place()
+    weights: tuple[str, ...] = ()
+    pictures: Annotated[int, Field(ge=0)] = 4
+    plan: bool = False
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+
+class SearchFlags(TableFlags):
+    """What is trained and searched for a table.
+
+    Attributes:
+        trials: runs beyond the rows, which Optuna draws: beta, T, alpha and which pair.
+    """
+
+    trials: Annotated[int, Field(ge=0)] = 0
+
+
+def run_table_job(description: str | None, *numbers: str, model: type[TableFlags] = TableFlags) -> int:
+    """A job's main: train the rows of one table and print it.
+
+    Args:
+        description: the job's docstring.
+        numbers: of the tables, one for each data set of the paper.
+        model: its flags.
+
+    Returns:
+        The exit code.
+    """
+    asked = flags(model, description)
+    table_of = {dataset: number for number in numbers for dataset in DATASETS_OF[TABLES[number].dataset]}
+    with output(asked.as_json) as say:
+        with bad_input_exits():
+            number = _number(asked.schedule.dataset, table_of)
+            cells(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
+
+            from kdam_ray.service.sweep import plan
+            from kdam_ray.studies.table_runs import table_sweep, train_table
+
+            trials = asked.trials if isinstance(asked, SearchFlags) else 0
+            wanted = table_sweep(
+                number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, trials=trials,
+                weights=_files(asked.weights),
+            )  # fmt: skip
+            planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
+            if asked.plan:
+                say(planned.text(), planned.as_json())
+                return 0
+
+        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.what_is_drawn import of_rows
+
+        shown, result = train_table(wanted, asked.place)
+        say(*shown_with_result(shown, result))
+        if shown.measured and not is_there(result, asked.place):
+            searched = searched_grid(result)
+            content = of_rows(shown, result, asked.place, [searched] if searched else [])
+            announce(write_report(content, result, asked.place, images=asked.pictures))
+        for row in result.failed:
+            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
+        return 1 if result.failed else 0
+
+
+def _files(weights: tuple[str, ...]) -> dict[str, str]:
+    """Of NETWORK=FILE.
+
+    Raises:
+        ValueError: something else.
+    """
+    pairs = [item.partition("=") for item in weights]
+    for name, equals, file in pairs:
+        if not (name and equals and file):
+            raise ValueError(f"weights: {name + equals + file!r} is not NETWORK=FILE, such as swin_t=swin_t.pth")
+    return {name: file for name, _, file in pairs}
+
+
+def _number(dataset: str, table_of: Mapping[str, str]) -> str:
+    try:
+        return table_of[one_of(table_of)(dataset)]
+    except ValueError as error:
+        raise ValueError(f"dataset: {error}") from None
+
+
+def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, dict[str, Any]]:
+    """What is printed, and what --json prints."""
+    from kdam_ray.report.formats import FORMATS
+    from kdam_ray.report.row_grid import document, grids
+
+    searched = searched_grid(result)
+    text = [FORMATS["text"]([*grids(shown), *([searched] if searched else [])]), "", *where(result)]
+    failed = [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed]
+    facts = {
+        "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment, "parent": result.parent,
+        "tracking_uri": result.tracking_uri, "best": result.best_params, "failed": failed,
+    }  # fmt: skip
+    return "\n".join(text), document(shown) | facts
+
+
+def searched_grid(result: "SweepResult") -> "Grid | None":
+    """The best points of the search and those of the table's rows that lie in its space; None: nothing was searched."""
+    from kdam_ray.report.formats import Cell, Grid
+    from kdam_ray.service.deltas import OBJECTIVE
+    from kdam_ray.service.search.study import searched_params
+
+    found = [
+        (row, params)
+        for row in result.rows
+        if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))
+    ]
+    if not result.sweep.trials or not found:
+        return None
+    found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
+    names = list(found[0][1])
+    rows = tuple(
+        (*(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()), Cell(row.kind), Cell(row.status),
+         Cell(f"{row.metrics[OBJECTIVE]:+.2f}"))
+        for row, params in found[:SHOWN]
+    )  # fmt: skip
+    ended = sum(row.kind == "searched" for row in result.rows)
+    note = f"The best {len(rows)} of {len(found)} points, {ended} of them searched. One teacher is the measure of all: larger students win."
+    header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
+    return Grid("Searched, the best first", header, len(names), rows, (note,))
+
+
+def where(result: "SweepResult") -> list[str]:
+    """What was trained and where it is."""
+    reused = sum(row.reused for row in (*result.rows, *result.teachers))
+    return [
+        f"Trained {result.trained} runs, found {reused} finished ones.",
+        *([result.cost_line()] if result.cost else []),
+        f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
+    ]

@@ -1,0 +1,168 @@
+"""Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow
+alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kdam_ray.cells import Cell, cells, networks
+from kdam_ray.config import Place, Run, Sweep, change
+from kdam_ray.paper import TABLES
+from kdam_ray.recipes import SEARCHED, Schedule
+from kdam_ray.report.recorded import (
+    DOCUMENT,
+    RecordedTable,
+    as_document,
+    read_table,
+    recorded_row,
+    table_of,
+    with_seeds_of,
+)
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.service.cost.estimate import Costs
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
+
+
+@dataclass(frozen=True)
+class TableSweep:
+    """A table's runs.
+
+    Attributes:
+        sweep: every run that is not trained as a teacher, once.
+        teachers: those that teach, and the rows that show a teacher's own network.
+        recorded: which runs make which row.
+    """
+
+    sweep: Sweep
+    teachers: tuple[Run, ...]
+    recorded: RecordedTable
+
+    @property
+    def runs(self) -> dict[str, Run]:
+        """All of them, teachers too, by run_id."""
+        students = (change(self.sweep.base, changes) for changes in self.sweep.cells)
+        return {run.run_id: run for run in (*students, *self.teachers)}
+
+
+def table_sweep(
+    number: str,
+    schedule: Schedule,
+    *,
+    seeds: int,
+    name: str,
+    place: Place,
+    trials: int = 0,
+    weights: Mapping[str, str] | None = None,
+) -> TableSweep:
+    """The rows of a table, resolved.
+
+    Args:
+        number: "1" to "7", of a table whose rows are trained (Table 5 is a sweep of its own kind).
+        schedule: dataset and schedule.
+        seeds: of every row that is not a teacher's: 0, 1, ...
+        name: of the sweep.
+        place: where the data and the records are.
+        trials: runs that are searched beyond the rows: beta, T, alpha and which of the table's distilled pairs.
+        weights: backbone -> local file that its runs start from, teachers and students.
+
+    Raises:
+        ValueError: bad input, in one line that names the field.
+    """
+    table = TABLES[number]
+    shown = cells(table, schedule)
+    as_student = _inputs(resolve(schedule.recipe_of(None, None).student, place))
+    as_teacher = _inputs(resolve(schedule.recipe_of(None, None).teacher, place, teacher=True))
+    start = _stored(weights or {}, shown, place)
+    rows, students, teachers = [], dict[str, Run](), dict[str, Run]()
+    for cell in shown:
+        teacher = (
+            None if cell.teacher is None else change(cell.teacher, as_teacher | start.get(cell.teacher.student, {}))
+        )
+        if teacher is not None:
+            teachers[teacher.run_id] = teacher
+        inputs = as_teacher if cell.is_teacher else as_student | {"teacher_run": teacher and teacher.run_id}
+        inputs = inputs | start.get(cell.student.student, {})
+        by_seed = {
+            seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)
+        }
+        (teachers if cell.is_teacher else students).update(
+            {run.run_id: run for runs in by_seed.values() for run in runs}
+        )
+        rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
+    plain = schedule.recipe_of(None, None).student
+    base = change(plain, as_student | start.get(plain.student, {}))
+    title = f"{name}_smoke" if schedule.smoke else name
+    sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
+    recorded = RecordedTable(
+        table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke, rows=tuple(rows)
+    )  # fmt: skip
+    return TableSweep(sweep, tuple(teachers.values()), recorded)
+
+
+def _fixed(name: str, number: str, base: Run, runs: Mapping[str, Run]) -> Sweep:
+    return Sweep(name=name, table=int(number), base=base, cells=tuple(differences(base, run) for run in runs.values()))
+
+
+def _searched(name: str, number: str, runs: Mapping[str, Run], trials: int) -> Sweep:
+    """Around the first pair that KDAM distils: what is searched are changes to that run."""
+    pairs = [run for run in runs.values() if run.distill.method == "kdam" and run.seed == 0]
+    alternatives = {f"{run.teacher} teaches {run.student}": differences(pairs[0], run) for run in pairs}
+    fixed = _fixed(name, number, pairs[0], runs)
+    return fixed.model_copy(update={"space": SEARCHED, "choices": {"pair": alternatives}, "trials": trials})
+
+
+def _inputs(resolved: Run) -> dict[str, object]:
+    return {"dataset_hash": resolved.dataset_hash, "batch_norm_ranks": resolved.batch_norm_ranks}
+
+
+def _stored(weights: Mapping[str, str], shown: Sequence[Cell], place: Place) -> dict[str, dict[str, object]]:
+    """backbone -> what its runs record of the file that they start from, which is put into the storage."""
+    runs = {run.student: run for cell in shown for run in (cell.student, cell.teacher) if run is not None}
+    for name in weights:
+        if name not in runs:
+            raise ValueError(f"weights: {name!r} is none of this table's networks: {', '.join(runs)}")
+    return {name: {"pretrained": resolve(runs[name], place, weights=file).pretrained} for name, file in weights.items()}
+
+
+def _stand_ins(shown: Sequence[Cell], schedule: Schedule) -> dict[str, str]:
+    """Of the networks that the table uses."""
+    used = {cell.student.student for cell in shown} | {cell.teacher.student for cell in shown if cell.teacher}
+    return {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
+
+
+def differences(base: Run, run: Run) -> dict[str, object]:
+    """The changes that make `run` out of `base`, whole fields at a time."""
+    ours, theirs = run.model_dump(), base.model_dump()
+    return {name: value for name, value in ours.items() if value != theirs[name]}
+
+
+def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResult]:
+    """Train what is missing and read the table.
+
+    What makes the table is recorded before anything is trained, so that it can be shown while the sweep goes on; with
+    the seeds that earlier calls had trained for it.
+    """
+    tracking = Tracking(place)
+    parent = tracking.open_parent(wanted.sweep)
+    recorded = with_seeds_of(priced(wanted, Storage(place.storage)), table_of(tracking, parent))
+    tracking.log_document(parent, DOCUMENT, as_document(recorded))
+    result = run_sweep(wanted.sweep, place, teachers=wanted.teachers)
+    return read_table(recorded, tracking), result
+
+
+def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
+    """The table with its networks' costs where the print has some; those of a single-task row together."""
+    if not any(row.fact("params") is not None for row in TABLES[wanted.recorded.table].rows):
+        return wanted.recorded
+    costs, runs = Costs(storage), wanted.runs
+    rows = []
+    for row in wanted.recorded.rows:
+        found = [
+            costs.network(run, run.student, run.decoder) for run in map(runs.__getitem__, next(iter(row.runs.values())))
+        ]
+        with_products = TABLES[wanted.recorded.table].rows[row.index].group == "hrnet18"
+        macs = sum(one.all_macs if with_products else one.macs for one in found)
+        rows.append(row.model_copy(update={"params": sum(one.params for one in found), "macs": macs}))
+    return wanted.recorded.model_copy(update={"rows": tuple(rows)})
