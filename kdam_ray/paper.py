@@ -46,6 +46,36 @@ class Row:
         """The fact of that name, or None."""
         return dict(self.facts).get(name)
 
+    @property
+    def system(self) -> str:
+        """The model without what was distilled into it: `ATRC` of `ATRC+KDAM`."""
+        return self.model.partition("+")[0]
+
+    @property
+    def method(self) -> str:
+        """What stands behind the plus sign: `KDAM` of `ATRC+KDAM`; "" where nothing is distilled."""
+        return self.model.partition("+")[2]
+
+    @property
+    def backbone(self) -> str:
+        """The backbone of the printed network."""
+        return self.group.split()[0]
+
+    @property
+    def is_single_task(self) -> bool:
+        """Whether it stands for one network a task, the reference of its group's Deltas."""
+        return self.model == SINGLE_TASK
+
+    @property
+    def is_teacher(self) -> bool:
+        """Whether it shows a teacher's own network (Table 4)."""
+        return " teaching " in self.group
+
+    @property
+    def taught_by(self) -> str:
+        """The teacher of a printed pair (Table 4); "" where the group names none."""
+        return self.group.partition(" taught by ")[2]
+
 
 @dataclass(frozen=True)
 class Table:
@@ -62,6 +92,16 @@ class Table:
     dataset: str
     tasks: tuple[Task, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether its groups are pairs of a teacher and a student (Table 4)."""
+        return any(row.taught_by for row in self.rows)
+
+    @property
+    def varies_epochs(self) -> bool:
+        """Whether its rows differ in how long they were trained (Table 7)."""
+        return any(row.fact("epochs") for row in self.rows)
 
     def metrics(self, row: Row) -> dict[str, float]:
         """{"semseg/mIoU": 44.42, ...}: what the row prints, without what it leaves out."""
