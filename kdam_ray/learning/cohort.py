@@ -17,6 +17,7 @@ from kdam_ray.data import Source, train_batches
 from kdam_ray.learning.evaluate import autocast, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import Shared, share
+from kdam_ray.losses.divergences import at_least_float32
 from kdam_ray.models import Teacher
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.tasks import DATASETS
@@ -149,7 +150,7 @@ def _shared_batches(
         if taught:
             assert teacher is not None
             with torch.no_grad(), autocast(device, run.precision):
-                logits = {name: value.float() for name, value in teacher(batch["image"]).items()}
+                logits = {name: at_least_float32(value) for name, value in teacher(batch["image"]).items()}
         yield share(batch, dataset, logits)
 
 

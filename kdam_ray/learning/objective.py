@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdam_ray.config import Distill, Run
 from kdam_ray.losses import classified_loss, dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
+from kdam_ray.losses.divergences import at_least_float32
 from kdam_ray.models.heads import resize
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
@@ -93,7 +94,10 @@ def _supervised(
         if last == task.name and first != PENALTY:
             measure, role = AUXILIARY.get(first, supervised_loss), "loss" if key == task.name else "aux"
             value = measure(
-                task, resize(logits.float(), size), shared.labels[task.name], edge_positive_weight=edge_positive_weight
+                task,
+                resize(at_least_float32(logits), size),
+                shared.labels[task.name],
+                edge_positive_weight=edge_positive_weight,
             )
             losses[role] = losses[role] + value if role in losses else value
     return losses

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdam_ray.losses.divergences import at_least_float32
 from kdam_ray.losses.supervised import balanced_cross_entropy, cross_entropy, valid_mask
 from kdam_ray.ranks import global_mean
 from kdam_ray.tasks import DEPTH_BINS, DEPTH_RANGE, IGNORE, NORMAL_DIRECTIONS, Kind, Task
@@ -56,14 +57,14 @@ def classified_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
 
     Args:
         task: whose label.
-        logits: [B, task.label_classes, H, W] at the label's size.
+        logits: [B, task.label_classes, H, W] at the label's size, any float type; float32 arithmetic.
         label: as `supervised.valid_mask` takes it.
         edge_positive_weight: w.
 
     Returns:
         [], nats, mean over the valid pixels of all ranks.
     """
-    classes = label_to_classes(task.kind, label)
+    logits, classes = at_least_float32(logits), label_to_classes(task.kind, label)
     loss = balanced_cross_entropy(logits, classes) if task.kind == "saliency" else cross_entropy(logits, classes)
     if task.kind == "edge":
         loss = loss * torch.where(classes == 1, edge_positive_weight, 1 - edge_positive_weight).unsqueeze(1)

@@ -1,6 +1,4 @@
-"""Distillation of logits: KDAM (Eq.
-
-5 to 7), DIST, and plain KD (Eq. 2 and 3), for one task; Eq. 7's sum is the caller's.
+"""Distillation of one task's logits: KDAM (Eq. 5 and 6; Eq. 7's sum is the caller's), DIST, plain KD (Eq. 2 and 3).
 
 All three compare two tables of probabilities, rows x columns. **Rows of Eq. 5 are all pixels of the batch, over all
 ranks; columns of Eq. 6 are channels over those pixels.** The paper leaves both open ("batch", "channel"); this is how
@@ -36,6 +34,7 @@ from kdam_ray.losses.divergences import (
     at_least_float32,
     cs_of_sums,
     cs_terms,
+    in_one_type,
     kl_terms,
     pearson_of_sums,
 )
@@ -212,12 +211,9 @@ def _pair(student: Tensor, teacher: Tensor, temperature: float, reading: str, ma
     if reading == "skip":
         return None
     layout = _LAYOUTS[reading]
+    logits = in_one_type(student, teacher.detach())
     # x / 1 is x, bit for bit, but a copy
-    scaled = (
-        at_least_float32(z) if temperature == 1 else at_least_float32(z) / temperature
-        for z in (student, teacher.detach())
-    )
-    of_student, of_teacher = (layout(z) for z in scaled)
+    of_student, of_teacher = (layout(z if temperature == 1 else z / temperature) for z in logits)
     if mask is None:
         return Pair(of_student, of_teacher, None)
     invalid = ~_MASK_LAYOUTS[reading](mask, student.shape[1])

@@ -1,7 +1,7 @@
 """How far one distribution is from another: Cauchy-Schwarz (Eq. 4), Kullback-Leibler (Eq. 1), Pearson (DIST).
 
 One value per item: the caller reduces. Predictions (student) come first, targets (teacher) second, the rest by keyword.
-Half precision comes in, float32 arithmetic is done; float64 stays float64.
+Half precision comes in, float32 arithmetic is done; float64 stays float64, and brings the other one to it.
 
 Each divergence is a function of three sums over the axis, so `..._of_sums` exist beside them for callers whose axis is
 spread over several tensors or processes (the columns of Eq. 6).
@@ -25,6 +25,12 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+def in_one_type(p: Tensor, q: Tensor) -> tuple[Tensor, Tensor]:
+    """Both [...] in float64 if either is, else in float32, to which half precision is widened."""
+    dtype = torch.promote_types(torch.promote_types(p.dtype, q.dtype), torch.float32)
+    return p.to(dtype), q.to(dtype)
+
+
 def cs_divergence(p: Tensor, q: Tensor, *, dim: int, literal: bool = False) -> Tensor:
     """Cauchy-Schwarz divergence, -ln( <p, q> / (|p| |q|) ): Eq. 4 with the squares that its print lacks.
 
@@ -42,7 +48,7 @@ def cs_divergence(p: Tensor, q: Tensor, *, dim: int, literal: bool = False) -> T
         [...] without `dim`, nats. Squared: in [0, 55.3], 0 where p and q are proportional, 55.3 where they do not
         overlap.
     """
-    p, q = at_least_float32(p), at_least_float32(q)
+    p, q = in_one_type(p, q)
     cross, of_p, of_q = (term.sum(dim) for term in cs_terms(p, q, literal=literal))
     return cs_of_sums(cross, of_p, of_q, literal=literal)
 
@@ -74,7 +80,7 @@ def kl_divergence(log_p: Tensor, log_q: Tensor, *, dim: int) -> Tensor:
     Returns:
         [...] without `dim`, nats, in [0, 10000], 0 where p and q are equal.
     """
-    log_p, log_q = (at_least_float32(x).clamp_min(LOG_FLOOR) for x in (log_p, log_q))
+    log_p, log_q = (x.clamp_min(LOG_FLOOR) for x in in_one_type(log_p, log_q))
     return kl_terms(log_p, log_q).sum(dim).clamp_min(0)
 
 
@@ -98,8 +104,7 @@ def pearson_distance(p: Tensor, q: Tensor, *, dim: int) -> Tensor:
         [...] without `dim`, in [0, 2]: 0 where one is a positive multiple of the other plus a constant, or both are
         constant; 1 where only one is.
     """
-    p, q = (at_least_float32(x) for x in (p, q))
-    p, q = (x - x.mean(dim, keepdim=True) for x in (p, q))
+    p, q = (x - x.mean(dim, keepdim=True) for x in in_one_type(p, q))
     return pearson_of_sums((p * q).sum(dim), p.square().sum(dim), q.square().sum(dim))
 
 

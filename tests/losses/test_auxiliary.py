@@ -93,3 +93,14 @@ def test_nothing_valid_is_zero_with_zero_gradient(name):
     loss.backward()
     assert loss.item() == 0
     assert (logits.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_float64_stays_float64_and_half_precision_is_summed_in_float32(name, dtype):
+    task = TASKS[name]
+    logits = torch.randn(2, task.label_classes, 4, 5, generator=torch.Generator().manual_seed(3)).to(dtype)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    loss = classified_loss(task, logits, label_of(task), edge_positive_weight=0.8)
+    assert loss.dtype == wide
+    assert loss.item() == classified_loss(task, logits.to(wide), label_of(task), edge_positive_weight=0.8).item()

@@ -97,6 +97,19 @@ def test_gradients_are_those_of_finite_differences(method, reading):
     assert torch.autograd.gradcheck(lambda z: METHODS[method](z, teacher, **options), (student.requires_grad_(),))
 
 
+@every_method
+@every_reading
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("double", [0, 1])
+def test_where_one_is_float64_both_are(method, reading, masked, double):
+    both = [logits(3, 4, 5, 6, seed=seed) for seed in (1, 2)]
+    options = {"temperature": 3.0, "reading": reading, "mask": some_pixels(3, 5, 6) if masked else None}
+    values = METHODS[method](*(z.double() if which == double else z for which, z in enumerate(both)), **options)
+    assert all(value.dtype == torch.float64 for value in values)
+    exact = METHODS[method](*(z.double() for z in both), **options)
+    assert [value.item() for value in values] == [value.item() for value in exact]
+
+
 # ------------------------------------------------------------------ hand values
 
 

@@ -131,6 +131,18 @@ def test_half_precision_in_float32_arithmetic(name, dtype):
 
 
 @every_divergence
+@pytest.mark.parametrize("double", [0, 1])
+def test_where_one_is_float64_both_are(name, double):
+    p, q = distributions(8, 64, seed=7), distributions(8, 64, seed=8)
+    if name == "kl":
+        p, q = p.log(), q.log()
+    function = kl_divergence if name == "kl" else DIVERGENCES[name]
+    value = function(*(x.double() if which == double else x for which, x in enumerate((p, q))), dim=1)
+    assert value.dtype == torch.float64
+    torch.testing.assert_close(value, function(p.double(), q.double(), dim=1), rtol=0, atol=0)
+
+
+@every_divergence
 def test_gradients_are_those_of_finite_differences(name):
     p, q = distributions(3, 4, seed=9).double().requires_grad_(), distributions(3, 4, seed=10).double()
     assert torch.autograd.gradcheck(lambda x: DIVERGENCES[name](x, q, dim=1), (p,))

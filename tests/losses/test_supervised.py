@@ -127,6 +127,16 @@ def test_half_precision_in_float32_arithmetic(name):
 
 
 @every_task
+def test_float64_logits_stay_float64_beside_a_float32_label(name):
+    logits, label = example(name, seed=8)
+    loss = loss_of(name, logits.double().requires_grad_(), label)
+    loss.backward()
+    assert loss.dtype == torch.float64
+    exact = loss_of(name, logits.double(), label.double() if label.is_floating_point() else label)
+    assert loss.item() == exact.item()
+
+
+@every_task
 def test_law_1_the_same_bits_again(name):
     logits, label = example(name, batch=4, height=24, width=32, seed=7)
     assert torch.equal(loss_of(name, logits, label), loss_of(name, logits.clone(), label.clone()))
@@ -198,6 +208,12 @@ def test_uncertainty_of_a_regression_by_hand(name, expected):
 def test_uncertainty_of_a_classification_by_hand(name):
     weighted = uncertainty_weighted(TASKS[name], torch.tensor(3.0), torch.tensor(math.log(4)))
     assert weighted.item() == pytest.approx(3 / 4 + math.log(2))
+
+
+@every_task
+def test_uncertainty_of_a_float64_loss_stays_float64(name):
+    weighted = uncertainty_weighted(TASKS[name], torch.tensor(3.0, dtype=torch.float64), torch.tensor(math.log(4)))
+    assert weighted.dtype == torch.float64
 
 
 @every_task
