@@ -17,7 +17,7 @@ import torch
 
 from kdam_ray.config import Run, change
 from kdam_ray.data import open_source, train_batches
-from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import objective, share
 from kdam_ray.models import Teacher, build_network
@@ -130,7 +130,7 @@ def main() -> None:
     member = Member(students(1)[0], device="cpu")
     for _ in range(2):  # the first loads what is compiled
         start = time.perf_counter()
-        evaluate({"one": member.network}, val, DATASET, {"one": member.run.tasks}, image_size=(48, 64))
+        evaluate({"one": Candidate(member.network, member.run.tasks)}, val, DATASET, image_size=(48, 64))
     print(
         f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {1000 * (time.perf_counter() - start):.0f} ms"
     )

@@ -63,7 +63,7 @@ def coloured(
 def coloured_prediction(
     prediction: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """What a network predicts, in the form of `metrics.Metric.predict` of one image (`data.predictions`), [H, W, 3]
+    """What a network predicts, in the form of `models.heads.decode` of one image (`data.predictions`), [H, W, 3]
     uint8.
 
     Args:

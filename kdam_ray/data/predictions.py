@@ -82,7 +82,7 @@ def take_inventory(folder: Path, tasks: Sequence[Task], ids: Sequence[str]) -> I
 
 
 def read_prediction(path: Path, task: Task, size: tuple[int, int]) -> np.ndarray:
-    """One prediction in the form that `metrics.Metric.predict` gives.
+    """One prediction in the form that `models.heads.decode` gives.
 
     Args:
         path: the file.
@@ -128,7 +128,7 @@ def write_prediction(folder: Path, task: Task, identity: str, prediction: np.nda
         folder: of the predictions.
         task: whose it is.
         identity: of the image.
-        prediction: as `metrics.Metric.predict` gives it, of one image.
+        prediction: as `models.heads.decode` gives it, of one image.
 
     Returns:
         The file.

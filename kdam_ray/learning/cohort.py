@@ -14,7 +14,7 @@ import torch
 
 from kdam_ray.config import Run
 from kdam_ray.data import Source, train_batches
-from kdam_ray.learning.evaluate import autocast, evaluate
+from kdam_ray.learning.evaluate import Candidate, autocast, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import Shared, share
 from kdam_ray.losses.divergences import at_least_float32
@@ -115,7 +115,7 @@ def train_cohort(
 
 
 def _train_epoch(
-    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device
+    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device: torch.device | str
 ) -> Iterator[StepReport]:
     run = members[0].run
     steps = run.steps_per_epoch
@@ -135,7 +135,7 @@ def _train_epoch(
 
 
 def _shared_batches(
-    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device
+    members: Sequence[Member], epoch: int, source: Source, teacher: Teacher | None, device: torch.device | str
 ) -> Iterator[Shared]:
     run = members[0].run
     dataset = DATASETS[run.dataset]
@@ -154,17 +154,21 @@ def _shared_batches(
         yield share(batch, dataset, logits)
 
 
-def _report(members: Sequence[Member], epoch: int, val: Source, device, evaluate_every: int) -> Iterator[EpochReport]:
+def _report(
+    members: Sequence[Member], epoch: int, val: Source, device: torch.device | str, evaluate_every: int
+) -> Iterator[EpochReport]:
     for member in members:
         member.fail_if_diverged()
         if member.active:
             member.end_epoch(epoch)
     scored = [m for m in members if m.active and (epoch % evaluate_every == 0 or epoch == m.run.epochs)]
     run = members[0].run
+    candidates = {
+        member.run.run_id: Candidate(member.network, member.run.tasks, monitored=epoch < member.run.epochs)
+        for member in scored
+    }
     scores = evaluate(
-        {member.run.run_id: member.network for member in scored}, val, DATASETS[run.dataset],
-        {member.run.run_id: member.run.tasks for member in scored}, image_size=run.image_size, device=device, precision=run.precision,
-        monitored={member.run.run_id for member in scored if epoch < member.run.epochs},
+        candidates, val, DATASETS[run.dataset], image_size=run.image_size, device=device, precision=run.precision,
     ) if scored else {}  # fmt: skip
     for member in scored:
         if member.run.run_id not in scores:
@@ -186,7 +190,8 @@ def _check_cohort(runs: Sequence[Run], teacher: Teacher | None, train: Source) -
         raise ValueError("runs: two members are the same run; train it once")
     if len({run.upstream for run in runs}) > 1:
         raise ValueError(
-            "runs: members disagree upstream of the student (dataset, sizes, batch, data seed, augmentation or precision)"
+            "runs: members disagree upstream of the student "
+            "(dataset, sizes, batch, data seed, augmentation or precision)"
         )
     if len({run.teacher_run for run in runs if run.distill.needs_teacher}) > 1:
         raise ValueError("runs: members have different teachers; make one cohort for each")

@@ -1,8 +1,7 @@
-"""A trained network to take away: weights, a card that says what they are, and an ONNX graph that needs none of this
-code.
+"""A trained network to take away: weights, a card that tells of them, an ONNX graph that needs none of this code.
 
-The graph gives each task's logits as they are before `Metric.predict`: what evaluation scores is one argmax, softmax or
-sigmoid away, and the card says which.
+The graph gives each task's logits as they are before `models.heads.decode`: what evaluation scores is one argmax,
+softmax or sigmoid away, and the card says which.
 """
 
 import hashlib

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from kdam_ray.data.predictions import UNREADABLE
 from kdam_ray.data.transforms import assemble, centred
 from kdam_ray.learning.evaluate import autocast
-from kdam_ray.metrics import Metric, build_metric
-from kdam_ray.models.heads import resize
-from kdam_ray.tasks import Dataset
+from kdam_ray.models.heads import decode, resize
+from kdam_ray.tasks import Dataset, Kind
 
 Size = tuple[int, int]  # (height, width)
 BAND_NUMBERS = 2**25  # logits that are enlarged at a time, 128 MiB
@@ -124,7 +123,7 @@ def predict(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
 ) -> dict[str, np.ndarray]:
-    """Predictions of one image at its file's size, in the form of `metrics.Metric.predict` (and of `data.predictions`).
+    """Predictions of one image at its file's size, in the form of `models.heads.decode` (and of `data.predictions`).
 
     The image is normalised and, where it is smaller than `image_size`, padded, by the code of evaluation; the padding
     is cut off.
@@ -149,11 +148,10 @@ def predict(
     for name in tasks:
         if not torch.isfinite(logits[name]).all():
             raise ValueError(f"{name}: the network's output is not finite")
-        metric = build_metric(dataset.task(name), dataset)
+        kind = dataset.task(name).kind
         full = inner(resize(logits.pop(name).float(), canvas), size)
-        predictions[name] = (
-            (metric.predict(full) if picture.size == size else enlarged(full, picture.size, metric))[0].cpu().numpy()
-        )
+        found = decode(kind, full) if picture.size == size else decoded_enlarged(kind, full, picture.size)
+        predictions[name] = found[0].cpu().numpy()
     return predictions
 
 
@@ -176,13 +174,13 @@ def inner(x: Tensor, size: Size) -> Tensor:
     return x[..., top : top + size[0], left : left + size[1]]
 
 
-def enlarged(logits: Tensor, size: Size, metric: Metric) -> Tensor:
-    """`metric.predict(resize(logits, size))` a band of rows at a time, so that a huge image needs no huge memory.
+def decoded_enlarged(kind: Kind, logits: Tensor, size: Size) -> Tensor:
+    """`decode(kind, resize(logits, size))` a band of rows at a time, so that a huge image needs no huge memory.
 
     Args:
+        kind: of the task.
         logits: [1, C, h, w].
         size: (height, width).
-        metric: of the task.
     """
     rows = max(1, BAND_NUMBERS // (logits.shape[1] * size[1]))
     height = logits.shape[-2]
@@ -193,7 +191,7 @@ def enlarged(logits: Tensor, size: Size, metric: Metric) -> Tensor:
         first, weight = low[band].to(logits.device), (place - low)[band].to(logits)[:, None]
         second = (first + 1).clamp_max(height - 1)
         mixed = logits[:, :, first] * (1 - weight) + logits[:, :, second] * weight
-        bands.append(metric.predict(resize(mixed, (len(band), size[1]))))
+        bands.append(decode(kind, resize(mixed, (len(band), size[1]))))
     return torch.cat(bands, dim=-2)
 
 

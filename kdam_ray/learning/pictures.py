@@ -1,6 +1,6 @@
 """Pictures of what networks predict: for a few fixed images, every task by every network beside image and ground truth.
 
-What is drawn is what is scored: batches, padding, resizing, autocast and `Metric.predict` are those of `evaluate`.
+What is drawn is what is scored: batches, padding, resizing, autocast and `decode` are those of `evaluate`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,7 @@ from kdam_ray.data import Batch, Sample, Source, val_batches
 from kdam_ray.data.colours import class_names, coloured, coloured_prediction, depth_range
 from kdam_ray.learning.figure import Block, Cell, Legend, draw_blocks
 from kdam_ray.learning.infer import inner, logits_of
-from kdam_ray.metrics import build_metric
-from kdam_ray.models.heads import resize
+from kdam_ray.models.heads import decode, resize
 from kdam_ray.tasks import IGNORE, Dataset, Task
 
 SUMMARY_SIDE = 384  # longest side of a cell of a summary, pixels
@@ -72,9 +71,7 @@ def draw(
         columns: dict[str, Maps] = {}
         for title, network in networks.items():
             logits = logits_of(network, batch["image"], device=device, precision=precision)
-            columns[title] = {
-                task.name: _predicted(logits, task, batch, size, dataset) for task in rows if task.name in logits
-            }
+            columns[title] = {task.name: _predicted(logits, task, batch, size) for task in rows if task.name in logits}
         truth = {task.name: _truth(batch[task.name], task, size) for task in rows if task.name in batch}
         blocks.append(
             block(
@@ -107,13 +104,11 @@ class _One:
         return self.title
 
 
-def _predicted(
-    logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tuple[int, int], dataset: Dataset
-) -> np.ndarray | None:
+def _predicted(logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tuple[int, int]) -> np.ndarray | None:
     if not torch.isfinite(logits[task.name]).all():
         return None
     full = resize(logits[task.name].float(), batch["image"].shape[-2:])
-    return inner(build_metric(task, dataset).predict(full), size)[0].cpu().numpy()
+    return inner(decode(task.kind, full), size)[0].cpu().numpy()
 
 
 def _truth(label: Tensor, task: Task, size: tuple[int, int]) -> np.ndarray:
@@ -141,7 +136,7 @@ def block(
         rows: the tasks.
         dataset: names the classes.
         truth: by task, as a `Sample` holds them; None: there is no such column.
-        columns: by title, by task: as `Metric.predict` gives them; None instead of an array: not finite.
+        columns: by title, by task: as `decode` gives them; None instead of an array: not finite.
 
     Returns:
         depth has one scale for the whole row, that of the ground truth where there is one.
@@ -172,7 +167,7 @@ def summary(title: str, image: np.ndarray, predictions: Mapping[str, np.ndarray]
     Args:
         title: names the image.
         image: [H, W, 3] uint8.
-        predictions: by task, as `Metric.predict` gives them, [H, W].
+        predictions: by task, as `decode` gives them, of one image.
         dataset: names the classes.
     """
     tasks = [task for task in dataset.tasks if task.name in predictions]

@@ -130,6 +130,8 @@ class BoundaryF(Metric):
         suppress: see `boundary_counts`.
     """
 
+    kind = "edge"
+
     def __init__(
         self,
         *,
@@ -147,10 +149,6 @@ class BoundaryF(Metric):
         super().__init__(
             counts=torch.zeros(4, len(self.thresholds), dtype=torch.int64), best=torch.zeros(4, dtype=torch.int64)
         )
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 1, H, W] -> uint8 [B, H, W], floor(255 p)."""
-        return (logits[:, 0].float().sigmoid() * 255).byte()  # byte() cuts
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         grey = prediction.cpu().numpy()

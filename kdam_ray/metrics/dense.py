@@ -26,13 +26,11 @@ class MeanIoU(Metric):
         classes: number of classes, background included where the data set has one.
     """
 
+    kind = "classes"
+
     def __init__(self, classes: int) -> None:
         super().__init__(confusion=torch.zeros(classes, classes, dtype=torch.int64))
         self.classes = classes
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, C, H, W] -> int64 [B, H, W]; `max` is three times as fast as `argmax` across channels."""
-        return logits.max(1).indices
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         if prediction.numel() and int(prediction.max()) >= self.classes:
@@ -78,13 +76,11 @@ class MaxF(Metric):
             the thresholds up to 0.5 and none those above 0.7.
     """
 
+    kind = "saliency"
+
     def __init__(self, *, squash: bool = False) -> None:
         super().__init__(levels=torch.zeros(2, SALIENCY_STEPS, dtype=torch.int64))
         self.squash = squash
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 2, H, W] -> float32 [B, H, W], probability of salient."""
-        return logits.float().softmax(1)[:, 1]
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         thresholds = torch.arange(1, SALIENCY_STEPS, device=label.device, dtype=torch.float64) / SALIENCY_STEPS
@@ -107,13 +103,11 @@ class MeanImageF(Metric):
     salient pixel recall 0.
     """
 
+    kind = "saliency"
+
     def __init__(self) -> None:
         empty = torch.zeros(MEAN_THRESHOLDS, dtype=torch.float64)
         super().__init__(precision=empty, recall=empty.clone(), seen=torch.zeros((), dtype=torch.int64))
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 2, H, W] -> float32 [B, H, W], probability of salient."""
-        return logits.float().softmax(1)[:, 1]
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         thresholds = torch.linspace(0.2, 0.9, MEAN_THRESHOLDS, device=label.device, dtype=torch.float64).float()
@@ -138,12 +132,10 @@ class RootMeanSquare(Metric):
     is harmless only for maps without holes.)
     """
 
+    kind = "depth"
+
     def __init__(self) -> None:
         super().__init__(squares=torch.zeros((), dtype=torch.float64), pixels=torch.zeros((), dtype=torch.int64))
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 1, H, W], metres, as it is."""
-        return logits
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         squares, pixels = squared_errors(prediction, label)
@@ -159,12 +151,10 @@ class MeanImageRMS(Metric):
     out.
     """
 
+    kind = "depth"
+
     def __init__(self) -> None:
         super().__init__(roots=torch.zeros((), dtype=torch.float64), seen=torch.zeros((), dtype=torch.int64))
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 1, H, W], metres, as it is."""
-        return logits
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         squares, pixels = (x.flatten(1).sum(1) for x in squared_errors(prediction, label))
@@ -182,12 +172,10 @@ class MeanAngle(Metric):
     agree to 1e-6 otherwise.
     """
 
+    kind = "normals"
+
     def __init__(self) -> None:
         super().__init__(degrees=torch.zeros((), dtype=torch.float64), pixels=torch.zeros((), dtype=torch.int64))
-
-    def predict(self, logits: Tensor) -> Tensor:
-        """[B, 3, H, W], as it is; lengths do not count."""
-        return logits
 
     def _add(self, prediction: Tensor, label: Tensor) -> None:
         valid = (label != 0).any(1)

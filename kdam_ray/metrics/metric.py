@@ -2,10 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from kdam_ray.models.heads import decode
+from kdam_ray.tasks import Kind
 
 
 class Metric(ABC):
@@ -15,9 +19,12 @@ class Metric(ABC):
     errors. They live where the predictions live and are brought to the CPU by `state` and `compute` only.
 
     Attributes:
+        kind: of the tasks that it scores.
         sums: by name, the sums.
         images: how many images went in, on this rank.
     """
+
+    kind: ClassVar[Kind]
 
     def __init__(self, **sums: Tensor) -> None:
         self.sums: dict[str, Tensor] = sums
@@ -35,14 +42,14 @@ class Metric(ABC):
                 was given), or a label is none of the classes.
         """
         self._refuse(logits, label)
-        self._add(self.predict(logits), label)
+        self._add(decode(self.kind, logits), label)
         self.images += len(logits)
 
     def update_with(self, prediction: Tensor, label: Tensor) -> None:
-        """As `update`, with predictions in their final form, which is what `predict` makes of logits.
+        """As `update`, with predictions in their final form, which is what `models.heads.decode` makes of logits.
 
         Args:
-            prediction: [B, H, W] or [B, ., H, W], see `predict` of the metric.
+            prediction: [B, H, W] or [B, ., H, W], see `decode`.
             label: as `update`.
 
         Raises:
@@ -78,10 +85,6 @@ class Metric(ABC):
     def compute_image(self) -> dict[str, float]:
         """The values for a metric that has seen one image; only mIoU's differ from `compute`."""
         return self.compute()
-
-    @abstractmethod
-    def predict(self, logits: Tensor) -> Tensor:
-        """Logits in the form that is scored, and that a file of predictions holds."""
 
     @abstractmethod
     def _add(self, prediction: Tensor, label: Tensor) -> None:

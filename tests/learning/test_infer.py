@@ -11,9 +11,8 @@ from PIL import Image
 
 from kdam_ray.data.predictions import read_prediction
 from kdam_ray.learning import infer
-from kdam_ray.learning.evaluate import evaluate
-from kdam_ray.learning.infer import Picture, enlarged, predict, read_picture
-from kdam_ray.metrics import build_metric
+from kdam_ray.learning.evaluate import Candidate, evaluate
+from kdam_ray.learning.infer import Picture, decoded_enlarged, predict, read_picture
 from kdam_ray.models import build_network
 from kdam_ray.models.heads import resize
 from kdam_ray.tasks import DATASETS
@@ -137,7 +136,7 @@ def test_large_images_are_reduced_and_it_is_said(tmp_path):
 @pytest.mark.parametrize("canvas", [(32, 48), (50, 70)])  # the images' own size; larger, so that they are padded
 def test_predictions_are_those_of_evaluation(network, tmp_path, canvas):
     source = tiny.TinySource(1, seed=4)
-    evaluate({"a": network}, source, ROOMS, {"a": TASKS}, image_size=canvas, predictions={"a": tmp_path})
+    evaluate({"a": Candidate(network, TASKS, predictions=tmp_path)}, source, ROOMS, image_size=canvas)
     image = source[0]["image"]
     found = predict(network, Picture(image, image.shape[:2]), ROOMS, TASKS, image_size=canvas)
     assert network.training
@@ -155,9 +154,8 @@ def test_predictions_of_a_reduced_image_have_the_files_size(network):
 
 def test_enlarging_in_bands_is_enlarging_at_once(monkeypatch):
     logits = torch.randn(1, 17, 9, 13, generator=torch.Generator().manual_seed(0))
-    metric = build_metric(ROOMS.task("depth"), ROOMS)  # predicts what it is given
     monkeypatch.setattr(infer, "BAND_NUMBERS", 17 * 50 * 7)  # 7 rows at a time
-    torch.testing.assert_close(enlarged(logits, (40, 50), metric), resize(logits, (40, 50)))
+    torch.testing.assert_close(decoded_enlarged("depth", logits, (40, 50)), resize(logits, (40, 50)))
 
 
 def test_outputs_that_are_not_finite_are_refused(network):

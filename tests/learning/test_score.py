@@ -15,7 +15,7 @@ from PIL import Image
 from kdam_ray.data import open_source
 from kdam_ray.data.packaged.export import export_packaging
 from kdam_ray.data.predictions import read_prediction, take_inventory, write_prediction
-from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.learning.score import Request, score_images, total
 from kdam_ray.models import build_network
 from kdam_ray.tasks import DATASETS
@@ -251,9 +251,8 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
     network = build_network("resnet_w8", "mt_baseline", NYUD.tasks, image_size=SIZE)
     names = [task.name for task in NYUD.tasks]
     source = open_source(NYUD, "val", images=None, image_size=SIZE, resize=False, root=str(packaging), cache=None)
-    ours = evaluate(
-        {"x": network}, source, NYUD, {"x": names}, image_size=(48, 80), predictions={"x": tmp_path / "out"}
-    )["x"]
+    candidate = Candidate(network, names, predictions=tmp_path / "out")
+    ours = evaluate({"x": candidate}, source, NYUD, image_size=(48, 80))["x"]
     theirs = scored(packaging, tmp_path / "out").metrics
     for name, value in ours.items():
         # normals of training labels are kept in 16 bits, those that are scored in 32

@@ -36,17 +36,13 @@ def without_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-def in_float64(network: nn.Module) -> nn.Module:
-    """The network with weights and images in float64: logits, and so the losses, are what it gives."""
-    network.register_forward_pre_hook(lambda _, inputs: (inputs[0].double(),))
-    return network.double()
-
-
 def train(rank: int, world: int, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
     if world > 1:
         dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    member_module.network_of = lambda *args, **options: in_float64(without_batch_norm(network_of(*args, **options)))
+    member_module.network_of = lambda *args, **options: tiny.in_float64(
+        without_batch_norm(network_of(*args, **options))
+    )
     context_search.SAMPLED = len(CONTEXT_TYPES)  # all types take part, without noise: ranks may draw different ones
     torch.rand_like = lambda x: torch.full_like(x, 0.5)
     nn.Dropout2d.forward = lambda self, x: x
@@ -59,7 +55,7 @@ def train(rank: int, world: int, port: int, folder: Path) -> None:
     runs |= {decoder: tiny.make_run("kdam", decoder=decoder, epochs=1, optim=Optim(lr=2e-3)) for decoder in DECODERS}
     names = {run.run_id: name for name, run in runs.items()}
     sources = {"train": tiny.TinySource(16, seed=1), "val": tiny.TinySource(5, seed=2)}
-    for report in train_cohort(list(runs.values()), **sources, teacher=in_float64(teacher)):
+    for report in train_cohort(list(runs.values()), **sources, teacher=tiny.in_float64(teacher)):
         if isinstance(report, EpochReport) and rank == 0:
             report.save(folder / names[report.run.run_id])
     if world > 1:

@@ -10,6 +10,8 @@ from torch import nn
 from kdam_ray.models import attention
 from kdam_ray.models.attention import DropPath, MultiHeadAttention, from_windows, to_windows
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))

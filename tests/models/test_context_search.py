@@ -15,6 +15,8 @@ from kdam_ray.models import build_network
 from kdam_ray.models.decoders.context_search import entropy, one_hot, sampled
 from kdam_ray.tasks import DATASETS
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 TASKS = DATASETS["rooms"].tasks[:2]
 
 
@@ -92,7 +94,7 @@ def test_what_it_chose_is_an_atrc_with_the_same_output():
     with torch.no_grad():
         ours, theirs = search.eval()(image), found.eval()(image)
     for task in ours:
-        torch.testing.assert_close(ours[task], theirs[task], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ours[task], theirs[task])
 
 
 def test_probabilities_sum_to_one_and_name_every_type():

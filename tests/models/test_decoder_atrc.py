@@ -16,6 +16,8 @@ from kdam_ray.models.decoders.atrc import ATRC, CONTEXT_BLOCKS, context_block, l
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS, PASCAL = DATASETS["nyud"], DATASETS["rooms"], DATASETS["rooms_pascal"]
 CHANNELS, HIDDEN, INNER, SIZE = (4, 6, 8, 10), 8, 4, (6, 8)
 
@@ -228,6 +230,7 @@ def test_cost_of_pascal_context():
     assert network_cost("hrnet18", "atrc", tasks, image_size=(512, 512)).params / 1e6 == pytest.approx(5.383, abs=5e-4)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_memory_of_a_training_step():
     """Nothing is quadratic in pixels: eight images, even with 16 local contexts, below 8 GB."""
     for contexts in (None, everywhere("local", NYUD.tasks)):

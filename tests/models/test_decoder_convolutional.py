@@ -17,6 +17,8 @@ from kdam_ray.models.decoders.pad_net import Distillation
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS = DATASETS["nyud"], DATASETS["rooms"]
 TASKS, CHANNELS = 3, 5
 

@@ -15,6 +15,8 @@ from kdam_ray.models.decoders.demt import NEIGHBOURS, DeformableConv, DeMT, Task
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS = DATASETS["nyud"], DATASETS["rooms"]
 CHANNELS, SIZE = (4, 6, 8, 10), (9, 11)
 
@@ -50,7 +52,7 @@ def test_each_channel_is_read_at_a_place_of_its_own(size):
     moved = sample_moved(x, dy, dx)
     for b, c, i, j in torch.cartesian_prod(*(torch.arange(n) for n in moved.shape)).tolist():
         expected = at(x[b, c], i + dy[b, c, i, j].item(), j + dx[b, c, i, j].item())
-        assert moved[b, c, i, j].item() == pytest.approx(expected, abs=1e-5)
+        assert moved[b, c, i, j].item() == pytest.approx(expected, abs=1e-9)
 
 
 def test_dy_is_down_and_dx_is_to_the_right():
@@ -61,6 +63,7 @@ def test_dy_is_down_and_dx_is_to_the_right():
     assert not sample_moved(x, still + 5, still).any(), "beyond the border there is nothing"
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_bfloat16_offset_moves_the_last_column_as_far_as_the_first():
     ramp = torch.arange(140.0).expand(1, 1, 2, 140)
     move = torch.full((1, 1, 2, 140), -0.375, dtype=torch.bfloat16)
@@ -86,8 +89,8 @@ def test_untrained_offsets_are_small_and_know_rows_and_columns(size):
     offsets = conv.spread(conv.offsets(draw(1, 16, *size)) + coordinates(torch.empty(1, 1, *size))).detach()
     assert offsets.abs().max() < 4, "pixels, whatever the size of the map"
     dy, dx = offsets[0, :, 1:-1, 1:-1].chunk(2)  # at the border the convolution also sees its own zeros
-    torch.testing.assert_close(dy, dy[:, :, :1].expand_as(dy), rtol=0, atol=1e-4)
-    torch.testing.assert_close(dx, dx[:, :1].expand_as(dx), rtol=0, atol=1e-4)
+    torch.testing.assert_close(dy, dy[:, :, :1].expand_as(dy), rtol=0, atol=1e-9)
+    torch.testing.assert_close(dx, dx[:, :1].expand_as(dx), rtol=0, atol=1e-9)
     assert (dy[:, 0] - dy[:, -1]).abs().min() > 1e-4
     assert (dx[:, :, 0] - dx[:, :, -1]).abs().min() > 1e-4
 
@@ -173,6 +176,7 @@ def test_printed_size(backbone, params):
     assert cost.params / 1e6 == pytest.approx(params, abs=0.005)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_printed_cost():
     cost = network_cost("swin_t", "demt", NYUD.tasks, image_size=(425, 560))
     projection = 107 * 140 * 256 * 256 / 1e9

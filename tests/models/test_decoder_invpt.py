@@ -24,6 +24,8 @@ from kdam_ray.models.decoders.invpt import (
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS = DATASETS["nyud"], DATASETS["rooms"]
 CHANNELS, SIZE, WIDTH, TASKS = (4, 6, 8, 10), (13, 18), 8, 3
 
@@ -111,7 +113,7 @@ def assert_scores(actual, expected):
     """
     actual = actual.unflatten(-1, (-1, TASKS))
     for (head, t, s), value in expected.items():
-        torch.testing.assert_close(actual[:, head, :, :, t, :, s], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(actual[:, head, :, :, t, :, s], value)
 
 
 @torch.no_grad()
@@ -126,13 +128,13 @@ def test_joint_attention_and_its_messages_follow_the_equations():
     output, scores = coarse(small, None)
     expected, expected_scores = reference(coarse, small)
     assert output.shape == (2, TASKS * 2 * WIDTH, 3, 3)
-    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output, expected)
     assert_scores(scores, expected_scores)
 
     output, fused = fine(large, scores)
     expected, expected_scores = reference(fine, large, expected_scores)
     assert output.shape == (2, TASKS * WIDTH, 5, 6)
-    torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output, expected)
     assert_scores(fused, expected_scores)
 
 
@@ -155,7 +157,7 @@ def test_a_stage_without_its_residuals_is_attention_then_mlp():
     attended, _ = stage.attention(per_task(stage.norm_attention, x), None)
     between = x + F.interpolate(attended, size=(5, 6), mode="bilinear")
     expected = between + per_task(lambda tokens: stage.mlp(stage.norm_mlp(tokens)), between)
-    torch.testing.assert_close(stage(x, None)[0], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stage(x, None)[0], expected)
 
 
 @torch.no_grad()
@@ -245,5 +247,6 @@ def test_cost(backbone, params, gmacs):
     assert cost.macs / 1e9 == pytest.approx(gmacs, rel=1e-4)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_batch_of_eight_fits():
     assert activation_bytes("swin_t", "invpt", NYUD.tasks, image_size=(425, 560), batch=8) < 12 * 2**30

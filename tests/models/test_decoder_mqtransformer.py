@@ -21,6 +21,8 @@ from kdam_ray.models.heads import join_levels
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS = DATASETS["nyud"], DATASETS["rooms"]
 CHANNELS, DIM, SIZE = (4, 6, 8, 10), 8, (6, 9)
 
@@ -108,7 +110,7 @@ def test_the_equations_image_by_image(tasks):
     for image in range(3):
         for name, expected in reference(decoder, [level[image : image + 1] for level in levels]).items():
             scale = expected.abs().max().item()
-            torch.testing.assert_close(outputs[name][image : image + 1], expected, rtol=1e-4, atol=1e-5 * scale)
+            torch.testing.assert_close(outputs[name][image : image + 1], expected, rtol=1e-9, atol=1e-9 * scale)
 
 
 def test_queries_of_all_tasks_of_one_image_meet():
@@ -161,6 +163,7 @@ def test_published_size(backbone, params):
     assert (cost.params + unused_in_the_published_code()) / 1e6 == pytest.approx(params, abs=0.005)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_cost_is_linear_in_pixels():
     small, large = (
         network_cost("swin_t", "mqtransformer", NYUD.tasks, image_size=(height, 448)) for height in (224, 896)

@@ -16,6 +16,8 @@ from kdam_ray.models.local import inside
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 NYUD, ROOMS = DATASETS["nyud"], DATASETS["rooms"]
 CHANNELS, HIDDEN, SIZE = (4, 6, 8, 10), 8, (6, 9)
 PIXELS = [(y, x) for y in range(SIZE[0]) for x in range(SIZE[1])]
@@ -101,7 +103,7 @@ def test_the_whole_of_it_step_by_step(tasks):
             degree = F.cosine_similarity(matrices[t], matrices[s], dim=2).unsqueeze(2)
             parts.append((degree * (matrix @ value.flatten(2).mT)).mT.unflatten(2, SIZE))
         expected = decoder.logits[task.name](decoder.together[t](torch.cat(parts, 1)))
-        torch.testing.assert_close(outputs[task.name], expected, rtol=1e-4, atol=1e-5)  # float32 sums in another order
+        torch.testing.assert_close(outputs[task.name], expected)
 
 
 def test_initial_predictions_while_training():
@@ -119,6 +121,7 @@ def test_cost_of_table_1():
     assert cost.products == 107 * 140 * WINDOW**2 * tasks * (hidden // 2 + (tasks + STEPS - 1) * hidden)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_memory_of_a_training_step():
     """Nothing is quadratic in pixels, no window holds channels: eight images below 7 GB."""
     assert activation_bytes("hrnet18", "psd", NYUD.tasks, image_size=(425, 560), batch=8) < 7e9

@@ -18,6 +18,8 @@ from kdam_ray.models.local import (
     window_softmax,
 )
 
+pytestmark = pytest.mark.usefixtures("in_float64")
+
 SIZES = [(1, 4, 5), (3, 4, 5), (5, 3, 7), (9, 4, 6)]  # window (larger than the map, too), height, width
 
 

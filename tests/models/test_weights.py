@@ -90,6 +90,7 @@ def test_a_whole_upernet_of_openmmlab_is_understood(donor, tmp_path):
     assert (report.missing, report.reshaped, report.unused) == ((), (), ("decode_head.conv_seg.weight",))
 
 
+@pytest.mark.usefixtures("in_float64")
 def test_openmmlabs_patch_merging_computes_the_same_with_the_imported_order():
     """Its definition: unfold 2x2 blocks, norm, reduction."""
     merging = import_timm().models.swin_transformer.PatchMerging(dim=3)

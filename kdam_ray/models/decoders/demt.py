@@ -124,11 +124,11 @@ def coordinates(x: Tensor) -> Tensor:
         x: [B, C, h, w].
 
     Returns:
-        [2 * NEIGHBOURS, h, w] in (-1, 1): centres of pixels, the map's borders being -1 and 1.
+        [2 * NEIGHBOURS, h, w] in (-1, 1), float32 at least: centres of pixels, the map's borders being -1 and 1.
     """
     height, width = x.shape[-2:]
     rows, columns = (
-        (2 * torch.arange(size, device=x.device, dtype=torch.float32) + 1) / size - 1 for size in (height, width)
+        (2 * torch.arange(size, device=x.device, dtype=_wide(x)) + 1) / size - 1 for size in (height, width)
     )
     grid = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))
     return grid.repeat_interleave(NEIGHBOURS, dim=0)
@@ -143,17 +143,22 @@ def sample_moved(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
         dx: [B, C, h, w], pixels, to the right.
 
     Returns:
-        [B, C, h, w] in float32, channels-last in memory; bilinear, zero beyond the border. On CUDA the gradient of x is
+        [B, C, h, w], float32 at least, channels-last in memory; bilinear, zero beyond the border. On CUDA the gradient of x is
         summed in no fixed order, as that of bilinear resizing is.
     """
     height, width = x.shape[-2:]
-    # float32: a bfloat16 cannot tell column 139 from 139.4
-    rows = torch.arange(height, device=x.device, dtype=torch.float32).unsqueeze(1) + dy.float()
-    columns = torch.arange(width, device=x.device, dtype=torch.float32) + dx.float()
+    wide = _wide(x)  # a bfloat16 cannot tell column 139 from 139.4
+    rows = torch.arange(height, device=x.device, dtype=wide).unsqueeze(1) + dy.to(wide)
+    columns = torch.arange(width, device=x.device, dtype=wide) + dx.to(wide)
     places = torch.stack([(2 * columns + 1) / width - 1, (2 * rows + 1) / height - 1], dim=-1)
-    planes = x.float().reshape(-1, 1, height, width)
+    planes = x.to(wide).reshape(-1, 1, height, width)
     moved = F.grid_sample(planes, places.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
     return moved.view(x.shape).contiguous(memory_format=torch.channels_last)
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """float64 for float64, float32 for all else."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 class TaskInteraction(nn.Module):

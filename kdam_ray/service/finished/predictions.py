@@ -6,7 +6,7 @@ import torch
 
 from kdam_ray.config import Place, Run
 from kdam_ray.learning.checkpoint import load_network
-from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.service.layout import open_sources
 from kdam_ray.service.records.checkpoints import latest_checkpoint
 from kdam_ray.service.records.storage import Storage
@@ -35,8 +35,9 @@ def save_predictions(run: Run, place: Place, folder: Path) -> dict[str, float]:
         )
     device = "cuda" if torch.cuda.is_available() and place.gpus is not False else "cpu"
     say(f"predictions of run {run.run_id} to {folder}")
+    candidate = Candidate(load_network(checkpoint).to(device), run.tasks, predictions=folder)
     metrics = evaluate(
-        {run.run_id: load_network(checkpoint).to(device)}, open_sources(run, place)[1], DATASETS[run.dataset], {run.run_id: run.tasks},
-        image_size=run.image_size, device=device, precision=run.precision, predictions={run.run_id: folder},
+        {run.run_id: candidate}, open_sources(run, place)[1], DATASETS[run.dataset],
+        image_size=run.image_size, device=device, precision=run.precision,
     )  # fmt: skip
     return metrics.get(run.run_id, {})

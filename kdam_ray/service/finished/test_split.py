@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from kdam_ray.config import Place, Run
 from kdam_ray.data import Source, open_source
 from kdam_ray.learning.checkpoint import load_network
-from kdam_ray.learning.evaluate import evaluate
+from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.service.records.checkpoints import latest_checkpoint
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
@@ -45,11 +45,15 @@ def score_unseen(runs: Sequence[Run], place: Place) -> dict[str, dict[str, float
     for start in range(0, len(missing), TOGETHER):
         part = missing[start : start + TOGETHER]
         folders = {run.run_id: latest_checkpoint(storage, run.run_id, epoch=run.epochs) for run in part}
-        networks = {name: load_network(folder) for name, folder in folders.items() if folder is not None}
+        candidates = {
+            run.run_id: Candidate(load_network(folder), run.tasks)
+            for run in part
+            if (folder := folders[run.run_id]) is not None
+        }
+        first = part[0]
         found = evaluate(
-            networks, source, DATASETS[part[0].dataset], {run.run_id: run.tasks for run in part},
-            image_size=part[0].image_size, precision=part[0].precision,
-        )  # fmt: skip
+            candidates, source, DATASETS[first.dataset], image_size=first.image_size, precision=first.precision
+        )
         for run in part:
             if run.run_id in found:
                 known[run.run_id] = found[run.run_id]
