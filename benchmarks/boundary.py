@@ -1,6 +1,6 @@
 """CPU seconds of odsF's counts per image, all 101 thresholds, against scikit-image's thinning and scipy's maximum flow.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/boundary.py            # about 2 minutes on an idle core, most of it the plain reference
+    OMP_NUM_THREADS=1 python benchmarks/boundary.py    # about 2 minutes on an idle core, most of it the plain reference
 
 Both run in this process on the same synthetic images (random regions' contours, half-found, with clutter and noise),
 and the counts must be equal at every threshold, or the script fails. Also: cost of compiling, of 48 x 64 images, of two
@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import scipy
-import skimage
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
@@ -32,32 +34,26 @@ SIZE, SMALL = (480, 640), (48, 64)
 IMAGES = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 
 
-def cpu_seconds(function, *arguments, repeat=1, **options):
-    """(value, CPU seconds of one call)"""
+def cpu_seconds(function: Callable[..., Any], *arguments: Any, repeat: int = 1, **options: Any) -> tuple[Any, float]:
+    """(value, CPU seconds of one call)."""
     start = time.process_time()
     for _ in range(repeat):
         value = function(*arguments, **options)
     return value, (time.process_time() - start) / repeat
 
 
-def start_up(cache):
+def start_up(cache: str) -> tuple[float, ...]:
     """CPU seconds of a fresh process: (numba's import, warm_up) by a cache folder."""
     code = (
         "import time; import kdam_ray.metrics as m; a = time.process_time(); import numba; b = time.process_time();"
         "m.warm_up(); print(b - a, time.process_time() - b)"
     )
     env = {**os.environ, "NUMBA_CACHE_DIR": cache}
-    return tuple(
-        map(
-            float,
-            subprocess.run(
-                [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
-            ).stdout.split(),
-        )
-    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    return tuple(map(float, done.stdout.split()))
 
 
-def one_image(seed, scale):
+def one_image(seed: int, scale: float) -> tuple[float, float]:
     """(ours, plain) CPU seconds; fails where the counts differ."""
     from kdam_ray.metrics import ridges  # late: it compiles
 
@@ -78,17 +74,17 @@ def one_image(seed, scale):
     return ours, theirs
 
 
-def table(title, seeds, scale):
-    print(
-        f"{title}\n\n| image | true px | predicted px at 0.001 | best F | ours | plain | ratio |\n|---|---|---|---|---|---|---|"
-    )
+def table(title: str, seeds: Iterable[int], scale: float) -> None:
+    """Prints a row an image, their mean and the worst."""
+    print(f"{title}\n\n| image | true px | predicted px at 0.001 | best F | ours | plain | ratio |")
+    print("|---|---|---|---|---|---|---|")
     seconds = np.array([one_image(seed, scale) for seed in seeds])
     mean, worst, ratio = seconds.mean(0), seconds.max(0), seconds[:, 1] / seconds[:, 0]
     print(f"| mean | | | | {mean[0]:.3f} | {mean[1]:.2f} | {mean[1] / mean[0]:.0f} |")
     print(f"| worst | | | | {worst[0]:.3f} | {worst[1]:.2f} | {ratio.min():.0f} |\n")
 
 
-def milliseconds(thresholds, threads, size, images):
+def milliseconds(thresholds: Sequence[float], threads: int, size: tuple[int, int], images: int) -> tuple[float, float]:
     """(CPU, wall) milliseconds an image through the metric."""
     pairs = [plain.scene(seed, *size, scale=size[0] / 10) for seed in range(images)]
     logits = torch.logit(torch.from_numpy(np.stack([p for p, _ in pairs])), eps=1e-4)[:, None]
@@ -101,26 +97,22 @@ def milliseconds(thresholds, threads, size, images):
     return 1e3 * cpu / images, 1e3 * (time.perf_counter() - wall) / 3 / images
 
 
-def main():
+def main() -> None:
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "?",
     )
     load = os.getloadavg()[0]
-    print(
-        f"machine: {model}, {os.cpu_count()} cores, load {load:.1f}; python {platform.python_version()}, torch {torch.__version__},"
-    )
-    print(
-        f"numba {numba.__version__}, numpy {np.__version__}, scipy {scipy.__version__}, scikit-image {skimage.__version__}\n"
-    )
+    python, versions = platform.python_version(), f"numpy {np.__version__}, scipy {scipy.__version__}"
+    print(f"machine: {model}, {os.cpu_count()} cores, load {load:.1f}; python {python}, torch {torch.__version__},")
+    print(f"numba {numba.__version__}, {versions}, scikit-image {version('scikit-image')}\n")
     with tempfile.TemporaryDirectory() as cache:
         for name in ("empty", "filled"):
             imported, warmed = start_up(cache)
             print(f"fresh process, {name} cache: import numba {imported:.2f} CPU s, warm_up {warmed:.2f} CPU s")
     warm_up()
-    print(
-        f"\n{SIZE[0]} x {SIZE[1]}, 101 thresholds, max_dist {MAX_DIST}, CPU s an image, suppression and thinning included\n"
-    )
+    print(f"\n{SIZE[0]} x {SIZE[1]}, 101 thresholds, max_dist {MAX_DIST}, CPU s an image, ", end="")
+    print("suppression and thinning included\n")
     table("Large regions, as in a room", range(IMAGES), 40)
     table("Small regions, about 2.5 times the boundary", range(2), 16)
     for size, images in ((SMALL, 64), (SIZE, 8)):

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kdam_ray.config import Run, change
-from kdam_ray.data import open_source, train_batches
+from kdam_ray.data import Source, open_source, train_batches
+from kdam_ray.data.source import Split
 from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import objective, share
@@ -26,6 +27,7 @@ from kdam_ray.tasks import DATASETS
 
 DATASET = DATASETS["rooms"]
 IMAGES = 160  # 20 steps
+SPLITS: tuple[tuple[Split, int], ...] = (("train", IMAGES), ("val", 200))
 
 
 class Clock:
@@ -80,7 +82,7 @@ def timed(batches: Iterator, clock: Clock) -> Iterator:
         yield batch
 
 
-def by_phase(count: int, teacher: Teacher, source) -> dict[str, float]:
+def by_phase(count: int, teacher: Teacher, source: Source) -> dict[str, float]:
     """Milliseconds per step of each phase."""
     members = [Member(run, device="cpu") for run in students(count)]
     clock = Clock()
@@ -93,7 +95,7 @@ def by_phase(count: int, teacher: Teacher, source) -> dict[str, float]:
     return {phase: 1000 * value / done for phase, value in clock.seconds.items() if phase != "rest"}
 
 
-def one_epoch(runs: list[Run], teacher: Teacher, source) -> float:
+def one_epoch(runs: list[Run], teacher: Teacher, source: Source) -> float:
     """Seconds of training, without set-up and evaluation."""
     from kdam_ray.learning.cohort import _train_epoch
 
@@ -114,7 +116,7 @@ def main() -> None:
     teacher = Teacher(build_network("resnet_w16", "mt_baseline", DATASET.tasks, image_size=(48, 64)))
     source, val = (
         open_source(DATASET, split, images=images, image_size=(48, 64), resize=False, root=None, cache=None)
-        for split, images in (("train", IMAGES), ("val", 200))
+        for split, images in SPLITS
     )
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64"
@@ -131,17 +133,15 @@ def main() -> None:
     for _ in range(2):  # the first loads what is compiled
         start = time.perf_counter()
         evaluate({"one": Candidate(member.network, member.run.tasks)}, val, DATASET, image_size=(48, 64))
-    print(
-        f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {1000 * (time.perf_counter() - start):.0f} ms"
-    )
+    milliseconds = 1000 * (time.perf_counter() - start)
+    print(f"evaluation of one member on 200 images, all metrics, odsF at 101 thresholds: {milliseconds:.0f} ms")
     ratios = []
     for _ in range(5):
         together = one_epoch(students(options.members), teacher, source)
         alone = [one_epoch([run], teacher, source) for run in students(min(3, options.members))]
         ratios.append(options.members * statistics.median(alone) / together)
-    print(
-        f"{options.members} students one by one / as a cohort: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    )
+    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    print(f"{options.members} students one by one / as a cohort: {spread}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """What a training step of each system takes on a CPU core, and how much of it its operations do not explain.
 
-    python benchmarks/systems.py & python benchmarks/systems.py    # one for each core, as a sweep keeps them busy; four minutes
+    python benchmarks/systems.py & python benchmarks/systems.py    # one a core, as a sweep keeps them busy; 4 minutes
 
 One thread each; a row for each decoder on two backbones that stand in for the paper's. The last column is the step
-without its operations at the rate that `kdam_ray/service/cost/estimate.py` has: STEP_S there, with which `--plan` estimates
-times.
+without its operations at the rate that `kdam_ray/service/cost/estimate.py` has: STEP_S there, with which `--plan`
+estimates times.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import torch
 
 from kdam_ray.cells import SYSTEMS
 from kdam_ray.config import change
-from kdam_ray.data import open_source
+from kdam_ray.data import Source, open_source
 from kdam_ray.learning.cohort import _train_epoch
 from kdam_ray.learning.member import Member
 from kdam_ray.recipes import recipe
@@ -39,11 +39,11 @@ def main() -> None:
     base = recipe(options.dataset).student
     images = BATCHES * base.batch
     source = open_source(
-        DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None, cache=None
+        DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None,
+        cache=None,
     )  # fmt: skip
-    print(
-        f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step"
-    )
+    machine = f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}"
+    print(f"{machine}; {base.batch} images of {base.image_size} a step")
     print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'ms beyond':>11s}")
     with TemporaryDirectory() as folder:
         costs = Costs(Storage(folder))
@@ -64,7 +64,7 @@ def main() -> None:
                 )  # fmt: skip
 
 
-def _epochs(member: Member, source) -> list[float]:
+def _epochs(member: Member, source: Source) -> list[float]:
     """Seconds of each epoch after a first one that warms up."""
     found = []
     for epoch in range(REPEATS + 1):

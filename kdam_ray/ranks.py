@@ -5,6 +5,8 @@ Every ratio over the batch divides sums that have passed through here, so that t
 out right under that average.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -28,13 +30,13 @@ class _AllSum(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, value: Tensor) -> Tensor:  # type: ignore[override]
         value = value.contiguous().clone()
         dist.all_reduce(value)
         return value
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         return gradient

@@ -97,8 +97,9 @@ ROOM_CLASSES = (
 NYUD_CLASSES = (
     "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf",
     "picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor mat",
-    "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel", "shower curtain", "box", "whiteboard",
-    "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "other structure", "other furniture", "other prop",
+    "clothes", "ceiling", "books", "refrigerator", "television", "paper", "towel", "shower curtain", "box",
+    "whiteboard", "person", "night stand", "toilet", "sink", "lamp", "bathtub", "bag", "other structure",
+    "other furniture", "other prop",
 )  # fmt: skip
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -125,19 +126,23 @@ PASCAL_TASKS = ("semseg", "human_parts", "sal", "normals", "edge")
 
 DATASETS: dict[str, Dataset] = {
     "rooms": Dataset(
-        "rooms", train_images=1200, val_images=200, image_size=(48, 64), tasks=_tasks(len(ROOM_CLASSES), names=NYUD_TASKS),
+        "rooms", train_images=1200, val_images=200, image_size=(48, 64),
+        tasks=_tasks(len(ROOM_CLASSES), names=NYUD_TASKS),
         edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000,
     ),
     "rooms_pascal": Dataset(
-        "rooms_pascal", train_images=1200, val_images=200, image_size=(48, 64), tasks=_tasks(len(ROOM_CLASSES), names=PASCAL_TASKS),
+        "rooms_pascal", train_images=1200, val_images=200, image_size=(48, 64),
+        tasks=_tasks(len(ROOM_CLASSES), names=PASCAL_TASKS),
         edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000,
     ),
     "nyud": Dataset(
-        "nyud", train_images=795, val_images=654, image_size=(425, 560), tasks=_tasks(len(NYUD_CLASSES), names=NYUD_TASKS),
+        "nyud", train_images=795, val_images=654, image_size=(425, 560),
+        tasks=_tasks(len(NYUD_CLASSES), names=NYUD_TASKS),
         edge_max_dist=0.011, edge_positive_weight=0.8, edge_truth="seg2bmap", classes=NYUD_CLASSES,
     ),
     "pascal": Dataset(
-        "pascal", train_images=4998, val_images=5105, image_size=(512, 512), tasks=_tasks(len(VOC_CLASSES), names=PASCAL_TASKS),
+        "pascal", train_images=4998, val_images=5105, image_size=(512, 512),
+        tasks=_tasks(len(VOC_CLASSES), names=PASCAL_TASKS),
         edge_max_dist=0.0075, edge_positive_weight=0.95, classes=VOC_CLASSES,
     ),
 }  # fmt: skip

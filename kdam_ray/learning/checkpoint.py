@@ -145,7 +145,8 @@ def rebuilt(run: Run, weights: Path) -> nn.Module:
         raise ValueError(f"{weights}: cannot be read as safetensors ({error})") from None
     if problem := _first_misfit(network.state_dict(), found):
         raise ValueError(
-            f"{weights}: not the weights of {run.student} + {run.decoder}, {run.dataset}, which the run beside it is: {problem}"
+            f"{weights}: not the weights of {run.student} + {run.decoder}, {run.dataset}, "
+            f"which the run beside it is: {problem}"
         )
     network.load_state_dict(found)
     return network

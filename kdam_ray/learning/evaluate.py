@@ -109,7 +109,7 @@ def evaluate(
 
 
 def _full_logits(one: Candidate, image: Tensor, device: torch.device | str, precision: str) -> dict[str, Tensor] | None:
-    """By task, [B, C, H, W] at the image's size; None where a network's output is not finite."""
+    """Logits by task, [B, C, H, W] at the image's size; None where a network's output is not finite."""
     with torch.inference_mode(), autocast(device, precision):
         logits = one.network(image)
     if not all(torch.isfinite(logits[name]).all() for name in one.tasks):
@@ -118,7 +118,7 @@ def _full_logits(one: Candidate, image: Tensor, device: torch.device | str, prec
 
 
 def _write(folder: Path, source: Source, first: int, logits: Mapping[str, Tensor], dataset: Dataset) -> None:
-    """What [B, C, H, W] say of consecutive images, without the padding of images smaller than the batch."""
+    """Predictions from logits [B, C, H, W] of consecutive images, without the padding up to the batch's size."""
     for name, batch in logits.items():
         for offset, prediction in enumerate(decode(dataset.task(name).kind, batch).cpu().numpy()):
             size = source[first + offset]["image"].shape[:2]

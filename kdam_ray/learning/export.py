@@ -73,8 +73,7 @@ def write_export(
     size: tuple[int, int] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Writes `weights.safetensors`, `model.onnx` and `card.json`; all or nothing, and only if the graph computes the
-    same.
+    """Writes `weights.safetensors`, `model.onnx` and `card.json`: all or nothing, the graph only if it is right.
 
     Args:
         folder: that appears; an export that is there is replaced, what lies beside its files stays.
@@ -164,9 +163,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _standing(run: Run, metrics: Mapping[str, float], epoch: int | None) -> dict[str, Any]:
-    """How far the network is and how good: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}; JSON knows no
-    NaN.
-    """
+    """Progress and scores of the network: {"epoch": 3, "epochs": 4, "finished": False, "metrics": ...}, NaN as None."""
     known = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
     return {
         "epoch": epoch,
@@ -179,7 +176,8 @@ def _standing(run: Run, metrics: Mapping[str, float], epoch: int | None) -> dict
 def _facts(run: Run, size: tuple[int, int]) -> dict[str, str]:
     """What weights and graph say of themselves when they are separated from the card."""
     return {
-        "format": "pt", "made_by": "kdam_ray", "more": CARD, "run_id": run.run_id, "backbone": run.student, "decoder": run.decoder,
+        "format": "pt", "made_by": "kdam_ray", "more": CARD,
+        "run_id": run.run_id, "backbone": run.student, "decoder": run.decoder,
         "dataset": run.dataset, "tasks": " ".join(run.tasks), "image_size": f"{size[0]}x{size[1]}",
         "normalisation": f"RGB 0 .. 1, mean {MEAN}, std {STD}",
     }  # fmt: skip
@@ -200,7 +198,9 @@ def _card(
         "normalisation": {"mean": MEAN, "std": STD, "of": "RGB values in 0 .. 1"},
         "output_resolution": {WEIGHTS: "a quarter of the image, rounded up", GRAPH: "the image's"},
         "onnx": {
-            "input": {"image": [batch, 3, *size], "type": "float32", "values": "RGB, 0 .. 255; the graph normalises them"},
+            "input": {
+                "image": [batch, 3, *size], "type": "float32", "values": "RGB, 0 .. 255; the graph normalises them",
+            },
             "outputs": {name: [batch, dataset.task(name).channels, *size] for name in run.tasks},
             "dynamic_batch": dynamic,
             "checked": {"tolerance": TOLERANCE, **checked, "random_images": RANDOM_IMAGES, "images": images},
@@ -217,8 +217,9 @@ def _task(task: Task, dataset: Dataset) -> dict[str, Any]:
 
 
 def _appear(partial: Path, folder: Path) -> None:
-    """Give the files their place; in a folder that is there the card last, whose hashes tell if it came to only some of
-    them.
+    """Gives the files their place.
+
+    In a folder that is there the card comes last, whose hashes tell if it came to only some of them.
     """
     if not folder.exists():
         partial.rename(folder)

@@ -24,7 +24,7 @@ CAPTION_LINES = 2  # at most
 
 
 @dataclass(frozen=True)
-class Cell:
+class Panel:
     """A map, coloured.
 
     Attributes:
@@ -72,7 +72,7 @@ class Block:
 
     title: str
     image: np.ndarray
-    grid: Sequence[Sequence[Cell]]
+    grid: Sequence[Sequence[Panel]]
     rows: Sequence[str]
     legends: Sequence[Legend]
     labelled: bool = True
@@ -97,9 +97,7 @@ def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
 
 
 def cell_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """(height, width) of a cell: the map's, times the largest whole number that keeps it within `side`, or reduced to
-    it.
-    """
+    """(height, width) of a map as it is shown: times the largest whole number within `side`, or reduced to `side`."""
     longest = max(height, width)
     if longest <= side:
         return height * (side // longest), width * (side // longest)
@@ -124,7 +122,7 @@ def _draw_block(block: Block, side: int) -> Image.Image:
     )
     pen = ImageDraw.Draw(page)
     pen.text((MARGIN, MARGIN), _fitting(block.title, LARGE, page.width - 2 * MARGIN), fill=BLACK, font=_font(LARGE))
-    _paste(page, Cell(block.image, caption="image", smooth=True), (MARGIN, tops[0]), (height, width))
+    _paste(page, Panel(block.image, caption="image", smooth=True), (MARGIN, tops[0]), (height, width))
     page.paste(key, (MARGIN, beneath))
     for name, top, row in zip(block.rows, tops, block.grid, strict=True):
         _write_upwards(page, name, (names, top), height)
@@ -133,7 +131,7 @@ def _draw_block(block: Block, side: int) -> Image.Image:
     return page
 
 
-def _paste(page: Image.Image, cell: Cell, corner: tuple[int, int], size: tuple[int, int]) -> None:
+def _paste(page: Image.Image, cell: Panel, corner: tuple[int, int], size: tuple[int, int]) -> None:
     """A cell at (left, top), its caption above."""
     pen, (left, top), (height, width) = ImageDraw.Draw(page), corner, size
     for number, line in enumerate(reversed(_lines(cell.caption, width))):
@@ -215,9 +213,7 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns:
 
 
 def _bar(colours: np.ndarray, ticks: Sequence[str], width: int) -> Image.Image:
-    """[256, 3] colours from left to right, with what they stand for at the left end, in the middle and at the right
-    end.
-    """
+    """[256, 3] colours from left to right, with what they stand for at the left, in the middle and at the right."""
     strip = Image.new("RGB", (width, SWATCH + LINE), "white")
     across = np.linspace(0, len(colours) - 1, width - 1).astype(int)
     strip.paste(Image.fromarray(colours[across][None].repeat(SWATCH, 0)), (0, 0))

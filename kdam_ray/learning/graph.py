@@ -82,7 +82,8 @@ def write_graph(deployed: Deployed, path: Path, decoder: str, facts: Mapping[str
     count = sum(buffer.numel() * buffer.element_size() for buffer in deployed.buffers())
     if count > LARGEST:
         raise ValueError(
-            f"decoder: {decoder}'s network has {count / 2**30:.1f} GiB of weights, and one ONNX file holds 2; take a smaller backbone"
+            f"decoder: {decoder}'s network has {count / 2**30:.1f} GiB of weights, and one ONNX file holds 2; "
+            "take a smaller backbone"
         )
     reasons = []
     for dynamic in (True, False):
@@ -146,7 +147,7 @@ def check_graph(
 
 
 def _difference(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Of each element, relative to the other's largest magnitude."""
+    """Difference of each element, relative to the other's largest magnitude."""
     return np.abs(one - other) / max(float(np.abs(other).max()), 1e-12)
 
 

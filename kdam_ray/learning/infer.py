@@ -23,7 +23,7 @@ SEVERAL_VIEWS = "MPO"  # JPEG with a second, smaller picture of the same, as tel
 
 
 @dataclass(frozen=True)
-class Picture:
+class InputImage:
     """An image as a network takes it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = None) -> Picture:
+def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = None) -> InputImage:
     """An image file of any format and mode that Pillow opens; of several frames the first.
 
     EXIF's orientation is carried out, so that predictions lie on the image as viewers show it. Transparency is laid on
@@ -77,9 +77,10 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
             (max(1, round(size[1] * factor)), max(1, round(size[0] * factor))), Image.Resampling.LANCZOS
         )
         notes.append(
-            f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, predictions enlarged again"
+            f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, "
+            "predictions enlarged again"
         )
-    return Picture(np.array(image), size, tuple(notes))
+    return InputImage(np.array(image), size, tuple(notes))
 
 
 def _as_rgb(image: Image.Image, path: Path, format: str | None) -> tuple[Image.Image, list[str]]:
@@ -101,21 +102,22 @@ def _grey_bytes(image: Image.Image, path: Path, format: str | None) -> tuple[np.
     if image.mode == "F":
         if not (low >= 0 and high <= 1):  # so NaN is refused too
             raise ValueError(
-                f"{path}: holds floating-point grey values from {low:g} to {high:g}; scale them to 0 .. 1, or save 8 bits"
+                f"{path}: holds floating-point grey values from {low:g} to {high:g}; "
+                "scale them to 0 .. 1, or save 8 bits"
             )
         return (grey * 255 + 0.5).astype(np.uint8), "floating-point grey values read as 8-bit RGB, 1 as white"
     if image.mode == "I" and format not in SIXTEEN_BITS:
         raise ValueError(
-            f"{path}: holds 32-bit or signed grey values, of which nothing says what is white; save it with 8 or 16 bits"
+            f"{path}: holds 32-bit or signed grey values, of which nothing says what is white; "
+            "save it with 8 or 16 bits"
         )
-    return (grey // 256).astype(
-        np.uint8
-    ), f"16-bit grey values read as 8-bit RGB, 65535 as white; the brightest is {high}"
+    note = f"16-bit grey values read as 8-bit RGB, 65535 as white; the brightest is {high}"
+    return (grey // 256).astype(np.uint8), note
 
 
 def predict(
     network: nn.Module,
-    picture: Picture,
+    picture: InputImage,
     dataset: Dataset,
     tasks: Sequence[str],
     *,
@@ -156,9 +158,7 @@ def predict(
 
 
 def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
-    """Raw outputs in eval mode without gradients, as evaluation takes them; the network is left in the mode it was
-    found in.
-    """
+    """Raw outputs in eval mode without gradients, as evaluation takes them; the network's mode is put back."""
     mode = network.training
     try:
         network.eval()

@@ -107,9 +107,7 @@ class Member:
         self.active, self.failure = False, reason
 
     def end_epoch(self, epoch: int) -> None:
-        """Count the epoch; give every rank the same batch-norm statistics, their mean, before anything is evaluated or
-        saved.
-        """
+        """Count the epoch; before anything is evaluated or saved, batch-norm statistics become the mean over ranks."""
         self.epoch = epoch
         if world_size() > 1:
             for buffer in self.network.buffers():

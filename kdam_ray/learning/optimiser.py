@@ -1,4 +1,4 @@
-"""Optimisers and the polynomial schedule of the paper's lineage (SGD, poly 0.9), and AdamW for small nets from scratch."""
+"""Optimisers (SGD; AdamW for small nets from scratch) and the polynomial schedule of the paper's lineage, poly 0.9."""
 
 from collections.abc import Iterable
 

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from kdam_ray.data import Batch, Sample, Source, val_batches
 from kdam_ray.data.colours import class_names, coloured, coloured_prediction, depth_range
-from kdam_ray.learning.figure import Block, Cell, Legend, draw_blocks
+from kdam_ray.learning.figure import Block, Legend, Panel, draw_blocks
 from kdam_ray.learning.infer import inner, logits_of
 from kdam_ray.models.heads import decode, resize
 from kdam_ray.tasks import IGNORE, Dataset, Task
 
 SUMMARY_SIDE = 384  # longest side of a cell of a summary, pixels
 
-Maps = Mapping[str, np.ndarray | None]  # by task; None: the network's output is not finite
-Columns = Mapping[str, Maps]  # by title
+TaskMaps = Mapping[str, np.ndarray | None]  # by task; None: the network's output is not finite
+Columns = Mapping[str, TaskMaps]  # by title
 
 
 def fixed_indices(length: int, count: int) -> list[int]:
@@ -41,8 +41,7 @@ def draw(
     device: torch.device | str = "cpu",
     precision: str = "fp32",
 ) -> Image.Image:
-    """One block an image: columns image, ground truth and each network; a row a task; what the colours mean beneath the
-    image.
+    """One block an image: beside it ground truth and each network, a row a task; beneath it what the colours mean.
 
     Args:
         networks: by the column's title, in order; each is left in the mode it was found in, without gradients.
@@ -68,7 +67,7 @@ def draw(
             iter(val_batches(_One(sample, identity), tasks=labelled, image_size=image_size, batch=1, device=device))
         )
         size = sample["image"].shape[:2]
-        columns: dict[str, Maps] = {}
+        columns: dict[str, TaskMaps] = {}
         for title, network in networks.items():
             logits = logits_of(network, batch["image"], device=device, precision=precision)
             columns[title] = {task.name: _predicted(logits, task, batch, size) for task in rows if task.name in logits}
@@ -178,14 +177,14 @@ def summary(title: str, image: np.ndarray, predictions: Mapping[str, np.ndarray]
     return draw_blocks([Block(title, image, grid, [""] * len(grid), legends, labelled=False)], side=SUMMARY_SIDE)
 
 
-def _prediction_cell(maps: Maps, title: str, task: Task, dataset: Dataset, limits: tuple[float, float]) -> Cell:
+def _prediction_cell(maps: TaskMaps, title: str, task: Task, dataset: Dataset, limits: tuple[float, float]) -> Panel:
     found = maps.get(task.name)
     gap = "not finite" if task.name in maps else "not learnt"
     return _cell(None if found is None else coloured_prediction(found, task, dataset, depth=limits), gap, title, task)
 
 
-def _cell(pixels: np.ndarray | None, gap: str, caption: str, task: Task) -> Cell:
-    return Cell(pixels, gap, caption, smooth=task.kind in ("edge", "saliency"))
+def _cell(pixels: np.ndarray | None, gap: str, caption: str, task: Task) -> Panel:
+    return Panel(pixels, gap, caption, smooth=task.kind in ("edge", "saliency"))
 
 
 def _limits(truth: Mapping[str, np.ndarray], columns: Columns) -> tuple[float, float]:

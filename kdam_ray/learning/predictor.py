@@ -20,7 +20,7 @@ FAR = 3  # times the size that it learnt: a network has seen nothing like it
 
 
 class ImageError(ValueError):
-    """Of one image; others can still be predicted."""
+    """An error of one image; others can still be predicted."""
 
 
 class Predictor:
@@ -32,8 +32,9 @@ class Predictor:
         device: where it is.
     """
 
-    def __init__(self, folder: Path, *, device: str = "auto", limit: int | None = None):
-        """
+    def __init__(self, folder: Path, *, device: str = "auto", limit: int | None = None) -> None:
+        """A predictor of the network in a folder.
+
         Args:
             folder: a checkpoint of training or an export.
             device: "auto", "cpu" or "cuda".
@@ -95,7 +96,8 @@ class Predictor:
             (out / name).resolve() for name in ("summary", *self.run.tasks, *(f"coloured/{x}" for x in self.run.tasks))
         ]:
             raise ValueError(
-                f"out: predictions in {out} would lie among the images, beside {path}, and may replace it; give another folder"
+                f"out: predictions in {out} would lie among the images, beside {path}, and may replace it; "
+                "give another folder"
             )
         image, predictions, notes = self.predict(path)
         try:

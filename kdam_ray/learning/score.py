@@ -73,7 +73,7 @@ class ImageScore:
 
 @dataclass
 class Scores:
-    """Of the whole split.
+    """Scores of the whole split.
 
     Attributes:
         metrics: "semseg/mIoU" -> value, in the paper's units.

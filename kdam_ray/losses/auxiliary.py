@@ -1,5 +1,4 @@
-"""Losses of auxiliary predictions: labels cut into classes, for decoders that read regions off a task's prediction
-(ATRC).
+"""Losses of auxiliary predictions over labels cut into classes, for decoders that read regions off them (ATRC).
 
 Semantic classes, body parts and saliency are classes already. Depth becomes 40 bins, logarithmic between 0.7 and 10 m;
 normals the nearest of 40 directions; edges two classes. ATRC ships its 40 directions as a data file; ours are spread

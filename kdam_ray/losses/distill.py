@@ -55,7 +55,7 @@ _MASK_LAYOUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class LogitPair:
     """Logits of student and teacher, divided by T and laid out as rows x columns.
 
     Attributes:
@@ -205,7 +205,7 @@ def plain_kd(
     return temperature**2 * pair.mean_over_rows(rows)
 
 
-def _pair(student: Tensor, teacher: Tensor, temperature: float, reading: str, mask: Tensor | None) -> Pair | None:
+def _pair(student: Tensor, teacher: Tensor, temperature: float, reading: str, mask: Tensor | None) -> LogitPair | None:
     """Checks the arguments that the three losses share and lays them out; None where nothing is to be compared."""
     _check(student, teacher, temperature, reading, mask)
     if reading == "skip":
@@ -215,11 +215,11 @@ def _pair(student: Tensor, teacher: Tensor, temperature: float, reading: str, ma
     # x / 1 is x, bit for bit, but a copy
     of_student, of_teacher = (layout(z if temperature == 1 else z / temperature) for z in logits)
     if mask is None:
-        return Pair(of_student, of_teacher, None)
+        return LogitPair(of_student, of_teacher, None)
     invalid = ~_MASK_LAYOUTS[reading](mask, student.shape[1])
     # the lowest number, not -inf: a softmax over nothing valid is then uniform on both sides rather than NaN
     lowest = torch.finfo(of_student.dtype).min
-    return Pair(
+    return LogitPair(
         of_student.masked_fill(invalid, lowest),
         of_teacher.masked_fill(invalid, lowest),
         (~invalid).to(of_student.dtype),

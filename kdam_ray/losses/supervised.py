@@ -95,9 +95,7 @@ def absolute_error(prediction: Tensor, label: Tensor) -> Tensor:
 
 
 def normal_error(prediction: Tensor, label: Tensor) -> Tensor:
-    """L1 between the unit vector of the prediction and the label, summed over x, y, z: [B, 3, H, W] both -> [B, 1, H,
-    W].
-    """
+    """L1 between the prediction's unit vector and the label, summed over x, y, z: [B, 3, H, W] both -> [B, 1, H, W]."""
     unit = prediction * (prediction.square().sum(1, keepdim=True) + NORMAL_EPS).rsqrt()
     return (unit - label).abs().sum(1, keepdim=True)
 

@@ -1,4 +1,4 @@
-"""Metrics of the paper's tables: what `build_metric` returns is filled per batch, merged over ranks and computed once."""
+"""Metrics of the paper's tables: filled per batch, merged over ranks, computed once; `build_metric` makes one."""
 
 from kdam_ray.metrics.boundary import (
     HED_THRESHOLDS,

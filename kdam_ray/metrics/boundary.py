@@ -78,7 +78,8 @@ def boundary_counts(
     true_cells = np.flatnonzero(edges).astype(np.int32)
     if len(true_cells) * min(grey.size, np.pi * (radius + 1) ** 2) >= 2**31:
         raise ValueError(
-            f"max_dist: {max_dist} is {radius:.0f} pixels here, more than 2^31 possible pairs; published values are about 0.01"
+            f"max_dist: {max_dist} is {radius:.0f} pixels here, more than 2^31 possible pairs; "
+            "published values are about 0.01"
         )
     pairs, predicted = contours.pairs_per_threshold(strength, true_cells, radius, limits)
     return pairs, np.full_like(pairs, len(true_cells)), pairs.copy(), predicted
@@ -243,10 +244,7 @@ def in_eight_bits(probability: np.ndarray) -> np.ndarray:
 
 
 def f_score(counts: np.ndarray) -> np.ndarray:
-    """F = 2PR / (P + R) from [4, ...] counts in the order of `COUNTS`;
-
-    0 where nothing is predicted or nothing is true.
-    """
+    """F = 2PR / (P + R) from [4, ...] counts in the order of `COUNTS`; 0 where nothing is predicted or nothing true."""
     precision, recall = precision_recall(counts)
     total = precision + recall
     return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0)
@@ -261,9 +259,7 @@ def precision_recall(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def average_precision(counts: np.ndarray) -> float:
-    """Area under P over R: P interpolated linearly at R = 0, 0.01 ... 1, nothing outside the recalls reached, sum /
-    100.
-    """
+    """Area under P over R, from P interpolated linearly at R = 0, 0.01 ... 1; nothing outside the recalls reached."""
     precision, recall = precision_recall(counts)
     reached, first = np.unique(recall, return_index=True)
     if len(reached) < 2:

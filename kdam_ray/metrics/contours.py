@@ -44,7 +44,15 @@ STEP_Y, STEP_X = np.array(EAST_TO_SOUTH_EAST, np.int32).T.copy()
 
 
 @compiled("void(uint8[::1], uint8[::1], int32[::1], int32[::1], int32[::1], int32, int32)")
-def thin(on, code, cells, waiting, doomed, count, stride):
+def thin(
+    on: np.ndarray,
+    code: np.ndarray,
+    cells: np.ndarray,
+    waiting: np.ndarray,
+    doomed: np.ndarray,
+    count: int,
+    stride: int,
+) -> None:
     """Thins until nothing changes, testing only pixels whose neighbourhood has changed since their last test.
 
     Args:
@@ -92,7 +100,7 @@ def thin(on, code, cells, waiting, doomed, count, stride):
 
 
 @compiled("void(uint8[::1], uint8[::1], int32, int32)")
-def switch_on(on, code, cell, stride):
+def switch_on(on: np.ndarray, code: np.ndarray, cell: int, stride: int) -> None:
     """Adds a pixel and tells its neighbours' codes."""
     on[cell] = 1
     for d in range(8):
@@ -100,7 +108,7 @@ def switch_on(on, code, cell, stride):
 
 
 @compiled("boolean[:, ::1](boolean[:, ::1])")
-def thinned(mask):
+def thinned(mask: np.ndarray) -> np.ndarray:
     """A binary map [H, W] thinned to lines one pixel wide."""
     height, width = mask.shape
     stride = width + 2
@@ -126,7 +134,7 @@ def thinned(mask):
 
 
 @compiled("Tuple((int32[::1], int32[::1], int32[:, ::1]))(float32[:, ::1], float32[::1])")
-def strongest_first(strength, thresholds):
+def strongest_first(strength: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells above the lowest threshold, strongest level first.
 
     Returns:
@@ -165,17 +173,23 @@ def strongest_first(strength, thresholds):
 
 
 @compiled("void(int32[::1])")
-def running_sum(counts):
+def running_sum(counts: np.ndarray) -> None:
     """Cumulative sum in place."""
     for i in range(1, len(counts)):
         counts[i] += counts[i - 1]
 
 
 @compiled("void(int32[:, ::1], int32[::1], float64, int32[::1], int32[::1], int32[::1], boolean)")
-def walk_pairs(number, true_cells, radius, start, by_predicted, true, is_filling):
-    """Counts the pairs into `start` and `by_predicted`, or, once those are sums, writes them to `true` by predicted
-    pixel.
-    """
+def walk_pairs(
+    number: np.ndarray,
+    true_cells: np.ndarray,
+    radius: float,
+    start: np.ndarray,
+    by_predicted: np.ndarray,
+    true: np.ndarray,
+    is_filling: bool,
+) -> None:
+    """Counts the pairs into `start` and `by_predicted`; once those are sums, lists them in `true` by predicted one."""
     height, width = number.shape
     reach = int(radius)
     for g in range(len(true_cells)):
@@ -195,8 +209,10 @@ def walk_pairs(number, true_cells, radius, start, by_predicted, true, is_filling
 
 
 @compiled("Tuple((int32[::1], int32[::1]))(int32[::1], int32[::1], int32[:, ::1], float64)")
-def pairs_within(cells, true_cells, number, radius):
-    """For each true pixel, the predicted pixels within `radius`, strongest first, as compressed rows.
+def pairs_within(
+    cells: np.ndarray, true_cells: np.ndarray, number: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The predicted pixels within `radius` of each true one, strongest first, as compressed rows.
 
     Args:
         cells: int32 [N], predicted pixels, strongest first.
@@ -227,9 +243,13 @@ def pairs_within(cells, true_cells, number, radius):
 
 
 @compiled(
-    "int32(int32, int32[::1], int32[::1], int32[::1], int32[::1], boolean[::1], int32[:, ::1], int32[:, ::1], int32[::1], int32)"
+    "int32(int32, int32[::1], int32[::1], int32[::1], int32[::1], boolean[::1],"
+    " int32[:, ::1], int32[:, ::1], int32[::1], int32)"
 )
-def augment(root, start, end, near, look, alive, mates, path, visited, phase):
+def augment(
+    root: int, start: np.ndarray, end: np.ndarray, near: np.ndarray, look: np.ndarray,
+    alive: np.ndarray, mates: np.ndarray, path: np.ndarray, visited: np.ndarray, phase: int,
+) -> int:  # fmt: skip
     """One depth-first search with look-ahead for an augmenting path from a true pixel without a mate.
 
     Args:
@@ -279,7 +299,16 @@ def augment(root, start, end, near, look, alive, mates, path, visited, phase):
 
 
 @compiled("int32(int32[::1], int32[::1], int32[::1], boolean[::1], int32[:, ::1], int32[:, ::1], int32[::1], int32)")
-def complete(start, end, near, alive, mates, path, visited, phase):
+def complete(
+    start: np.ndarray,
+    end: np.ndarray,
+    near: np.ndarray,
+    alive: np.ndarray,
+    mates: np.ndarray,
+    path: np.ndarray,
+    visited: np.ndarray,
+    phase: int,
+) -> int:
     """Grows a matching to one of maximum cardinality by Pothen-Fan phases; arguments as in `augment`.
 
     In one phase every predicted pixel is walked at most once, so a search can fail because of an earlier one's detour:
@@ -310,7 +339,9 @@ def complete(start, end, near, alive, mates, path, visited, phase):
 
 
 @compiled("Tuple((int64[::1], int64[::1]))(float32[:, ::1], int32[::1], float64, float32[::1])")
-def pairs_per_threshold(strength, true_cells, radius, thresholds):
+def pairs_per_threshold(
+    strength: np.ndarray, true_cells: np.ndarray, radius: float, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Thins the map above each threshold and matches what is left one-to-one with the true pixels.
 
     From the highest threshold down, so that each map is a prefix of the sorted pixels and the last matching is a start:

@@ -1,5 +1,4 @@
-"""Per-pixel metrics: mIoU, rmse, mErr, maxF, as ATRC and DeMT define them, and where other codes differ as variants of
-them.
+"""Per-pixel metrics as ATRC and DeMT define them (mIoU, rmse, mErr, maxF), and other codes' as variants of them.
 
 All but the variants that say otherwise are ratios of sums over the whole evaluation set, never averages of per-image
 values. `conventions` says which variant belongs to which code base.
@@ -147,9 +146,7 @@ class RootMeanSquare(Metric):
 
 
 class MeanImageRMS(Metric):
-    """rmse in metres as ASTMT takes it: the mean over images of each image's own rmse; images without a depth are left
-    out.
-    """
+    """rmse in metres as ASTMT takes it: the mean of the images' own rmse, images without a depth left out."""
 
     kind = "depth"
 

@@ -46,7 +46,7 @@ class Metric(ABC):
         self.images += len(logits)
 
     def update_with(self, prediction: Tensor, label: Tensor) -> None:
-        """As `update`, with predictions in their final form, which is what `models.heads.decode` makes of logits.
+        """Adds a batch of predictions in their final form, which is what `models.heads.decode` makes of logits.
 
         Args:
             prediction: [B, H, W] or [B, ., H, W], see `decode`.

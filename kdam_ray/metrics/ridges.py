@@ -15,7 +15,7 @@ SLACK = 1.01  # a pixel is suppressed where even this multiple of it stays below
 
 
 @compiled("float32(float32[:, ::1], intp, intp, boolean)")
-def slope(values, y, x, along_x):
+def slope(values: np.ndarray, y: int, x: int, along_x: bool) -> np.float32:
     """Derivative at a pixel: centred, one-sided at the border, 0 across a single row or column."""
     size, at = (values.shape[1], x) if along_x else (values.shape[0], y)
     low, high = max(at - 1, 0), min(at + 1, size - 1)
@@ -26,7 +26,7 @@ def slope(values, y, x, along_x):
 
 
 @compiled("void(float32[:, ::1], float32[:, ::1])")
-def smooth_rows(source, target):
+def smooth_rows(source: np.ndarray, target: np.ndarray) -> None:
     """[1 2 3 4 5 4 3 2 1] / 25 along each row with mirrored ends; the result is written transposed, [W, H]."""
     height, width = source.shape
     padded = np.empty(width + 2 * TRIANGLE, np.float32)
@@ -42,7 +42,7 @@ def smooth_rows(source, target):
 
 
 @compiled("float32(float32[:, ::1], float32, float32)")
-def between(values, y, x):
+def between(values: np.ndarray, y: np.float32, x: np.float32) -> np.float32:
     """Bilinear value at a point, coordinates clamped to [0, size - 1.001]."""
     height, width = values.shape
     y = max(min(y, np.float32(height - 1.001)), np.float32(0))
@@ -56,7 +56,7 @@ def between(values, y, x):
 
 
 @compiled("boolean(float32[:, ::1], float32[:, ::1], float32[:, ::1], intp, intp)")
-def is_ridge(strength, down, right, y, x):
+def is_ridge(strength: np.ndarray, down: np.ndarray, right: np.ndarray, y: int, x: int) -> bool:
     """Whether no neighbour across the contour is stronger; `down`, `right` are the slopes of the smoothed map.
 
     The direction across is atan(Oyy sign(-Oxy) / (Oxx + 1e-5)); only its cosine and sine are needed, and both
@@ -74,7 +74,7 @@ def is_ridge(strength, down, right, y, x):
 
 
 @compiled("float32[:, ::1](uint8[:, ::1])")
-def suppressed(grey):
+def suppressed(grey: np.ndarray) -> np.ndarray:
     """Strength of each pixel on a ridge, 0 off ridges, fading to 0 over the outer five pixels.
 
     Args:

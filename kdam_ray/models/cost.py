@@ -1,5 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, as Tables 1 and 2 print them, and the memory of a training
-step.
+"""A network's parameters and multiply-accumulates, as Tables 1 and 2 print them, and the memory of a training step.
 
 The paper's "GFLOPs" are multiply-accumulates (MACs) of one image of 425x560 pixels: convolutions and linear layers, two
 for each element of a batch norm and one for each of a ReLU. So counted, the multi-task baseline gives 17.59, 96.22 and
@@ -29,7 +28,7 @@ ELEMENTWISE = {_aten.native_batch_norm: 4, _aten._native_batch_norm_legit_no_tra
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network, or of several that are used together (`+`).
+    """Cost of one network, or of several that are used together (`+`).
 
     Attributes:
         params: learnt numbers.

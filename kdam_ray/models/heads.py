@@ -124,8 +124,7 @@ def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = Tr
 
 
 class OwnFeatures(nn.ModuleList):
-    """Per task: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`, but each task reads a map of its
-    own.
+    """Per task, each from a map of its own: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`.
 
     Args:
         channels: of each map.

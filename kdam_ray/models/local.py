@@ -126,7 +126,7 @@ def local_spread(weights: Tensor, x: Tensor, size: int) -> Tensor:
 
 
 def _result(total: Tensor, like: Tensor) -> Tensor:
-    """A tensor of its own (an operator must not return its input or a view), in the type and memory layout of `like`."""
+    """A tensor of its own (an operator must not return its input or a view), in the type and layout of `like`."""
     return torch.empty_like(like).copy_(total)
 
 

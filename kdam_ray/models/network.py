@@ -68,7 +68,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()  # not inference_mode: its tensors could not be saved for the student's backward
     def forward(self, image: Tensor) -> dict[str, Tensor]:
-        """As `Network.forward`, without gradients."""
+        """Logits as `Network.forward` gives them, without gradients."""
         return self.network(image)
 
 

@@ -41,7 +41,8 @@ class Loaded:
     def __str__(self) -> str:
         total = len(self.matched) + len(self.missing) + len(self.reshaped)
         return (
-            f"{len(self.matched)} of {total} tensors of the backbone set ({len(self.interpolated)} position tables interpolated), "
+            f"{len(self.matched)} of {total} tensors of the backbone set "
+            f"({len(self.interpolated)} position tables interpolated), "
             f"{len(self.missing)} not in the file, "
             f"{len(self.reshaped)} of another shape, {len(self.unused)} of the file unused"
         )

@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from kdam_ray.learning import graph
 from kdam_ray.learning.export import open_network, write_export
-from kdam_ray.learning.infer import Picture, predict
+from kdam_ray.learning.infer import InputImage, predict
 from kdam_ray.models import local, network_of
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import DECODERS
@@ -86,7 +86,7 @@ def test_the_graph_alone_gives_the_predictions(exported):
     outputs = dict(
         zip((output.name for output in session.get_outputs()), session.run(None, {"image": batch}), strict=True)
     )
-    wanted = predict(network, Picture(image, image.shape[:2]), ROOMS, run.tasks, image_size=run.image_size)
+    wanted = predict(network, InputImage(image, image.shape[:2]), ROOMS, run.tasks, image_size=run.image_size)
     assert (
         outputs["semseg"][0].argmax(0) == wanted["semseg"]
     ).mean() > 0.999  # float32 in another order may turn a tie

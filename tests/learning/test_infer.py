@@ -12,7 +12,7 @@ from PIL import Image
 from kdam_ray.data.predictions import read_prediction
 from kdam_ray.learning import infer
 from kdam_ray.learning.evaluate import Candidate, evaluate
-from kdam_ray.learning.infer import Picture, decoded_enlarged, predict, read_picture
+from kdam_ray.learning.infer import InputImage, decoded_enlarged, predict, read_picture
 from kdam_ray.models import build_network
 from kdam_ray.models.heads import resize
 from kdam_ray.tasks import DATASETS
@@ -138,7 +138,7 @@ def test_predictions_are_those_of_evaluation(network, tmp_path, canvas):
     source = tiny.TinySource(1, seed=4)
     evaluate({"a": Candidate(network, TASKS, predictions=tmp_path)}, source, ROOMS, image_size=canvas)
     image = source[0]["image"]
-    found = predict(network, Picture(image, image.shape[:2]), ROOMS, TASKS, image_size=canvas)
+    found = predict(network, InputImage(image, image.shape[:2]), ROOMS, TASKS, image_size=canvas)
     assert network.training
     for task in ROOMS.tasks:
         (path,) = (tmp_path / task.name).iterdir()
@@ -146,7 +146,7 @@ def test_predictions_are_those_of_evaluation(network, tmp_path, canvas):
 
 
 def test_predictions_of_a_reduced_image_have_the_files_size(network):
-    picture = Picture(tiny.TinySource(1)[0]["image"], (75, 111))
+    picture = InputImage(tiny.TinySource(1)[0]["image"], (75, 111))
     found = predict(network, picture, ROOMS, TASKS, image_size=(32, 48))
     shapes = {name: array.shape for name, array in found.items()}
     assert shapes == {"semseg": (75, 111), "depth": (1, 75, 111), "normals": (3, 75, 111), "edge": (75, 111)}
@@ -163,4 +163,4 @@ def test_outputs_that_are_not_finite_are_refused(network):
     with torch.no_grad():
         broken.decoder.logits["depth"].bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="depth: the network's output is not finite"):
-        predict(broken, Picture(LEFT_RED, (6, 8)), ROOMS, TASKS, image_size=(32, 48))
+        predict(broken, InputImage(LEFT_RED, (6, 8)), ROOMS, TASKS, image_size=(32, 48))

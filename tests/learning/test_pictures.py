@@ -155,7 +155,8 @@ def test_nothing_to_draw_is_refused(source):
 def test_a_summary_shows_every_task_once():
     size = (480, 640)
     found = {
-        "semseg": np.full(size, 3), "depth": np.full((1, *size), 2.0), "normals": np.ones((3, *size)), "edge": np.full(size, 200, np.uint8),
+        "semseg": np.full(size, 3), "depth": np.full((1, *size), 2.0), "normals": np.ones((3, *size)),
+        "edge": np.full(size, 200, np.uint8),
     }  # fmt: skip
     image = summary("a photograph", np.zeros((*size, 3), np.uint8), found, ROOMS)
     assert image.width >= 3 * 384

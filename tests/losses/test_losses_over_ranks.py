@@ -62,7 +62,7 @@ def loss_of(name, student, share, valid):
 
 
 def loss_and_gradients(name, holes):
-    """On any number of ranks: a 1x1 convolution stands for the network; float64, so that only a wrong formula differs."""
+    """One name's, on any number of ranks, in float64; a 1x1 convolution stands for the network."""
     world, rank = ranks.world_size(), ranks.rank()
     share = slice(4 * rank // world, 4 * (rank + 1) // world)
     valid = torch.rand(SHAPE, generator=generator(3)) >= torch.tensor(HOLES[holes]).view(4, 1, 1, 1)

@@ -1,6 +1,6 @@
-"""odsF's steps from libraries, slowly: what the compiled ones are compared with, in tests and in
-benchmarks/boundary.py.
-"""
+"""odsF's steps from libraries, slowly: tests and benchmarks/boundary.py compare the compiled ones with them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
@@ -12,7 +12,7 @@ from skimage.morphology import thin
 TRIANGLE = np.array([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 25
 
 
-def mixed_derivatives(grey):
+def mixed_derivatives(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Oxx, Oxy, Oyy of the smoothed map, float64."""
     smooth = correlate1d(correlate1d(grey / 255, TRIANGLE, axis=0, mode="reflect"), TRIANGLE, axis=1, mode="reflect")
     down, right = np.gradient(smooth)
@@ -20,7 +20,7 @@ def mixed_derivatives(grey):
     return np.gradient(right)[1], down_right, down_down
 
 
-def suppressed(grey):
+def suppressed(grey: np.ndarray) -> np.ndarray:
     """Non-maximum suppression and the fading border, float64; for maps of at least 10 x 10."""
     strength = grey / 255
     xx, xy, yy = mixed_derivatives(grey)
@@ -36,7 +36,7 @@ def suppressed(grey):
     return strength * kept * fade_y[:, None] * fade_x
 
 
-def neighbours(true, predicted, radius):
+def neighbours(true: np.ndarray, predicted: np.ndarray, radius: float) -> csr_matrix:
     """0/1 matrix [true pixels, predicted pixels] of the pairs within the radius."""
     rows, columns = np.argwhere(true), np.argwhere(predicted)
     if not len(rows) or not len(columns):
@@ -48,7 +48,7 @@ def neighbours(true, predicted, radius):
     )
 
 
-def largest_matching(true, predicted, radius):
+def largest_matching(true: np.ndarray, predicted: np.ndarray, radius: float) -> int:
     """Number of pairs, by maximum flow: source -> true -> predicted -> sink, all capacities one."""
     pairs = neighbours(true, predicted, radius).tocoo()
     n, m = pairs.shape
@@ -61,22 +61,24 @@ def largest_matching(true, predicted, radius):
     return maximum_flow(graph, source, sink).flow_value
 
 
-def counts_from(strength, true, radius, thresholds):
+def counts_from(
+    strength: np.ndarray, true: np.ndarray, radius: float, thresholds: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
     """(pairs, predicted), int64 [T], of a map that has been suppressed."""
     maps = [thin(strength > np.float32(threshold)) for threshold in thresholds]
     return np.array([largest_matching(true, one, radius) for one in maps]), np.array([one.sum() for one in maps])
 
 
-def blobs(seed, height, width, scale):
+def blobs(seed: int, height: int, width: int, scale: float) -> np.ndarray:
     """A random smooth binary map."""
     return gaussian_filter(np.random.default_rng(seed).standard_normal((height, width)), scale) > 0
 
 
-def scene(seed, height, width, *, scale=10):
-    """(probability float32, edges bool): contours of random regions, and a guess of them with doubts, gaps and clutter."""
+def scene(seed: int, height: int, width: int, *, scale: float = 10) -> tuple[np.ndarray, np.ndarray]:
+    """(probability float32, edges bool): contours of random regions, and a guess with doubts, gaps and clutter."""
     rng = np.random.default_rng(seed)
 
-    def field(sigma):
+    def field(sigma: float) -> np.ndarray:
         values = gaussian_filter(rng.standard_normal((height, width)), sigma)
         return values / values.std()
 

@@ -16,7 +16,7 @@ def in_float64() -> Iterator[None]:
 
 @pytest.fixture
 def in_float32(in_float64: None) -> Iterator[None]:
-    """For a test about types or bytes, in a file whose others are in float64."""
+    """The opposite, for a test about types or bytes in a file whose others are in float64."""
     torch.set_default_dtype(torch.float32)
     yield
     torch.set_default_dtype(torch.float64)

@@ -72,7 +72,7 @@ def test_stochastic_depth_grows_to_the_published_rate_and_small_members_have_non
     "first", ["from kdam_ray.models.backbones import declare_torchvision_operators as d; d(); d()", "import torch"]
 )
 def test_torchvision_imports_after_its_operators_are_declared(first):
-    """With the declaration always; without it only where the compiled library loads (then the declaration did nothing)."""
+    """Always with the declaration; without it only where the compiled library loads (then it did nothing)."""
     code = f"{first}; import torchvision; from torchvision.extension import _has_ops; print(_has_ops())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if "declare" in first:

@@ -108,9 +108,7 @@ def reference(module, x, message=None):
 
 
 def assert_scores(actual, expected):
-    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}; keys run pixel by pixel, task by
-    task.
-    """
+    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}; keys run pixel by pixel."""
     actual = actual.unflatten(-1, (-1, TASKS))
     for (head, t, s), value in expected.items():
         torch.testing.assert_close(actual[:, head, :, :, t, :, s], value)

@@ -186,9 +186,7 @@ def test_relative_biases_are_those_of_displacements():
 
 
 def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
-    """64.03 M; three patch embeddings (a 4x4 convolution and a norm) come on top of ours, the finest level's channels
-    go.
-    """
+    """64.03 M: three patch embeddings (4x4 convolution, norm) come on top of ours, the finest level's channels go."""
     cost = network_cost("swin_s", "mtformer", TWO, image_size=(425, 560))
     unused, finest = 3 * (16 * 256 * 256 + 3 * 256), 96 * 256
     assert cost.params / 1e6 == pytest.approx(60.907, abs=5e-4)

@@ -7,10 +7,10 @@ F_t, key and value from the source, each projected to `inner` = hidden / 2 chann
     none            nothing
     global          y = V phi(K)^T phi(q) / (sum of phi(K))^T phi(q), phi = softplus: linear attention over all pixels
     local           softmax attention over the 9 x 9 window around the pixel (`models.local`)
-    target, source  regions R = F_s softmax(A)^T, the softmax over the pixels, one region a class of the target's (or the
-                    source's) label; y = V(R) softmax(K(R)^T q / sqrt(inner))
+    target, source  regions R = F_s softmax(A)^T, the softmax over the pixels, one region a class of the label of the
+                    target (or of the source); y = V(R) softmax(K(R)^T q / sqrt(inner))
 
-    C_t = norm(W [y_t1, ..., y_tT]), its gain starting at zero;   G_t = dropout(ReLU(norm(W [F_t, C_t])));   logits = W G_t
+    C_t = norm(W [y_t1, ..., y_tT]), its gain starting at 0;  G_t = dropout(ReLU(norm(W [F_t, C_t])));  logits = W G_t
 
 A is predicted from detached levels, so its losses do not train the backbone; the contexts that use it do train A.
 A target whose sources are all `none` has G_t from F_t alone.

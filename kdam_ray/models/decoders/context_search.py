@@ -1,5 +1,4 @@
-"""The search for ATRC's contexts (Bruggemann et al., ICCV 2021): every pair of tasks holds all types and learns which
-to keep.
+"""The search for ATRC's contexts (Bruggemann et al., ICCV 2021): every pair of tasks holds all types, and learns which.
 
 For each pair of target and source, logits a over `CONTEXT_TYPES` are learnt beside the weights. While training, a step
 draws two types of each pair by Gumbel noise g and mixes them:
@@ -109,7 +108,9 @@ class TargetSearch(nn.Module):
         super().__init__()
         inner = hidden // 2
         self.blocks = nn.ModuleDict({
-            source: nn.ModuleDict({kind: context_block(kind, hidden, inner, affine=False) for kind in CONTEXT_TYPES if kind != "none"})
+            source: nn.ModuleDict({
+                kind: context_block(kind, hidden, inner, affine=False) for kind in CONTEXT_TYPES if kind != "none"
+            })
             for source in sources
         })  # fmt: skip
         self.gather = gather_contexts(len(sources) * inner, hidden)

@@ -1,5 +1,4 @@
-"""DeMT, deformable mixer transformer (Xu, Yang and Zhang, AAAI 2023): a deformable encoder a task, then attention
-across tasks.
+"""DeMT (Xu, Yang and Zhang, AAAI 2023): deformable mixers, one a task, then attention across tasks.
 
 With X the joined levels projected to C = `dim` channels (linear layer, LayerNorm) and, for each task t, its own
 weights:
@@ -143,8 +142,8 @@ def sample_moved(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
         dx: [B, C, h, w], pixels, to the right.
 
     Returns:
-        [B, C, h, w], float32 at least, channels-last in memory; bilinear, zero beyond the border. On CUDA the gradient of x is
-        summed in no fixed order, as that of bilinear resizing is.
+        [B, C, h, w], float32 at least, channels-last in memory; bilinear, zero beyond the border. On CUDA the gradient
+        of x is summed in no fixed order, as that of bilinear resizing is.
     """
     height, width = x.shape[-2:]
     wide = _wide(x)  # a bfloat16 cannot tell column 139 from 139.4

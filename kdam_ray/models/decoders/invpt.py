@@ -2,12 +2,12 @@
 while the map grows.
 
     start     F_t = two 3x3 convolutions of the last level, P_t = W F_t a first prediction, X_t = W [F_t, P_t]
-    stage i   Q = W D(X), K = W A(X), V = W A(X) over the tokens of all tasks; D: depthwise 3x3 of stride 2 and batch norm,
+    stage i   Q = W D(X), K = W A(X), V = W A(X) over the tokens of all tasks; D: depthwise 3x3 of stride 2, batch norm,
               A: average over 2, 4, 8 pixels, so that each task has as many keys at every stage
               S_i = Q K^T / sqrt(C);  from the second stage on S_i <- W [S_i, up(S_i-1)], W over the heads of both
               X <- X + up(W softmax(S_i) V);  X <- X + MLP(X)
     between   X_t <- ReLU(norm(conv(ReLU(norm(conv(up(X_t))))))) + skip, the skip from the backbone's level of that size
-    end       Y_t = ReLU(norm(conv(sum over stages of up(W LN(X)_t) at 1/4)));   logits = W Y_t;  LN over all tasks' channels,
+    end       Y_t = ReLU(norm(conv(sum over stages of up(W LN(X)_t) at 1/4)));  logits = W Y_t;  LN over all channels,
               W from the second stage on
 
 The three stages work at 1/32, 1/16 and 1/8 of the image, on width, width / 2 and width / 4 channels (576, 288, 144:
@@ -144,7 +144,7 @@ class InitialDecoder(nn.Module):
 
 
 class UpEmbed(nn.Module):
-    """From one stage to the next: enlarge, two 3x3 convolutions of dilation 2 per task, add what the backbone saw.
+    """The step from one stage to the next: enlarge, two 3x3 convolutions (dilation 2) per task, add the backbone's map.
 
     Args:
         inputs, outputs: channels of a task.
@@ -184,7 +184,7 @@ class Stage(nn.Module):
         self.apply(_initialise)
 
     def forward(self, x: Tensor, message: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[B, T C, h, w] and the previous stage's scores -> [B, T C, h, w] and this stage's scores (`JointAttention`)."""
+        """[B, T C, h, w] and the previous stage's scores -> [B, T C, h, w] and this stage's (`JointAttention`)."""
         attended, scores = self.attention(_normed(self.norm_attention, x, self.tasks), message)
         x = x + resize(attended, x.shape[-2:])
         return x + _normed(nn.Sequential(self.norm_mlp, self.mlp), x, self.tasks), scores

@@ -4,7 +4,7 @@ With X the joined levels, and for each task t its own projection X_t = W_t X to 
 queries Q_t with positions; attention A(q, k) reads LayerNorms of its inputs, its values are k without position:
 
     shared encoder        Q_t += A(Q_t + pos, X_t)                 queries ask the pixels of their task
-                          Q_t += W LN(Q_t);  Q_t += FFN(Q_t)       "simple reasoning": a 1x1 convolution over the queries
+                          Q_t += W LN(Q_t);  Q_t += FFN(Q_t)       "simple reasoning": a 1x1 convolution of queries
     cross-task attention  Q   += MHA(Q, Q, Q);  Q += FFN(Q)        Q = all tasks' queries, end to end
     shared decoder        Y_t  = X_t + A(X_t, Q_t + pos)           pixels ask the queries of their task
                           Y_t += FFN(Y_t);  Y_t += MHA(Y_t);  Y_t += FFN(Y_t)
@@ -53,8 +53,7 @@ QUERY_STD = 0.02  # of queries and positions at first
 
 
 class MQTransformer(nn.Module):
-    """Joined levels, a projection for each task, queries that ask its pixels, each other, and are asked; a small head
-    each.
+    """Joined levels, a projection for each task, queries that ask its pixels, each other, and are asked; a small head.
 
     Args:
         channels: of the four levels.

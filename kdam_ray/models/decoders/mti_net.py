@@ -1,5 +1,4 @@
-"""MTI-Net (Vandenhende et al., ECCV 2020): PAD-Net's distillation at every scale, initial features passed from coarse
-to fine.
+"""MTI-Net (Vandenhende et al., ECCV 2020): PAD-Net's distillation at every scale, from coarse to fine.
 
 At each of the four scales, coarsest first:
 
@@ -120,7 +119,7 @@ class FeaturePropagation(nn.Module):
         return [x + excite(shared) for x, excite in zip(features, self.excitations, strict=True)]
 
 
-class Scale(nn.Module):
+class DistilledScale(nn.Module):
     """What happens at one scale: initial features and logits, distillation, and what is handed to the next finer scale.
 
     Args:
@@ -173,7 +172,9 @@ class MTINet(nn.Module):
     def __init__(self, channels: Sequence[int], tasks: Sequence[Task], row: Backbone) -> None:
         super().__init__()
         pairs = zip(channels, [*channels[1:], 0], strict=True)
-        self.scales = nn.ModuleList(Scale(own, coarser, tasks, finest=k == 0) for k, (own, coarser) in enumerate(pairs))
+        self.scales = nn.ModuleList(
+            DistilledScale(own, coarser, tasks, finest=k == 0) for k, (own, coarser) in enumerate(pairs)
+        )
         width = sum(channels)
         self.fuse = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
@@ -182,7 +183,7 @@ class MTINet(nn.Module):
         self.logits = TaskLogits(width, tasks)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}; while training also `aux/<scale>/<task>`."""
+        """Four maps [B, C_k, h_k, w_k] -> {task: [B, channels, h, w]}; while training also `aux/<scale>/<task>`."""
         auxiliary: dict[str, Tensor] = {}
         distilled: list[list[Tensor]] = []  # finest first
         coarse: list[Tensor] = []

@@ -1,5 +1,4 @@
-"""NDDR-CNN (Gao et al., CVPR 2019): every task's features are a learnt reduction of all tasks' features, pixel by
-pixel.
+"""NDDR-CNN (Gao et al., CVPR 2019): each task's features are a learnt reduction of all tasks', pixel by pixel.
 
     out_i = ReLU(BN(W_i [x_1; ...; x_T])),    W_i: 1x1 convolution from T * C to C channels, no bias
 

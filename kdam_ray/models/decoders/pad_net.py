@@ -68,7 +68,7 @@ class PADNet(nn.Module):
         self.distillation = Distillation(row.hidden, len(tasks)) if several else nn.Identity()
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}; while training also `aux/initial/<task>`."""
+        """Four maps [B, C_k, h_k, w_k] -> {task: [B, channels, h, w]}; while training also `aux/initial/<task>`."""
         features = self.features(join_levels(maps))
         outputs = self.logits(self.distillation(features))
         if self.training and self.initial:

@@ -56,7 +56,7 @@ class PAP(nn.Module):
         self.logits = TaskLogits(hidden, tasks)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}; while training also aux/initial/<task>."""
+        """Four maps [B, C_k, h_k, w_k] -> {task: [B, channels, h, w]}; while training also `aux/initial/<task>`."""
         features = self.features(join_levels(maps))
         coarse = [resize(x, maps[1].shape[-2:]) for x in features]
         affinities = self.across([affinity(embed(x)) for embed, x in zip(self.embed, coarse, strict=True)])
@@ -71,7 +71,7 @@ class PAP(nn.Module):
 
 
 class AcrossTasks(nn.Module):
-    """Each task's average of all tasks' affinities, equal shares when training begins; nothing to learn for one task."""
+    """Each task's average of all tasks' affinities, equal shares when training begins; nothing to learn for one."""
 
     def __init__(self, tasks: int) -> None:
         super().__init__()

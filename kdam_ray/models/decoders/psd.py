@@ -6,7 +6,7 @@ F_t)) and j a pixel of the 5 x 5 window around pixel i:
     structure     S_t(i, j) = softmax over j of <E_t(i), E_t(j)> / sqrt(d)
     matching      m_ts(i) = cosine of S_t(i, .) and S_s(i, .)
     within t      Y_tt = S_t^3 V_tt: each product widens the reach by a window
-    from s to t   Y_ts(i) = m_ts(i) sum over j of S_s(i, j) V_ts(j): the other task's structure, where it is like the own
+    from s to t   Y_ts(i) = m_ts(i) sum over j of S_s(i, j) V_ts(j): the other's structure, where it is like the own
     together      G_t = ReLU(norm(W [F_t, Y_t1, ..., Y_tT]));   logits = W G_t
 
 and initial predictions from F_t, with the task's own loss.
@@ -59,7 +59,7 @@ class PSD(nn.Module):
         self.logits = TaskLogits(hidden, tasks)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}; while training also aux/initial/<task>."""
+        """Four maps [B, C_k, h_k, w_k] -> {task: [B, channels, h, w]}; while training also `aux/initial/<task>`."""
         features = self.features(join_levels(maps))
         structures = [structure(embed(x)) for embed, x in zip(self.embed, features, strict=True)]
         values = [layer(x).chunk(len(features), dim=1) for layer, x in zip(self.values, features, strict=True)]
@@ -72,9 +72,7 @@ class PSD(nn.Module):
 
 
 def structure(embedded: Tensor) -> Tensor:
-    """How each pixel is connected in its window: [B, d, h, w] -> [B, WINDOW^2, h, w], non-negative, sums over dim 1 are
-    1.
-    """
+    """How each pixel is connected in its window: [B, d, h, w] -> [B, WINDOW^2, h, w], >= 0, sums over dim 1 are 1."""
     scores = local_similarity(embedded, embedded, WINDOW) * embedded.shape[1] ** -0.5
     return window_softmax(scores, WINDOW)
 
@@ -115,7 +113,5 @@ def within(x: Tensor, own: Tensor) -> Tensor:
 
 
 def matching(one: Tensor, other: Tensor) -> Tensor:
-    """How alike two tasks' structures are at each pixel: [B, k^2, h, w] twice, of unit length -> [B, 1, h, w], in [0,
-    1].
-    """
+    """Likeness of two tasks' structures at each pixel: [B, k^2, h, w] twice, of unit length -> [B, 1, h, w], 0 to 1."""
     return (one * other).sum(1, keepdim=True)
