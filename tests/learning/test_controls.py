@@ -81,10 +81,10 @@ def test_a_factor_makes_one_task_heavier(make_run, sources):
     heavy = change(run, {"task_factors": {"semseg": 3.0}})
     batch = {"image": torch.zeros(2, 3, 8, 12), **{task.name: labels_of(task) for task in DATASETS["rooms"].tasks}}
     shared = share(batch, DATASETS["rooms"], None)
-    logits = {task.name: torch.randn(2, task.channels, 2, 3) for task in DATASETS["rooms"].tasks}
+    logits = {task.name: torch.randn(2, task.channels, 2, 3).double() for task in DATASETS["rooms"].tasks}
     (plain, terms), (heavier, same) = objective(run, logits, shared), objective(heavy, logits, shared)
     assert terms["semseg/loss"] == same["semseg/loss"]
-    assert (heavier - plain).item() == pytest.approx(2 * terms["semseg/loss"].item(), rel=1e-5)
+    assert (heavier - plain).item() == pytest.approx(2 * terms["semseg/loss"].item(), rel=1e-9)
     assert run.run_id != heavy.run_id
     with pytest.raises(ValidationError, match="task_factors: 'sal' is not one of the tasks"):
         change(run, {"task_factors": {"sal": 2.0}})
@@ -94,11 +94,11 @@ def test_auxiliary_losses_weigh_as_their_task_does_and_learnt_weights_count_once
     run = change(BASE, {"tasks": ("semseg",)})
     task = DATASETS["rooms"].task("semseg")
     shared = share({"image": torch.zeros(2, 3, 8, 12), "semseg": labels_of(task)}, DATASETS["rooms"], None)
-    final, initial = torch.randn(2, task.channels, 2, 3), torch.randn(2, task.channels, 4, 6)
+    final, initial = (torch.randn(2, task.channels, *size).double() for size in ((2, 3), (4, 6)))
     total, terms = objective(
         run, {"semseg": final, "aux/initial/semseg": initial, "penalty/x": torch.tensor(0.5)}, shared
     )
-    assert total.item() == pytest.approx(terms["semseg/loss"].item() + terms["semseg/aux"].item() + 0.5)
+    assert total.item() == pytest.approx(terms["semseg/loss"].item() + terms["semseg/aux"].item() + 0.5, rel=1e-9)
     learnt, _ = objective(run, {"semseg": final, "aux/initial/semseg": initial}, shared, {"semseg": torch.tensor(0.4)})
     expected = (terms["semseg/loss"] + terms["semseg/aux"]).item() * math.exp(-0.4) + 0.2
-    assert learnt.item() == pytest.approx(expected, rel=1e-5)
+    assert learnt.item() == pytest.approx(expected, rel=1e-6)  # the learnt weight is a float32
