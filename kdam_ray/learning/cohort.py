@@ -158,7 +158,7 @@ def _report(members: Sequence[Member], epoch: int, val: Source, device, evaluate
         member.fail_if_diverged()
         if member.active:
             member.end_epoch(epoch)
-    scored = [m for m in members if m.active and (epoch % evaluate_every == 0 or epoch == m.run.epochs)]
+    scored = [member for member in members if member.active and member.run.is_evaluated(epoch, evaluate_every)]
     run = members[0].run
     scores = evaluate(
         {member.run.run_id: member.network for member in scored}, val, DATASETS[run.dataset],

@@ -36,7 +36,8 @@ def save_predictions(run: Run, place: Place, folder: Path) -> dict[str, float]:
     device = "cuda" if torch.cuda.is_available() and place.gpus is not False else "cpu"
     say(f"predictions of run {run.run_id} to {folder}")
     metrics = evaluate(
-        {run.run_id: load_network(checkpoint).to(device)}, open_sources(run, place)[1], DATASETS[run.dataset], {run.run_id: run.tasks},
-        image_size=run.image_size, device=device, precision=run.precision, predictions={run.run_id: folder},
+        {run.run_id: load_network(checkpoint).to(device)}, open_sources(run, place)[1], DATASETS[run.dataset],
+        {run.run_id: run.tasks}, image_size=run.image_size, device=device, precision=run.precision,
+        predictions={run.run_id: folder},
     )  # fmt: skip
     return metrics.get(run.run_id, {})
