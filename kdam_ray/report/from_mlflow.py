@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
+from kdam_ray.recipes import sweep_name
 from kdam_ray.report import beta_temp, row_grid
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
@@ -50,7 +51,7 @@ def made(
         raise ValueError(
             f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}"
         )
-    sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
+    sweep = sweep_name(SWEEP_OF[number], smoke=smoke)
     sweeps = {
         parent.mlflow_run: parent
         for parent in tracking.parents(dataset, sweep)
@@ -65,7 +66,7 @@ def made(
         others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
         if number == "5":
             try:
-                results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial)
+                results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial, smoke=smoke)
             except ValueError as error:
                 raise ValueError(f"{error}{'; --sweep shows another: ' if others else ''}{', '.join(others)}") from None
             grids, document = beta_temp.as_grids(results), beta_temp.as_report(results)[1]
@@ -84,7 +85,7 @@ def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke:
     if sweeps:
         return f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
     option = " --smoke" if smoke else ""
-    made = SWEEP_OF[number] + ("" if smoke else "_smoke")
+    made = sweep_name(SWEEP_OF[number], smoke=not smoke)
     hint = f"; {'without --smoke' if smoke else 'with --smoke'} there is one" if tracking.parents(dataset, made) else ""
     return f"table {number}: nothing is recorded in {where}; run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first{hint}"
 

@@ -28,7 +28,7 @@ def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, flo
 
 
 class Recorded(Protocol):
-    """A run with its metrics: `tracking.Found`, `result.Trained`."""
+    """A run with its metrics: `tracking.Found`, `result.RunResult`."""
 
     @property
     def run(self) -> Run: ...

@@ -75,6 +75,11 @@ def tracking_uri(place: Place) -> str:
     return f"{SQLITE}{local / 'mlflow.db'}"
 
 
+def experiment_name(dataset: str, sweep: str) -> str:
+    """MLflow's experiment of a sweep."""
+    return f"kdam/{dataset}/{sweep}"
+
+
 class Tracking:
     """Reads and writes of one MLflow tracking store."""
 
@@ -116,7 +121,7 @@ class Tracking:
 
     def experiment(self, dataset: str, sweep: str) -> str:
         """Id of `kdam/<dataset>/<sweep>`, created when missing."""
-        name = f"kdam/{dataset}/{sweep}"
+        name = experiment_name(dataset, sweep)
         if name not in self._experiments:
             known = self.client.get_experiment_by_name(name)
             location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
@@ -151,7 +156,8 @@ class Tracking:
 
     def rows(self, dataset: str, sweep: str) -> list[Found]:
         """Members trained in, or linked into, the experiment `kdam/<dataset>/<sweep>`, oldest first."""
-        names = {id_: name for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"}
+        wanted = experiment_name(dataset, sweep)
+        names = {id_: name for id_, name in self._all_experiments().items() if name == wanted}
         return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
@@ -193,7 +199,8 @@ class Tracking:
 
     def parents(self, dataset: str, sweep: str) -> list[Parent]:
         """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
-        found = [id_ for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"]
+        wanted = experiment_name(dataset, sweep)
+        found = [id_ for id_, name in self._all_experiments().items() if name == wanted]
         runs = self.client.search_runs(found, "tags.`kdam.base` LIKE '%'", max_results=1000) if found else []
         parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
         return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
@@ -256,7 +263,7 @@ class Tracking:
         Its own record is not touched.
         """
         # one begun elsewhere has this parent, but MLflow nests within an experiment only
-        here = f"kdam/{sweep.base.dataset}/{sweep.name}"
+        here = experiment_name(sweep.base.dataset, sweep.name)
         if record.tags.get("mlflow.parentRunId") == parent and record.experiment == here:
             return record.mlflow_run
         experiment = self.experiment(sweep.base.dataset, sweep.name)
