@@ -23,11 +23,11 @@ def ray_session() -> Iterator[None]:
     """A local Ray of two workers; what a test runs through the service joins it instead of starting its own."""
     import ray
 
-    from kdam_ray.service.layout import WorkerLayout
+    from kdam_ray.service.layout import Layout
     from kdam_ray.service.pool.launch import apply_settings, start_local
 
     apply_settings()
-    start_local(WorkerLayout(workers=2, gpus=False, split="members"))
+    start_local(Layout(workers=2, gpus=False, split="members"))
     yield
     ray.shutdown()
 

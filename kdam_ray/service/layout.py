@@ -21,7 +21,7 @@ CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on
 
 
 @dataclass(frozen=True)
-class WorkerLayout:
+class Layout:
     """What a Place comes to on this machine.
 
     Attributes:
@@ -49,7 +49,7 @@ class WorkerLayout:
         return max(1, self.workers // self.ranks(run))
 
 
-def layout(place: Place) -> WorkerLayout:
+def layout(place: Place) -> Layout:
     """Fill in what `place` leaves open, from this machine.
 
     Raises:
@@ -63,7 +63,7 @@ def layout(place: Place) -> WorkerLayout:
         raise ValueError(f"gpus: there is none on this machine; {elsewhere}")
     workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, os.cpu_count() or 1))
     split = place.split if place.split != "auto" else ("ddp" if gpus else "members")
-    return WorkerLayout(workers, gpus, split)
+    return Layout(workers, gpus, split)
 
 
 def count_gpus() -> int:

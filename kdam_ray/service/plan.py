@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change, titled
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.layout import WorkerLayout, layout
+from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.records.checkpoints import epochs_done, is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
@@ -254,7 +254,7 @@ class _Planner:
         )  # fmt: skip
 
     def _timed(
-        self, taught: Sequence[Planned], students: Sequence[Load], arranged: WorkerLayout
+        self, taught: Sequence[Planned], students: Sequence[Load], arranged: Layout
     ) -> list[tuple[int, list[float]]]:
         """(ranks, seconds of each) of the cohorts that start together: teachers of equal ranks, then the students."""
         alike: dict[int, list[Load]] = {}

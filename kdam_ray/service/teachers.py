@@ -7,7 +7,7 @@ import ray
 
 from kdam_ray.config import Place, Run
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.layout import WorkerLayout, layout
+from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
 from kdam_ray.service.pool.launch import session
 from kdam_ray.service.records.checkpoints import checkpoint_name, epochs_done, is_ready
@@ -73,7 +73,7 @@ def describe(run: Run, record: Found | None, storage: Storage, *, reused: bool) 
 
 
 def train_teachers(
-    runs: Sequence[Run], place: Place, plan: WorkerLayout, tracking: Tracking, *, train: Callable | None = None
+    runs: Sequence[Run], place: Place, plan: Layout, tracking: Tracking, *, train: Callable | None = None
 ) -> None:
     """Train teachers, each a cohort of its own; those of equally many ranks share their worker groups.
 

@@ -11,7 +11,7 @@ import ray
 from kdam_ray.config import Place, Run, titled
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import SingleTasks, TeacherScores
-from kdam_ray.service.layout import WorkerLayout
+from kdam_ray.service.layout import Layout
 from kdam_ray.service.pool.cohort_search import CohortSearch
 from kdam_ray.service.pool.coordinator import StudyActor
 from kdam_ray.service.pool.launch import train_cohorts
@@ -45,7 +45,7 @@ class Opener:
     """
 
     place: Place
-    layout: WorkerLayout
+    layout: Layout
     tracking: Tracking
     costs: Costs
     sweep: str
@@ -99,7 +99,7 @@ class Opener:
                 self.tracking.end_member(record.mlflow_run, "unfinished", reason=why_it_died)
 
 
-def workers_a_node(layout: WorkerLayout) -> int:
+def workers_a_node(layout: Layout) -> int:
     """Workers that share a node, those of all lanes, spread evenly over the nodes that can hold some."""
     kind = "GPU" if layout.gpus else "CPU"
     nodes = sum(bool(node["Alive"] and node["Resources"].get(kind)) for node in ray.nodes())

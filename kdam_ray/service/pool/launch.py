@@ -19,7 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from kdam_ray.service.layout import WorkerLayout
+from kdam_ray.service.layout import Layout
 from kdam_ray.service.pool.cohort_search import CohortSearch
 from kdam_ray.service.pool.lanes import POLL_S, Shape, lanes
 from kdam_ray.service.wording import say
@@ -49,7 +49,7 @@ _TOKEN = Path("~/.ray/auth_token")
 
 
 @contextlib.contextmanager
-def session(layout: WorkerLayout) -> Iterator[None]:
+def session(layout: Layout) -> Iterator[None]:
     """Ray, for as long as the block lasts: the session that is there, the cluster of RAY_ADDRESS, or a local one."""
     apply_settings()
     if ray.is_initialized():
@@ -88,7 +88,7 @@ def apply_settings() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def start_local(layout: WorkerLayout) -> None:
+def start_local(layout: Layout) -> None:
     """A Ray of this machine, small enough for a laptop."""
     ray.init(
         address="local", num_cpus=max(os.cpu_count() or 1, layout.workers), resources={"driver": DRIVERS}, include_dashboard=False,
@@ -99,7 +99,7 @@ def start_local(layout: WorkerLayout) -> None:
 def train_cohorts(
     search: CohortSearch,
     *,
-    layout: WorkerLayout,
+    layout: Layout,
     ranks: int,
     number: int,
     callback: tune.Callback,
