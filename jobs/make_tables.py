@@ -83,8 +83,10 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     tracking = Tracking(place)
     if tracking.empty:
         first = "the tables' jobs" if asked.table == "all" else f"jobs/{JOB_OF[asked.table]}.py"
-        why = f"{tracking.uri} does not exist, so nothing is recorded there"
-        raise ValueError(f"storage: {why}; run {first} first, with that storage")
+        raise ValueError(
+            f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
+            f"run {first} first, with that storage"
+        )
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset

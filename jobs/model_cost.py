@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of every system of Table 1, ours beside the printed ones; nothing is trained.
 
-    python jobs/model_cost.py                                          # Table 1, for people
-    python jobs/model_cost.py --json                                   # the same as a list of rows
-    python jobs/model_cost.py --backbone swin_t swin_s --decoder demt  # any, --dataset and --image-size of your own
+    python jobs/model_cost.py                                   # Table 1, for people
+    python jobs/model_cost.py --json                            # the same as a list of rows
+    python jobs/model_cost.py --backbone swin_t --decoder demt  # any network, --dataset and --image-size of your own
 
 Counted on shapes alone (torch's meta device): the whole table takes seconds, whatever the networks' size.
 """

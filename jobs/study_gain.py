@@ -1,6 +1,6 @@
 """Does distillation help, and is it the teacher's knowledge? The paper's claim with seeds, controls and a test split.
 
-    python jobs/study_gain.py --seeds 5                     # procedural rooms, 18 variants, converged: hours on 2 cores
+    python jobs/study_gain.py --seeds 5                     # rooms: 18 variants, converged students; hours on 2 cores
     python jobs/study_gain.py --smoke --seeds 2             # the same tiny, in a few minutes; its numbers mean nothing
     python jobs/study_gain.py --only none kdam labels_kdam  # some of the variants
 

@@ -181,11 +181,6 @@ class Pair(Schedule):
         return replace(row, teacher=change(row.teacher, {"decoder": self.teacher_decoder}))
 
 
-def sweep_name(name: str, *, smoke: bool) -> str:
-    """The name that a sweep is recorded under: smoke runs are kept apart."""
-    return f"{name}_smoke" if smoke else name
-
-
 def _changed(run: Run, changes: dict[str, Any], given: Sequence[str]) -> Run:
     return change(
         run, {name: value for name, value in changes.items() if value is not None} | dict(map(setting, given))
@@ -224,6 +219,11 @@ def with_backbone(run: Run, backbone: str | None, role: str) -> Run:
     one_of(BACKBONES, role)(backbone)
     paper_hrnet = backbone == "hrnet18" and run.optim == PAPER_SGD
     return change(run, {"student": backbone, "optim.lr": PAPER_HRNET_LR[run.dataset] if paper_hrnet else run.optim.lr})
+
+
+def sweep_name(name: str, *, smoke: bool) -> str:
+    """The name of a sweep; smoke runs have sweeps of their own."""
+    return f"{name}_smoke" if smoke else name
 
 
 def taught_by(teacher: Run) -> dict[str, Any]:

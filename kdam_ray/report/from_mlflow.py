@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
-from kdam_ray.recipes import sweep_name
 from kdam_ray.report import beta_temp, row_grid
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
@@ -51,7 +50,7 @@ def made(
         raise ValueError(
             f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}"
         )
-    sweep = sweep_name(SWEEP_OF[number], smoke=smoke)
+    sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
     sweeps = {
         parent.mlflow_run: parent
         for parent in tracking.parents(dataset, sweep)
@@ -85,7 +84,7 @@ def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke:
     if sweeps:
         return f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
     option = " --smoke" if smoke else ""
-    made = sweep_name(SWEEP_OF[number], smoke=not smoke)
+    made = SWEEP_OF[number] + ("" if smoke else "_smoke")
     hint = f"; {'without --smoke' if smoke else 'with --smoke'} there is one" if tracking.parents(dataset, made) else ""
     return f"table {number}: nothing is recorded in {where}; run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first{hint}"
 
