@@ -70,13 +70,14 @@ def check(asked: Flags) -> None:
     one_of(DATASETS, "dataset")(asked.dataset)
     for split in asked.split:
         one_of(splits, "split")(split)
-    if asked.export:
-        one_of(("packaging",), "export")(asked.export)
+    one_of(("packaging",), "export")(asked.export or "packaging")
     if asked.dataset in PROCEDURAL and asked.root:
         raise ValueError(f"root: {asked.dataset} is procedural and has none")
     if asked.dataset not in PROCEDURAL and (asked.image_size or not asked.root):
-        field = "root" if not asked.root else "image_size"
-        raise ValueError(f"{field}: {asked.dataset} is read from files, which --root holds at their own size")
+        raise ValueError(
+            f"{'image_size' if asked.root else 'root'}: {asked.dataset} is read from files, "
+            "which --root holds at their own size"
+        )
     if asked.export and (not asked.to or "://" in asked.to):
         raise ValueError("to: --export packaging writes to a folder; name it")
 
@@ -101,8 +102,9 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     official = official_images(dataset, split)
     images = min(asked.images or official, official) if asked.dataset in PROCEDURAL else asked.images
     root = local_root(asked.root, dataset, {split: None})
-    size = asked.image_size or dataset.image_size
-    found = Examination(dataset, split, root=root, images=images, image_size=size, cache=None)
+    found = Examination(
+        dataset, split, root=root, images=images, image_size=asked.image_size or dataset.image_size, cache=None
+    )
     sheet, shown = Datasheet(dataset), {}
     for index, sample in bar.track(found, total=found.listed, description=f"checking {split}"):
         if sample is None:
@@ -127,8 +129,9 @@ def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
     from kdam_ray.data.shards.writer import write_shards
 
     task, target = bar.add_task(f"writing {split}", total=len(source)), Storage(str(asked.to), field="to")
-    left_out = tuple(found.problems)
-    for done in write_shards(source, dataset, split, target, per_shard=asked.shard_images, left_out=left_out):
+    for done in write_shards(
+        source, dataset, split, target, per_shard=asked.shard_images, left_out=tuple(found.problems)
+    ):
         bar.update(task, completed=done)
 
 
@@ -184,8 +187,9 @@ def as_text(document: dict[str, Any], sheets: dict[str, Any]) -> str:
         if "contact_sheet" in row:
             lines.append(f"  contact sheet: {row['contact_sheet']}")
         if "shards" in row:
-            size = f"{len(row['shards'])} shards, {row['bytes'] / 1e6:.1f} MB"
-            lines.append(f"  {size}, fingerprint {row['fingerprint']}")
+            lines.append(
+                f"  {len(row['shards'])} shards, {row['bytes'] / 1e6:.1f} MB, fingerprint {row['fingerprint']}"
+            )
             lines += [f"    {digest}  {name}" for name, digest in row["shards"].items()]
     written = document["written"]
     return "\n".join([*lines, f"{written} in {document['to']}" if written else "nothing written; --to says where"])
@@ -224,8 +228,11 @@ def run(asked: Flags, say: Say) -> int:
     say(as_text(document, sheets), document)
     bad = sum(len(row.problems) for row in examined.values())
     if bad and not asked.skip_bad:
-        of_all = f"{bad} of {sum(row.listed for row in examined.values())} images"
-        print(f"error: {of_all} cannot be used; --skip-bad leaves them out", file=sys.stderr)
+        print(
+            f"error: {bad} of {sum(row.listed for row in examined.values())} images cannot be used; "
+            "--skip-bad leaves them out",
+            file=sys.stderr,
+        )
         return 2
     return 0
 

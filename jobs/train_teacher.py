@@ -9,6 +9,7 @@ trained again. Data-parallel over two gloo ranks on CPUs. Lands in MLflow experi
 """
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import tyro
@@ -57,8 +58,7 @@ def main() -> int:
             return 1
         state = "found, not trained again" if found.reused else "trained"
         text = [f"teacher {run.student} on {run.dataset}, run {run.run_id}: {state}", *metric_lines(run, found.metrics)]
-        facts = ("run_id", "reused", "metrics", "checkpoint", "mlflow_run")
-        document = {name: getattr(found, name) for name in facts}
+        document = {name: value for name, value in asdict(found).items() if name != "failed"}
         say("\n".join([*text, f"checkpoint: {found.checkpoint}"]), document)
     return 0
 

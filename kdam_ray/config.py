@@ -37,10 +37,9 @@ def one_of(allowed: Collection[str], field: str = "") -> Callable[[str], str]:
     """A validator that names the allowed values; outside of a model, which does so itself, the `field` too."""
 
     def check(value: str) -> str:
-        if value in allowed:
-            return value
-        said = f"{value!r} is not one of: {', '.join(allowed)}"
-        raise ValueError(f"{field}: {said}" if field else said)
+        if value not in allowed:
+            raise ValueError(f"{field and f'{field}: '}{value!r} is not one of: {', '.join(allowed)}")
+        return value
 
     return check
 
@@ -151,8 +150,7 @@ class Run(Frozen):
         seed: initialisation, drop path.
         data_seed: order and augmentation; shared by a cohort.
         precision: fp32, or bf16 autocast.
-        batch_norm_ranks: ranks that each normalise over their own share of the batch: 1 in one process and where batch
-            norm is synchronised (CUDA); the world size under gloo, which cannot synchronise it.
+        batch_norm_ranks: ranks that each normalise over their own share of the batch (gloo); 1: all together (CUDA).
     """
 
     dataset: Annotated[str, Field(description="name of a dataset")]
@@ -209,8 +207,10 @@ class Run(Frozen):
                 raise ValueError(f"contexts: only the decoder atrc takes them, not {self.decoder}")
             check_contexts(self.contexts, self.tasks)
         if self.pretrained == "imagenet" and BACKBONES[self.student].options:
-            why = f"there are no ImageNet weights for the small network {self.student}"
-            raise ValueError(f"pretrained: {why}; use none or a weight file")
+            raise ValueError(
+                f"pretrained: there are no ImageNet weights for the small network {self.student}; "
+                "use none or a weight file"
+            )
         if unknown := [name for name in self.task_factors if name not in self.tasks]:
             raise ValueError(f"task_factors: {unknown[0]!r} is not one of the tasks {', '.join(self.tasks)}")
         if self.distill.needs_teacher and self.teacher is None:

@@ -47,8 +47,10 @@ def published_contexts(tasks: Sequence[str]) -> Contexts:
     for genotype in GENOTYPES.values():
         if set(tasks) <= set(genotype):
             return {target: {source: genotype[target][source] for source in tasks} for target in tasks}
-    published = " or ".join("+".join(genotype) for genotype in GENOTYPES.values())
-    raise ValueError(f"contexts: ATRC was published for {published}, not for {'+'.join(tasks)}")
+    raise ValueError(
+        f"contexts: ATRC was published for {' or '.join('+'.join(genotype) for genotype in GENOTYPES.values())}, "
+        f"not for {'+'.join(tasks)}"
+    )
 
 
 def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
@@ -62,8 +64,10 @@ def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
     }
     for where, names in found.items():
         if names != set(tasks):
-            known = f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}"
-            raise ValueError(f"{known}: each target needs a type for each source")
+            raise ValueError(
+                f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: "
+                "each target needs a type for each source"
+            )
 
 
 def read_contexts(path: str | Path) -> Contexts:

@@ -79,7 +79,6 @@ RECIPES: dict[str, Recipe] = {
 SEARCHED = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}
 # fields of a Run that neither a flag nor a table's row names; those that end in a dot have parts
 SETTABLE = ("optim.", "image_size", "resize", "augment", "task_weights", "task_factors", "precision")
-SETTABLE_FIELDS = ", ".join(f"{name}*" if name.endswith(".") else name for name in SETTABLE)
 SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
 SMOKE_TRIALS = 2
 
@@ -141,11 +140,10 @@ class Schedule(Frozen):
             ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
         """
         row = recipe(self.dataset, smoke=self.smoke)
-        names = ("batch", "train_images", "val_images", "pretrained", "data_seed")
-        both = {name: getattr(self, name) for name in names}
-        taught, teaching = (
-            with_backbone(row.student, student, "student"),
+        both = self.model_dump(include={"batch", "train_images", "val_images", "pretrained", "data_seed"})
+        teaching, taught = (
             with_backbone(row.teacher, teacher, "teacher"),
+            with_backbone(row.student, student, "student"),
         )
         return replace(
             row,
@@ -196,7 +194,10 @@ def setting(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     settable = any(field == name or (name.endswith(".") and field.startswith(name)) for name in SETTABLE)
     if not (equals and value and settable):
-        raise ValueError(f"set: {text!r} is not FIELD=VALUE with a field among {SETTABLE_FIELDS}")
+        raise ValueError(
+            f"set: {text!r} is not FIELD=VALUE with a field among "
+            f"{', '.join(f'{name}*' if name.endswith('.') else name for name in SETTABLE)}"
+        )
     try:
         return field, json.loads(value)
     except json.JSONDecodeError:

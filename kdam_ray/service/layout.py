@@ -59,8 +59,9 @@ def layout(place: Place) -> Layout:
     on_cluster = "RAY_ADDRESS" in os.environ  # the GPUs are elsewhere, and may not have been started yet
     gpus = count > 0 if place.gpus is None else place.gpus
     if gpus and not count and not on_cluster:
-        elsewhere = "leave it out, or set RAY_ADDRESS to a cluster that has some"
-        raise ValueError(f"gpus: there is none on this machine; {elsewhere}")
+        raise ValueError(
+            "gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some"
+        )
     workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, os.cpu_count() or 1))
     split = place.split if place.split != "auto" else ("ddp" if gpus else "members")
     return Layout(workers, gpus, split)

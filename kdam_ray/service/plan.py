@@ -18,6 +18,7 @@ from kdam_ray.service.wording import count, duration
 Standing = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
 DONE = ("finished", "pruned", "failed")
 LEFT = ("unfinished", "new")
+DRAWN = "?"  # in the place of a run_id that the search has still to draw
 START_S = 15.0  # planning; Ray, Tune and MLflow
 GROUP_S = 15.0  # workers that start together, once for the teachers and once for the students
 
@@ -93,14 +94,13 @@ class Plan:
         base, left = self.sweep.base, sum(item.status in LEFT for item in self.runs)
         schedule = f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}"
         schedule += f", lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
-        lines = [f"sweep {self.sweep.name} on {base.dataset}, {count(self.workers, 'worker')}"]
-        lines.append(f"  base: {base.student} + {base.decoder}, {schedule}")
-        for item in self.teachers:
-            alone = f" on {item.run.tasks[0]} alone" if len(item.run.tasks) == 1 else ""
-            state = f"{item.status}, {item.steps} steps left"
-            lines.append(f"  teacher {item.run.student}{alone} ({item.run.run_id}): {state}")
-        trained = f"{count(len(self.runs), 'run')} in all, {left} of them to train"
-        lines.append(f"  {trained}; {self.searched} more to be drawn by the search")
+        lines = [
+            f"sweep {self.sweep.name} on {base.dataset}, {count(self.workers, 'worker')}",
+            f"  base: {base.student} + {base.decoder}, {schedule}",
+            *(f"  teacher {_named(item.run)}: {item.status}, {item.steps} steps left" for item in self.teachers),
+            f"  {count(len(self.runs), 'run')} in all, {left} of them to train; "
+            f"{self.searched} more to be drawn by the search",
+        ]
         if blocked := sum(item.status == "blocked" for item in self.runs):
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
@@ -115,21 +115,20 @@ class Plan:
         run = next((item.run for item in self.runs if item.run.run_id == run_id), None)
         if run is not None:
             return f"{run_id}  {titled(run, self.sweep.base)}"
-        is_teacher = any(item.run.run_id == run_id for item in self.teachers)
-        return f"{run_id}  a teacher" if is_teacher else "to be drawn by the search"
+        return "to be drawn by the search" if run_id == DRAWN else f"{run_id}  a teacher"
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
-        facts = ("kind", "status", "steps", "flops")
         runs = [
-            {"run_id": item.run.run_id} | {name: getattr(item, name) for name in facts}
-            for item in (*self.teachers, *self.runs)
+            {"run_id": i.run.run_id, "kind": i.kind, "status": i.status, "steps": i.steps, "flops": i.flops}
+            for i in (*self.teachers, *self.runs)
         ]
-        numbers = ("workers", "side_by_side", "steps", "flops", "seconds", "device_hours")
         return {
             "sweep": self.sweep.name, "runs": runs, "searched": self.searched,
-            "cohorts": [list(cohort) for cohort in self.cohorts],
-        } | {name: getattr(self, name) for name in numbers}  # fmt: skip
+            "cohorts": [list(cohort) for cohort in self.cohorts], "workers": self.workers,
+            "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
+            "device_hours": self.device_hours,
+        }  # fmt: skip
 
 
 def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
@@ -157,8 +156,9 @@ def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
     known = [(change(sweep.base, changes), kind, changes) for kind, rows in kinds for changes in rows]
     for run, _, changes in known:
         if run.batch_norm_ranks != sweep.base.batch_norm_ranks:
-            what = "wants other worker groups than the base; make it a sweep of its own"
-            raise ValueError(f"batch_norm_ranks: {changes} {what}")
+            raise ValueError(
+                f"batch_norm_ranks: {changes} wants other worker groups than the base; make it a sweep of its own"
+            )
     return known
 
 
@@ -213,15 +213,17 @@ class _Planner:
         to_train = {run.run_id: run for run in given}
         needed = {run.teacher_run: None for run in (self.sweep.base, *students) if run.distill.needs_teacher}
         if None in needed:
-            what = "has a run that distils but does not say from which run"
-            raise ValueError(f"teacher_run: sweep {self.sweep.name} {what}")
+            raise ValueError(
+                f"teacher_run: sweep {self.sweep.name} has a run that distils but does not say from which run"
+            )
         names = [*dict.fromkeys(str(name) for name in (*needed, *to_train))]
         self.records |= self.tracking.find(names)
         for name in names:
             record = self.records.get(name)
             if name not in to_train and not (record and record.status == "finished"):
-                what = "is neither a finished run in MLflow nor given as a teacher to train"
-                raise ValueError(f"teacher_run: {name} {what}")
+                raise ValueError(
+                    f"teacher_run: {name} is neither a finished run in MLflow nor given as a teacher to train"
+                )
         return [self.planned(to_train.get(name) or self.records[name].run, "teacher", {}) for name in names]
 
     def plan(self, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int) -> Plan:
@@ -235,7 +237,7 @@ class _Planner:
         taught = [item for item in teachers if item.status in LEFT]
         cohorts: list[tuple[str, ...]] = [(item.run.run_id,) for item in taught]
         cohorts += [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
-        cohorts += [("?",) * members for members in drawn]
+        cohorts += [(DRAWN,) * members for members in drawn]
         students: list[Load] = [
             ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort])
             for cohort in packed
@@ -273,6 +275,11 @@ def _blocked(item: Planned, lost: Collection[str]) -> Planned:
     if item.run.teacher_run in lost and item.status in LEFT:
         return replace(item, status="blocked", steps=0, flops=0.0)
     return item
+
+
+def _named(teacher: Run) -> str:
+    alone = f" on {teacher.tasks[0]} alone" if len(teacher.tasks) == 1 else ""
+    return f"{teacher.student}{alone} ({teacher.run_id})"
 
 
 def seats(

@@ -78,8 +78,8 @@ class SweepResult:
     @property
     def best(self) -> RunResult | None:
         """The finished cell or searched run with the best objective, each against its own teacher, or None."""
-        ended = [row for row in self.rows if row.kind != "reference" and row.status == "finished"]
-        candidates = [row for row in ended if OBJECTIVE in row.metrics]
+        finished = (row for row in self.rows if row.status == "finished" and row.kind != "reference")
+        candidates = (row for row in finished if OBJECTIVE in row.metrics)
         return max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
 
     @property
@@ -115,24 +115,23 @@ class SweepResult:
         """Lines that say what was trained and where it is; `in_full`: also the time, checkpoints, study and UI."""
         reused = sum(row.reused for row in (*self.rows, *self.teachers))
         seconds = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
+        look = f"make ui   (or: mlflow ui --backend-store-uri {self.tracking_uri} --host 127.0.0.1)"
+        is_local = self.tracking_uri.startswith("sqlite")
         lines = [
             f"Trained {self.trained} runs, found {reused} finished ones{f' ({seconds})' if in_full else ''}.",
             *([self.cost_line()] if self.cost else []),
             f"MLflow: {self.tracking_uri}, experiment {self.experiment}, parent run {self.parent}",
         ]
-        if not in_full:
-            return lines
-        lines.append(f"Checkpoints and Ray's state: {self.storage}; Optuna study: {self.study}")
-        look = f"mlflow ui --backend-store-uri {self.tracking_uri} --host 127.0.0.1"
-        local = f"To compare the runs: make ui   (or: {look})"
-        is_local = self.tracking_uri.startswith("sqlite")
-        return [*lines, local if is_local else f"To compare the runs open {self.tracking_uri}"]
+        more = [
+            f"Checkpoints and Ray's state: {self.storage}; Optuna study: {self.study}",
+            f"To compare the runs: {look}" if is_local else f"To compare the runs open {self.tracking_uri}",
+        ]
+        return lines + more if in_full else lines
 
 
 def ended(*results: SweepResult, with_changes: bool = False) -> int:
     """The end of a job: a line on stderr for each run that failed. Returns the exit code."""
     failed = [row for result in results for row in result.failed]
     for row in failed:
-        changes = f" {row.changes}" if with_changes else ""
-        print(f"failed: {row.run.run_id}{changes}: {row.reason}", file=sys.stderr)
+        print(f"failed: {row.run.run_id}{f' {row.changes}' if with_changes else ''}: {row.reason}", file=sys.stderr)
     return 1 if failed else 0

@@ -159,12 +159,16 @@ class _Work:
         there = {item.run.run_id for item in before.runs if item.status in DONE}
 
         def result_of(item: Planned, changes: dict[str, Any], reused: bool) -> RunResult:
-            against = None if item.kind == "teacher" else scores.of(item.run)
-            single_task = single_tasks.of(item.run)
             if item.record is None or item.status not in DONE:
                 return _lost(item, changes, lost.get(item.run.teacher_run or ""))
-            metrics = with_deltas(item.run, item.record.metrics, teacher=against, single_task=single_task)
-            return _ended(item, item.record, changes, metrics, reused)
+            against = None if item.kind == "teacher" else scores.of(item.run)
+            return RunResult(
+                run=item.run, kind=item.kind, status=cast(Outcome, item.status), mlflow_run=item.record.mlflow_run,
+                metrics=with_deltas(
+                    item.run, item.record.metrics, teacher=against, single_task=single_tasks.of(item.run)
+                ),
+                changes=changes, reused=reused, reason=item.record.reason,
+            )  # fmt: skip
 
         for item in after.runs:
             if item.record is not None:
@@ -218,18 +222,10 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     return TeacherScores.among(finished, given=given, named=named, common=common)
 
 
-def _ended(item: Planned, record: Found, changes: dict[str, Any], metrics: dict[str, float], reused: bool) -> RunResult:
-    """A run that has ended, as MLflow has it."""
-    return RunResult(
-        run=item.run, kind=item.kind, status=cast(Outcome, item.status), metrics=metrics, mlflow_run=record.mlflow_run,
-        changes=changes, reused=reused, reason=record.reason,
-    )  # fmt: skip
-
-
 def _lost(item: Planned, changes: dict[str, Any], reason: str | None) -> RunResult:
     """A run that could not be trained, for that `reason`, or whose training did not end."""
     mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
-    why = reason or recorded or UNENDED
     return RunResult(
-        run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes, reason=why
+        run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
+        reason=reason or recorded or UNENDED,
     )  # fmt: skip

@@ -20,9 +20,8 @@ STEP_S = {
     "mti_net": 0.137, "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.120, "demt": 0.077,
     "invpt": 0.063,
 }  # fmt: skip
-TASK_S = 0.002  # more for each task beyond four
-TAUGHT_S = 0.008  # more with a teacher
-EXCHANGE_S = 0.006  # more for each task over several ranks
+# more for each task beyond four, with a teacher, for each task over several ranks
+TASK_S, TAUGHT_S, EXCHANGE_S = 0.002, 0.008, 0.006
 
 
 @dataclass(frozen=True)

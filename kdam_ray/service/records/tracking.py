@@ -156,8 +156,7 @@ class Tracking:
 
     def rows(self, dataset: str, sweep: str) -> list[Found]:
         """Members trained in, or linked into, the experiment `kdam/<dataset>/<sweep>`, oldest first."""
-        wanted = experiment_name(dataset, sweep)
-        names = {id_: name for id_, name in self._all_experiments().items() if name == wanted}
+        names = self._experiments_of(dataset, sweep)
         return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
@@ -167,8 +166,9 @@ class Tracking:
         is another quantity. A task that was learnt with another weight (`task_factors`) is no reference.
         """
         experiments = self._all_experiments()
-        undistilled = f"params.student = '{run.student}' and params.`distill.method` = 'none'"
-        wanted = f"{undistilled} and attributes.status = 'FINISHED'"
+        wanted = (
+            f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
+        )
         records = self._search(experiments, wanted) if experiments else []
         reference = {}
         for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
@@ -188,6 +188,10 @@ class Tracking:
         experiments = self.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
         return {item.experiment_id: item.name for item in experiments}
 
+    def _experiments_of(self, dataset: str, sweep: str) -> dict[str, str]:
+        wanted = experiment_name(dataset, sweep)
+        return {id_: name for id_, name in self._all_experiments().items() if name == wanted}
+
     def _search(self, experiments: Mapping[str, str], wanted: str, *, links: bool = False) -> list[Found]:
         records, token = [], None
         while True:
@@ -199,9 +203,8 @@ class Tracking:
 
     def parents(self, dataset: str, sweep: str) -> list[Parent]:
         """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
-        wanted = experiment_name(dataset, sweep)
-        found = [id_ for id_, name in self._all_experiments().items() if name == wanted]
-        runs = self.client.search_runs(found, "tags.`kdam.base` LIKE '%'", max_results=1000) if found else []
+        names = [*self._experiments_of(dataset, sweep)]
+        runs = self.client.search_runs(names, "tags.`kdam.base` LIKE '%'", max_results=1000) if names else []
         parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
         return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
 
@@ -246,10 +249,8 @@ class Tracking:
 
         A finished one is left as it is: workers can outlive a killed sweep by a moment, and finish what it had begun.
         """
-        tags = {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""}
-        tags |= source_tags(run)
-        if parent:
-            tags["mlflow.parentRunId"] = parent
+        tags = source_tags(run) | ({"mlflow.parentRunId": parent} if parent else {})
+        tags |= {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""}
         record = self.find([run.run_id]).get(run.run_id)
         if record is None:
             return self._create_child(run, self.experiment(run.dataset, sweep), tags, title)
