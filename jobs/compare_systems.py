@@ -1,10 +1,9 @@
-"""Tables 1 and 3: single-task networks, the multi-task baseline, the systems of other papers, and what KDAM adds to
-them.
+"""Tables 1 and 3: single-task networks, the multi-task baseline, other papers' systems, and what KDAM adds to them.
 
-    python jobs/compare_systems.py                          # Table 1 on the procedural rooms, small networks in the paper's place
+    python jobs/compare_systems.py                          # Table 1 on the procedural rooms, with small networks
     python jobs/compare_systems.py --dataset rooms_pascal   # Table 3 on rooms with PASCAL-Context's five tasks
-    python jobs/compare_systems.py --smoke                  # the same in about two minutes, tiny; its numbers mean nothing
-    ray job submit --working-dir . -- python jobs/compare_systems.py --dataset nyud --root /data/NYUDv2 --storage s3://...
+    python jobs/compare_systems.py --smoke                  # tiny, in about two minutes; its numbers mean nothing
+    ray job submit --working-dir . -- python jobs/compare_systems.py --dataset nyud --root /data/NYUDv2
 
 HRNet18, Swin-T and Swin-S, each with its own single-task references; the teacher of the distilled rows is Swin-L's
 multi-task baseline. Which small network stands for which is printed below the table. Rows that another table has

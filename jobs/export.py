@@ -1,15 +1,14 @@
-"""The student of a run to take away: weights, a card that says what they are, and an ONNX graph that needs none of this
-code.
+"""The student of a run to take away: weights, a card that says what they are, and an ONNX graph.
 
     python jobs/export.py --run 4d8e35a965cf --out exported/                 # a run of --storage, or MLflow's run id
     python jobs/export.py --run 4d8e35a965cf --out exported/ --size 480 640  # another image size than the run's
     python jobs/export.py --checkpoint runs/checkpoints/4d8e35a965cf/epoch_0004 --out exported/ --images photo.jpg
 
 Writes weights.safetensors, model.onnx and card.json, or nothing: onnxruntime's outputs must equal torch's on random
-images, on procedural rooms (if the run learnt on those) and on --images. The graph takes RGB values 0 .. 255 as float32
-[batch, 3, H, W], normalises them itself and gives logits at the image's resolution; jobs/predict.py --checkpoint OUT
-predicts with what was exported. There is no --dataset: a run knows its own. Needs `pip install 'kdam_ray[export]'`.
-Cost: 5 s to a minute, by the decoder.
+images, on procedural rooms (if the run learnt on those) and on --images. The graph needs none of this code; it takes
+RGB values 0 .. 255 as float32 [batch, 3, H, W], normalises them itself and gives logits at the image's resolution;
+jobs/predict.py --checkpoint OUT predicts with what was exported. There is no --dataset: a run knows its own. Needs
+`pip install 'kdam_ray[export]'`. Cost: 5 s to a minute, by the decoder.
 """
 
 import importlib.util
@@ -70,6 +69,7 @@ def check(asked: Flags) -> None:
 
 
 def checkpoint_folder(asked: Flags) -> Path:
+    """The local folder of what is exported."""
     if asked.checkpoint is not None:
         return Path(asked.checkpoint).expanduser()
     from kdam_ray.service.records.checkpoints import checkpoint_of
@@ -93,16 +93,18 @@ def real_images(asked: Flags, run: "Run", size: tuple[int, int]) -> dict[str, "n
 
 
 def as_text(card: dict[str, Any], out: str) -> str:
+    """What was written and how far it can be trusted."""
     graph = card["onnx"]
     worst = max(graph["checked"]["largest_difference"].values())
     shape = " x ".join(map(str, graph["input"]["image"]))
     own = max(graph["checked"].get("torch_rounding", {}).values(), default=0.0)
     few = f" at few pixels, where torch's own rounding is {own:.0e}" if own else ""
+    real = ", ".join(graph["checked"]["images"]) or "no real one"
     return "\n".join([
         f"{card['backbone']} + {card['decoder']}, run {card['run_id']}, in {out}",
         *(f"  {name}: {file['bytes'] / 1e6:.1f} MB" for name, file in card["files"].items()),
         f"  image {shape}; differs from torch by at most {worst:.0e} of an output's largest value{few}",
-        f"  checked on {graph['checked']['random_images']} random images and on {', '.join(graph['checked']['images']) or 'no real one'}",
+        f"  checked on {graph['checked']['random_images']} random images and on {real}",
     ])  # fmt: skip
 
 

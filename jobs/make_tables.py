@@ -50,11 +50,9 @@ class Flags(Frozen):
 def main() -> int:
     asked = flags(Flags, __doc__)
     with bad_input_exits(), output(asked.format == "json") as say:
-        for name, allowed in (("table", TABLES), ("dataset", RECIPES), ("format", FORMATS)):
-            try:
-                one_of(allowed)(getattr(asked, name))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+        one_of(TABLES, "table")(asked.table)
+        one_of(RECIPES, "dataset")(asked.dataset)
+        one_of(FORMATS, "format")(asked.format)
         if asked.sweep and (asked.table == "all" or asked.paper):
             raise ValueError("sweep: it makes one table; say which by --table N, without --paper")
         numbers = list("1234567") if asked.table == "all" else [asked.table]
@@ -86,7 +84,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     if tracking.empty:
         first = "the tables' jobs" if asked.table == "all" else f"jobs/{JOB_OF[asked.table]}.py"
         raise ValueError(
-            f"storage: {tracking.uri} does not exist, so nothing is recorded there; run {first} first, with that storage"
+            f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
+            f"run {first} first, with that storage"
         )
     grids, documents, missing = [], [], []
     for number in numbers:
@@ -101,10 +100,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
             missing.append(f"missing: {error}")
             continue
         if others := document["other_sweeps"]:
-            print(
-                f"table {number}: of sweep {document['sweep']}; --sweep shows another: {', '.join(others)}",
-                file=sys.stderr,
-            )
+            shown = f"table {number}: of sweep {document['sweep']}"
+            print(f"{shown}; --sweep shows another: {', '.join(others)}", file=sys.stderr)
         grids += found
         documents.append(document)
     if not documents:

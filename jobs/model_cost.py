@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of every system of Table 1, ours beside the printed ones; nothing is trained.
 
-    python jobs/model_cost.py                                          # Table 1, for people
-    python jobs/model_cost.py --json                                   # the same as a list of rows
-    python jobs/model_cost.py --backbone swin_t swin_s --decoder demt  # any network, --dataset and --image-size of your own
+    python jobs/model_cost.py                                   # Table 1, for people
+    python jobs/model_cost.py --json                            # the same as a list of rows
+    python jobs/model_cost.py --backbone swin_t --decoder demt  # any network, --dataset and --image-size of your own
 
 Counted on shapes alone (torch's meta device): the whole table takes seconds, whatever the networks' size.
 """
@@ -42,21 +42,16 @@ def check(asked: Flags) -> None:
     Raises:
         ValueError: names the flag and what it takes.
     """
-    rows = [("dataset", asked.dataset, DATASETS)]
-    rows += [("backbone", name, BACKBONES) for name in asked.backbone] + [
-        ("decoder", name, DECODERS) for name in asked.decoder
-    ]
-    for flag, value, allowed in rows:
-        try:
-            one_of(allowed)(value)
-        except ValueError as error:
-            raise ValueError(f"{flag}: {error}") from None
+    one_of(DATASETS, "dataset")(asked.dataset)
+    for backbone in asked.backbone:
+        one_of(BACKBONES, "backbone")(backbone)
+    for decoder in asked.decoder:
+        one_of(DECODERS, "decoder")(decoder)
     if asked.image_size and min(asked.image_size) < 16:
         raise ValueError(f"image_size: {asked.image_size} is smaller than 16 pixels")
     if not (asked.backbone or asked.decoder) and (asked.dataset != "nyud" or asked.image_size):
-        raise ValueError(
-            "dataset, image_size: Table 1 is NYUD-v2 at 425x560; say --backbone or --decoder for anything else"
-        )
+        hint = "say --backbone or --decoder for anything else"
+        raise ValueError(f"dataset, image_size: Table 1 is NYUD-v2 at 425x560; {hint}")
 
 
 def main() -> int:

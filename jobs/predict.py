@@ -1,7 +1,7 @@
 """What a trained network says about any image: every task as raw arrays, coloured, and one summary picture an image.
 
-    python jobs/predict.py photo.jpg scan.png --run 4d8e35a965cf --out predictions/    # a run of --storage, or MLflow's run id
-    python jobs/predict.py images/*.png --checkpoint exported/ --out predictions/      # a folder of training or of jobs/export.py
+    python jobs/predict.py photo.jpg scan.png --run 4d8e35a965cf --out predictions/    # of --storage, or MLflow's id
+    python jobs/predict.py images/*.png --checkpoint exported/ --out predictions/      # of training or jobs/export.py
 
 OUT/<task>/<id>.png|npy are raw, at the image's own size, as jobs/score_predictions.py scores them;
 OUT/coloured/<task>/<id>.png and OUT/summary/<id>.png are for people. <id> is the file's name without its ending. Images
@@ -59,15 +59,11 @@ def check(asked: Flags) -> None:
     """
     if (asked.run is None) == (asked.checkpoint is None):
         raise ValueError("run: give either --run or --checkpoint")
-    try:
-        one_of(DEVICES)(asked.device)
-    except ValueError as error:
-        raise ValueError(f"device: {error}") from None
-    for name in ("images", "out"):
-        if not getattr(asked, name):
-            raise ValueError(
-                f"{name}: give {'at least one file' if name == 'images' else 'the folder of the predictions, --out DIR'}"
-            )
+    one_of(DEVICES, "device")(asked.device)
+    if not asked.images:
+        raise ValueError("images: give at least one file")
+    if not asked.out:
+        raise ValueError("out: give the folder of the predictions, --out DIR")
     names: dict[str, str] = {}
     for image in asked.images:
         if Path(image).is_dir():
@@ -79,6 +75,7 @@ def check(asked: Flags) -> None:
 
 
 def checkpoint_folder(asked: Flags) -> Path:
+    """The local folder of what predicts."""
     if asked.checkpoint is not None:
         return Path(asked.checkpoint).expanduser()
     from kdam_ray.service.records.checkpoints import checkpoint_of

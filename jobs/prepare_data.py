@@ -2,7 +2,7 @@
 
     python jobs/prepare_data.py --dataset nyud --root /data/NYUDv2 --to /data/nyud-shards --stats
     python jobs/prepare_data.py --dataset pascal --root /data/PASCALContext --to s3://bucket/pascal --skip-bad
-    python jobs/prepare_data.py --dataset rooms --export packaging --to /data/rooms-as-nyud --image-size 425 560 --images 40
+    python jobs/prepare_data.py --dataset rooms --export packaging --to /data/rooms-as-nyud --image-size 425 560
     python jobs/prepare_data.py --dataset nyud --root /data/NYUDv2            # checks and writes nothing
 
 Every file is decoded; all that is wrong is listed, and nothing is written unless --skip-bad leaves the bad images out.
@@ -67,18 +67,16 @@ def check(asked: Flags) -> None:
         ValueError: names the flag.
     """
     splits = SPLITS if asked.dataset in PROCEDURAL else SPLITS[:2]
-    given = [("dataset", asked.dataset, tuple(DATASETS)), *(("split", split, splits) for split in asked.split)]
-    given += [("export", asked.export, ("packaging",))] if asked.export else []
-    for name, value, allowed in given:
-        try:
-            one_of(allowed)(value)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+    one_of(DATASETS, "dataset")(asked.dataset)
+    for split in asked.split:
+        one_of(splits, "split")(split)
+    one_of(("packaging",), "export")(asked.export or "packaging")
     if asked.dataset in PROCEDURAL and asked.root:
         raise ValueError(f"root: {asked.dataset} is procedural and has none")
     if asked.dataset not in PROCEDURAL and (asked.image_size or not asked.root):
         raise ValueError(
-            f"{'root' if not asked.root else 'image_size'}: {asked.dataset} is read from files, which --root holds at their own size"
+            f"{'image_size' if asked.root else 'root'}: {asked.dataset} is read from files, "
+            "which --root holds at their own size"
         )
     if asked.export and (not asked.to or "://" in asked.to):
         raise ValueError("to: --export packaging writes to a folder; name it")
@@ -86,6 +84,7 @@ def check(asked: Flags) -> None:
 
 @contextmanager
 def progress() -> Iterator[Any]:
+    """A bar on stderr, where that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -129,14 +128,9 @@ def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
 
     from kdam_ray.data.shards.writer import write_shards
 
-    task = bar.add_task(f"writing {split}", total=len(source))
+    task, target = bar.add_task(f"writing {split}", total=len(source)), Storage(str(asked.to), field="to")
     for done in write_shards(
-        source,
-        dataset,
-        split,
-        Storage(str(asked.to), field="to"),
-        per_shard=asked.shard_images,
-        left_out=tuple(found.problems),
+        source, dataset, split, target, per_shard=asked.shard_images, left_out=tuple(found.problems)
     ):
         bar.update(task, completed=done)
 
@@ -151,16 +145,14 @@ def check_target(asked: Flags) -> None:
 
     Storage(asked.to or ".", field="to")
     check_reachable(asked.to, writes=True, field="to")
-    lists = [
-        Path(asked.to or ".") / folder / f"{split}.txt"
-        for folder in ("gt_sets", "ImageSets/Context")
-        for split in asked.split
-    ]
+    folders = [Path(asked.to or ".") / folder for folder in ("gt_sets", "ImageSets/Context")]
+    lists = [folder / f"{split}.txt" for folder in folders for split in asked.split]
     if asked.export and (there := [path for path in lists if path.exists()]):
         raise ValueError(f"to: {there[0]} is there already; give an empty folder")
 
 
 def save_sheet(asked: Flags, split: str, image: Any) -> str:
+    """Where the contact sheet of a split was put."""
     from kdam_ray.service.records.storage import Storage
 
     storage, name = Storage(asked.to or ".", field="to"), f"contact_sheet_{split}.png"
@@ -171,7 +163,7 @@ def save_sheet(asked: Flags, split: str, image: Any) -> str:
 
 
 def shards_of(asked: Flags) -> dict[str, Any]:
-    """Per split, what the manifest says, without the lists."""
+    """What the manifest says of each split, without the lists."""
     from kdam_ray.data.shards.manifest import MANIFEST, parse_manifest
     from kdam_ray.service.records.storage import Storage
 
@@ -186,6 +178,7 @@ def shards_of(asked: Flags) -> dict[str, Any]:
 
 
 def as_text(document: dict[str, Any], sheets: dict[str, Any]) -> str:
+    """What was found and what was written."""
     lines = [f"{document['dataset']}{' in ' + document['root'] if document['root'] else ''}"]
     for split, row in document["splits"].items():
         lines.append(f"{split}: {row['listed']} images, {row['listed'] - len(row['problems'])} of them usable")
@@ -198,10 +191,8 @@ def as_text(document: dict[str, Any], sheets: dict[str, Any]) -> str:
                 f"  {len(row['shards'])} shards, {row['bytes'] / 1e6:.1f} MB, fingerprint {row['fingerprint']}"
             )
             lines += [f"    {digest}  {name}" for name, digest in row["shards"].items()]
-    written = {"shards": "shards in", "packaging": "packaging in", None: "nothing written; --to says where"}[
-        document["written"]
-    ]
-    return "\n".join([*lines, f"{written} {document['to']}" if document["written"] else written])
+    written = document["written"]
+    return "\n".join([*lines, f"{written} in {document['to']}" if written else "nothing written; --to says where"])
 
 
 def run(asked: Flags, say: Say) -> int:
@@ -218,15 +209,11 @@ def run(asked: Flags, say: Say) -> int:
     with progress() as bar:
         for split in asked.split:
             examined[split], sheets[split], picture = examine(asked, split, bar)
-            row = {
-                "listed": examined[split].listed,
-                "problems": examined[split].problems,
-                "notes": examined[split].notes,
-            }
+            row = {name: getattr(examined[split], name) for name in ("listed", "problems", "notes")}
             if asked.stats:
-                row |= {"stats": sheets[split].as_json()} | (
-                    {"contact_sheet": save_sheet(asked, split, picture)} if picture else {}
-                )
+                row["stats"] = sheets[split].as_json()
+            if asked.stats and picture:
+                row["contact_sheet"] = save_sheet(asked, split, picture)
             document["splits"][split] = row
         problems = [line for row in examined.values() for lines in row.problems.values() for line in lines]
         if asked.to and (asked.skip_bad or not problems):
@@ -242,7 +229,8 @@ def run(asked: Flags, say: Say) -> int:
     bad = sum(len(row.problems) for row in examined.values())
     if bad and not asked.skip_bad:
         print(
-            f"error: {bad} of {sum(row.listed for row in examined.values())} images cannot be used; --skip-bad leaves them out",
+            f"error: {bad} of {sum(row.listed for row in examined.values())} images cannot be used; "
+            "--skip-bad leaves them out",
             file=sys.stderr,
         )
         return 2

@@ -1,9 +1,8 @@
-"""ATRC's search: which context each task takes from each other (the ATRC rows of Tables 1 and 3 come from such a
-search).
+"""ATRC's search: which context each task takes from each other (the ATRC rows of Tables 1 and 3 come from one).
 
     python jobs/search_contexts.py --out contexts.json                  # procedural rooms, this machine
     python jobs/train_student.py --decoder atrc --contexts contexts.json
-    ray job submit --working-dir . -- python jobs/search_contexts.py --dataset nyud --root /data/NYUDv2 --student hrnet18
+    ray job submit --working-dir . -- python jobs/search_contexts.py --dataset nyud --root /data/NYUDv2
 
 Trains one network that holds every type of context for every pair of tasks and learns which to keep; then prints the
 choice. The published rate of the choice is for 40,000 steps; the rooms' 600 steps get a 40 times larger one.
@@ -19,7 +18,7 @@ import tyro
 
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Optim, Place, Sweep, change
-from kdam_ray.recipes import Pair
+from kdam_ray.recipes import Pair, sweep_name
 
 PROCEDURAL, SHORT_LR = ("rooms", "rooms_pascal"), 0.02  # some hundred steps instead of 40,000
 CLIP = 10.0  # ATRC's search clips gradients at this norm
@@ -79,19 +78,20 @@ def main() -> int:
             from kdam_ray.service.sweep import plan, resolve, run_sweep
 
             run = resolve(run, asked.place, weights=asked.pair.weights)
-            sweep = Sweep(name="contexts_smoke" if asked.pair.smoke else "contexts", base=run, cells=({},))
+            name = sweep_name("contexts", smoke=asked.pair.smoke)
+            sweep = Sweep(name=name, smoke=asked.pair.smoke, base=run, cells=({},))
             planned = plan(sweep, asked.place)
             if asked.plan:
                 say(planned.text(), planned.as_json())
                 return 0
 
         from kdam_ray.service.finished.chosen_contexts import searched_contexts
+        from kdam_ray.service.result import ended
 
         result = run_sweep(sweep, asked.place)
         if result.failed:
             say("The search failed, so there is no choice.", {"failed": result.failed[0].reason})
-            print(f"failed: {run.run_id}: {result.failed[0].reason}", file=sys.stderr)
-            return 1
+            return ended(result)
         document = searched_contexts(run, asked.place)
         if asked.out:
             Path(asked.out).write_text(json.dumps(document, indent=1) + "\n")

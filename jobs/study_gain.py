@@ -1,6 +1,6 @@
 """Does distillation help, and is it the teacher's knowledge? The paper's claim with seeds, controls and a test split.
 
-    python jobs/study_gain.py --seeds 5                     # procedural rooms: 18 variants, converged students; hours on 2 cores
+    python jobs/study_gain.py --seeds 5                     # rooms: 18 variants, converged students; hours on 2 cores
     python jobs/study_gain.py --smoke --seeds 2             # the same tiny, in a few minutes; its numbers mean nothing
     python jobs/study_gain.py --only none kdam labels_kdam  # some of the variants
 
@@ -18,7 +18,7 @@ from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, Run, Sweep, change, one_of
-from kdam_ray.recipes import Pair, Recipe, taught_by
+from kdam_ray.recipes import Pair, Recipe, sweep_name, taught_by
 
 TEACHER_SEED = 1000  # of the teacher that is no better than its students
 EPOCHS, TEACHER_EPOCHS = 48, 40  # where the rooms' student has stopped improving; the teacher stays ahead of it
@@ -85,10 +85,7 @@ def chosen(asked: Flags) -> dict[str, tuple[str, str, dict[str, Any]]]:
         ValueError: a variant that there is none of.
     """
     for name in asked.only:
-        try:
-            one_of(VARIANTS)(name)
-        except ValueError as error:
-            raise ValueError(f"only: {error}") from None
+        one_of(VARIANTS, "only")(name)
     return {name: row for name, row in VARIANTS.items() if not asked.only or name in (*asked.only, "none")}
 
 
@@ -136,6 +133,7 @@ def main() -> int:
         from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_gain
         from kdam_ray.report.gain import as_json, as_text
+        from kdam_ray.service.result import ended
         from kdam_ray.studies.gain_runs import run_study
 
         study, results = run_study(sweeps, teachers, variants, asked.place)
@@ -144,10 +142,7 @@ def main() -> int:
         say(as_text(study), as_json(study))
         if study.variants[0].by_seed and not is_there(results[0], asked.place):
             announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
-        failed = [row for result in results for row in result.failed]
-        for row in failed:
-            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
-        return 1 if failed else 0
+        return ended(*results)
 
 
 def sweeps_of(
@@ -159,9 +154,10 @@ def sweeps_of(
         mine = {key: row for key, row in variants.items() if row[2].get("teacher", "strong") == name}
         labels = [(key, seed) for seed in range(asked.seeds) for key in mine]
         cells = tuple(cell(variants[key], teacher, teacher.run_id) | {"seed": seed} for key, seed in labels)
-        title = ("gain_smoke" if asked.pair.smoke else "gain") + ("" if name == "strong" else f"_{name}")
+        title = sweep_name("gain", smoke=asked.pair.smoke) + ("" if name == "strong" else f"_{name}")
         if cells:
-            found.append((name, Sweep(name=title, base=student, cells=cells), labels))
+            sweep = Sweep(name=title, smoke=asked.pair.smoke, base=student, cells=cells)
+            found.append((name, sweep, labels))
     return found
 
 

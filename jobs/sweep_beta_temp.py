@@ -2,7 +2,7 @@
 
     python jobs/sweep_beta_temp.py            # this machine, procedural rooms and small nets, no download
     python jobs/sweep_beta_temp.py --smoke    # the same in about a minute, tiny; its numbers mean nothing
-    ray job submit --working-dir . -- python jobs/sweep_beta_temp.py --dataset nyud --root /data/NYUDv2 --storage s3://...
+    ray job submit --working-dir . -- python jobs/sweep_beta_temp.py --dataset nyud --root /data/NYUDv2
 
 The paper's 13 cells and the rows they are read against (no KD at three seeds, KDAM at beta 1) run first, so the table
 exists even if the job is cut short; Optuna then searches beta, T and alpha between them. Finished runs are never
@@ -11,14 +11,14 @@ resolve. Lands in MLflow experiment kdam/<dataset>/beta_temp.
 """
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
-from kdam_ray.config import Distill, Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import SEARCHED, Pair, Recipe, taught_by
+from kdam_ray.config import UNTAUGHT, Distill, Frozen, Place, Run, Sweep, change
+from kdam_ray.recipes import SEARCHED, Pair, Recipe, sweep_name, taught_by
 
 NO_KD_SEEDS = 3  # at least: their spread says what one seed can resolve
 
@@ -60,14 +60,14 @@ def sweep_of(asked: Flags, recipe: Recipe, base: Run) -> Sweep:
         {"distill.beta": beta, "distill.temperature": temperature, "seed": seed}
         for seed in range(asked.seeds) for beta, temperature in points
     ]  # fmt: skip
-    alone = {"distill": Distill().model_dump(), "teacher": None, "teacher_decoder": "mt_baseline", "teacher_run": None}
-    references: list[dict[str, Any]] = [alone | {"seed": seed} for seed in range(max(NO_KD_SEEDS, asked.seeds))]
+    references = [UNTAUGHT | {"seed": seed} for seed in range(max(NO_KD_SEEDS, asked.seeds))]
     references += [{"distill": Distill(method="kdam").model_dump(), "seed": seed} for seed in range(asked.seeds)]
     for changes in cells + references:
         change(base, changes)
     return Sweep(
-        name="beta_temp_smoke" if asked.pair.smoke else "beta_temp", table=5, base=base, cells=tuple(cells),
-        references=tuple(references), space=SEARCHED, trials=recipe.trials if asked.trials is None else asked.trials,
+        name=sweep_name("beta_temp", smoke=asked.pair.smoke), smoke=asked.pair.smoke, table=5, base=base,
+        cells=tuple(cells), references=tuple(references), space=SEARCHED,
+        trials=recipe.trials if asked.trials is None else asked.trials,
     )  # fmt: skip
 
 
@@ -95,11 +95,11 @@ def main() -> int:
         from kdam_ray.report.beta_temp import as_grids, as_report, of_result
         from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_beta_temp
+        from kdam_ray.service.result import ended
 
         result = run_sweep(sweep, asked.place, teachers=[teacher])
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
-        failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
         if any(row.status == "finished" for row in result.rows):
             results = of_result(result, asked.method)
             say(*as_report(results, result))
@@ -107,10 +107,9 @@ def main() -> int:
                 content = of_beta_temp(results, as_grids(results), result, asked.place)
                 announce(write_report(content, result, asked.place, images=asked.pictures))
         else:
+            failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
             say("No run has finished, so there is no table.", {"failed": failed})
-        for row in failed:
-            print(f"failed: {row['run_id']} {row['changes']}: {row['reason']}", file=sys.stderr)
-        return 1 if result.failed else 0
+        return ended(result, with_changes=True)
 
 
 if __name__ == "__main__":

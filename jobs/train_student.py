@@ -1,9 +1,8 @@
-"""One student at one or more seeds: alone, distilled, with any decoder, or on a single task (the reference of
-Delta_mt).
+"""One student at one or more seeds: alone, distilled, with any decoder, or on a single task (Delta_mt's reference).
 
     python jobs/train_student.py                                           # multi-task baseline, no distillation
-    python jobs/train_student.py --method kdam --beta 1                    # distilled; the teacher is trained if missing
-    python jobs/train_student.py --method kdam --decoder pad_net atrc demt # systems of the paper, side by side, one teacher
+    python jobs/train_student.py --method kdam --beta 1                    # distilled; a missing teacher is trained
+    python jobs/train_student.py --method kdam --decoder pad_net atrc demt # systems of the paper under one teacher
     for t in semseg depth normals edge; do python jobs/train_student.py --tasks $t; done      # single-task references
 
 The single-task runs take the place of the no-KD mean as the reference of every table's Delta once all tasks have one.
@@ -21,7 +20,7 @@ from pydantic import Field
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, Run, Sweep, change
 from kdam_ray.contexts import read_contexts
-from kdam_ray.recipes import Pair, Recipe, taught_by
+from kdam_ray.recipes import Pair, Recipe, sweep_name, taught_by
 
 
 class Flags(Frozen):
@@ -90,7 +89,8 @@ def sweep_of(asked: Flags, base: Run) -> Sweep:
     )  # fmt: skip
     for changes in cells:
         change(base, changes)
-    return Sweep(name="student_smoke" if asked.pair.smoke else "student", base=base, cells=cells)
+    smoke = asked.pair.smoke
+    return Sweep(name=sweep_name("student", smoke=smoke), smoke=smoke, base=base, cells=cells)
 
 
 def report(result: Any, metric_lines: Callable) -> tuple[str, dict[str, Any]]:
@@ -102,15 +102,8 @@ def report(result: Any, metric_lines: Callable) -> tuple[str, dict[str, Any]]:
             f"{run.student} + {run.decoder}, seed {run.seed}, run {run.run_id}: {row.status}",
             *metric_lines(run, row.metrics),
         ]
-        rows.append(
-            {
-                "run_id": run.run_id,
-                "decoder": run.decoder,
-                "seed": run.seed,
-                "status": row.status,
-                "metrics": row.metrics,
-            }
-        )
+        facts = {"run_id": run.run_id, "decoder": run.decoder, "seed": run.seed}
+        rows.append(facts | {"status": row.status, "metrics": row.metrics})
     text.append(f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}")
     return "\n".join(text), {"rows": rows, "experiment": result.experiment, "tracking_uri": result.tracking_uri}
 
@@ -137,15 +130,14 @@ def main() -> int:
 
         from kdam_ray.report.tables import metric_lines
         from kdam_ray.service.finished.predictions import save_predictions
+        from kdam_ray.service.result import ended
 
         result = run_sweep(sweep, asked.place, teachers=teachers)
         for row in result.rows if asked.save_predictions else ():
             if row.status == "finished":
                 save_predictions(row.run, asked.place, Path(asked.save_predictions or ".") / row.run.run_id)
         say(*report(result, metric_lines))
-        for row in result.failed:
-            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
-        return 1 if result.failed else 0
+        return ended(result)
 
 
 if __name__ == "__main__":

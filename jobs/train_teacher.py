@@ -9,6 +9,7 @@ trained again. Data-parallel over two gloo ranks on CPUs. Lands in MLflow experi
 """
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import tyro
@@ -51,21 +52,14 @@ def main() -> int:
 
         found = find_or_train(run, asked.place)
         if found.failed:
-            say(
-                f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed",
-                {"run_id": run.run_id, "failed": found.failed},
-            )
+            document = {"run_id": run.run_id, "failed": found.failed}
+            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", document)
             print(f"failed: {run.run_id}: {found.failed}", file=sys.stderr)
             return 1
         state = "found, not trained again" if found.reused else "trained"
         text = [f"teacher {run.student} on {run.dataset}, run {run.run_id}: {state}", *metric_lines(run, found.metrics)]
-        document = {
-            "run_id": found.run_id,
-            "reused": found.reused,
-            "metrics": found.metrics,
-            "checkpoint": found.checkpoint,
-        }
-        say("\n".join([*text, f"checkpoint: {found.checkpoint}"]), document | {"mlflow_run": found.mlflow_run})
+        document = {name: value for name, value in asdict(found).items() if name != "failed"}
+        say("\n".join([*text, f"checkpoint: {found.checkpoint}"]), document)
     return 0
 
 

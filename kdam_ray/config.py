@@ -1,12 +1,12 @@
-"""What a run is and where it runs: `Run` (everything that can change a number), `Place` (everything that cannot),
-`Sweep`.
+"""What a run is and where it runs: `Run` (all that can change a number), `Place` (all that cannot) and `Sweep`.
 
-All are frozen pydantic models that forbid unknown fields; they are validated before anything heavy starts, and their
-errors name the field and what is allowed. Nothing here imports torch.
+Frozen pydantic models that forbid unknown fields; they are validated before anything heavy starts, and their errors
+name the field and what is allowed. Nothing here imports torch.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,15 +28,17 @@ DEFAULT_TEMPERATURE: dict[str, float] = {"none": 1.0, "plain_kd": 3.0, "dist": 1
 
 
 class Frozen(BaseModel):
+    """A model whose values never change and that takes no other fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def one_of(allowed: Any):
-    """A validator that names the allowed values."""
+def one_of(allowed: Collection[str], field: str = "") -> Callable[[str], str]:
+    """A validator that names the allowed values; outside of a model, which does so itself, the `field` too."""
 
     def check(value: str) -> str:
         if value not in allowed:
-            raise ValueError(f"{value!r} is not one of: {', '.join(allowed)}")
+            raise ValueError(f"{field and f'{field}: '}{value!r} is not one of: {', '.join(allowed)}")
         return value
 
     return check
@@ -81,9 +83,7 @@ class Distill(Frozen):
     @field_validator("reading")
     @classmethod
     def _known_kinds(cls, reading: dict[str, Reading]) -> dict[str, Reading]:
-        for kind in reading:
-            one_of(DEFAULT_READING)(kind)
-        return reading
+        return {one_of(DEFAULT_READING)(kind): how for kind, how in reading.items()}
 
     @model_validator(mode="after")
     def _teaches_something(self) -> "Distill":
@@ -106,10 +106,9 @@ class Optim(Frozen):
         weight_decay: L2 (sgd) or decoupled (adamw).
         warmup: share of all steps.
         power: of the polynomial.
-        clip_norm: gradient norm is clipped to this; None: never.
+        clip_norm: the largest norm of the gradient; None: any.
         mixing_lr: factor on the learning rate of the units that mix tasks (Cross-Stitch, NDDR-CNN; published with 100).
-        architecture_lr: constant learning rate (Adam) of what chooses contexts (decoder context_search; published for
-            40,000 steps).
+        architecture_lr: constant learning rate (Adam) of context_search's choice (published for 40,000 steps).
     """
 
     name: Literal["sgd", "adamw"] = "sgd"
@@ -151,8 +150,7 @@ class Run(Frozen):
         seed: initialisation, drop path.
         data_seed: order and augmentation; shared by a cohort.
         precision: fp32, or bf16 autocast.
-        batch_norm_ranks: ranks that each normalise over their own share of the batch: 1 in one process and where batch
-            norm is synchronised (CUDA); the world size under gloo, which cannot synchronise it.
+        batch_norm_ranks: ranks that each normalise over their own share of the batch (gloo); 1: all together (CUDA).
     """
 
     dataset: Annotated[str, Field(description="name of a dataset")]
@@ -193,42 +191,34 @@ class Run(Frozen):
     @model_validator(mode="before")
     @classmethod
     def _published_contexts(cls, values: Any) -> Any:
-        if (
-            isinstance(values, dict)
-            and values.get("decoder") == "atrc"
-            and not values.get("contexts")
-            and values.get("tasks")
-        ):
-            return values | {"contexts": published_contexts(values["tasks"])}
+        if isinstance(values, dict) and values.get("decoder") == "atrc" and values.get("tasks"):
+            return values | {"contexts": values.get("contexts") or published_contexts(values["tasks"])}
         return values
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Run":
-        row = DATASETS[self.dataset]
-        known = [task.name for task in row.tasks]
+        known = [task.name for task in DATASETS[self.dataset].tasks]
         if not self.tasks or list(self.tasks) != [name for name in known if name in self.tasks]:
             raise ValueError(f"tasks {list(self.tasks)} must be some of {known}, each once, in that order")
         if self.train_images < self.batch:
             raise ValueError(f"train_images is {self.train_images}, less than one batch of {self.batch}")
-        if self.contexts is not None and self.decoder != "atrc":
-            raise ValueError(f"contexts: only the decoder atrc takes them, not {self.decoder}")
         if self.contexts is not None:
+            if self.decoder != "atrc":
+                raise ValueError(f"contexts: only the decoder atrc takes them, not {self.decoder}")
             check_contexts(self.contexts, self.tasks)
         if self.pretrained == "imagenet" and BACKBONES[self.student].options:
             raise ValueError(
-                f"pretrained: there are no ImageNet weights for the small network {self.student}; use none or a weight file"
+                f"pretrained: there are no ImageNet weights for the small network {self.student}; "
+                "use none or a weight file"
             )
         if unknown := [name for name in self.task_factors if name not in self.tasks]:
             raise ValueError(f"task_factors: {unknown[0]!r} is not one of the tasks {', '.join(self.tasks)}")
         if self.distill.needs_teacher and self.teacher is None:
             raise ValueError(f"distill.method is {self.distill.method!r} but teacher is missing")
         if not self.distill.needs_teacher and (self.teacher or self.teacher_run):
-            what = (
-                "distill.source is 'labels'"
-                if self.distill.method != "none"
-                else "distill.method is 'none'; use plain_kd, dist or kdam"
-            )
-            raise ValueError(f"teacher is set but {what}")
+            undistilled = "distill.method is 'none'; use plain_kd, dist or kdam"
+            why = undistilled if self.distill.method == "none" else "distill.source is 'labels'"
+            raise ValueError(f"teacher is set but {why}")
         return self
 
     @property
@@ -239,6 +229,10 @@ class Run(Frozen):
     @property
     def steps_per_epoch(self) -> int:
         return self.train_images // self.batch
+
+    def is_evaluated(self, epoch: int, every: int) -> bool:
+        """Every so many epochs, and after the last."""
+        return epoch % every == 0 or epoch == self.epochs
 
     @property
     def upstream(self) -> tuple:
@@ -261,10 +255,8 @@ class Place(Frozen):
         storage: folder or s3:// URI of checkpoints, caches and Ray's state.
         tracking_uri: MLflow; None: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         root: folder of the dataset's packaging; unused by the procedural datasets.
-        evaluate_every: epochs between evaluations; the last epoch is always evaluated. The search prunes only where
-            there is an evaluation.
-        pictures_every: epochs between pictures of what each member predicts, recorded with its run; None: one, after
-            the last epoch; 0: none.
+        evaluate_every: epochs between evaluations (`Run.is_evaluated`); the search prunes only where there is one.
+        pictures_every: epochs between pictures of what a member predicts; None: one, after the last epoch; 0: none.
     """
 
     workers: Annotated[int, Field(ge=1)] | None = None
@@ -288,15 +280,15 @@ class Sweep(Frozen):
     """A base run, the fixed points of a table, references, and a space to search.
 
     Attributes:
-        name: of the sweep; MLflow experiment `kdam/<dataset>/<name>`.
+        name: of the sweep (`recipes.sweep_name`); MLflow experiment `kdam/<dataset>/<name>`.
         table: number of the paper's table, as a tag; None if it is none of them.
         base: what all runs share.
         cells: changes to base, one a cell: {"distill.beta": 2.0}.
         references: runs beside the cells that the table quotes but the search ignores.
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
-        choices: searched alternatives, each a name for changes to base: {"pair": {"swin_b teaches swin_t": {"teacher":
-            ...}, ...}}.
+        choices: searched alternatives, each a name for changes to base: {"pair": {"a teaches b": {"teacher": ...}}}.
         trials: searched runs, beyond the cells.
+        smoke: its numbers mean nothing.
     """
 
     name: str
@@ -307,12 +299,11 @@ class Sweep(Frozen):
     space: dict[str, tuple[Positive, Positive]] = Field(default_factory=dict)
     choices: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=0)] = 0
+    smoke: bool = False
 
     @property
     def sweep_id(self) -> str:
-        """12 hex digits of what is trained, whatever the seeds and the number of trials: more of those are the same
-        sweep.
-        """
+        """12 hex digits of what is trained: more seeds or trials are the same sweep."""
         rows = {json.dumps(row | {"seed": 0}, sort_keys=True) for row in (*self.cells, *self.references)}
         parts = [self.name, canonical_json(change(self.base, {"seed": 0})), sorted(rows), self.space, self.choices]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
@@ -326,9 +317,7 @@ YOUNGER: dict[str, Any] = {
 
 
 def canonical_json(run: Run) -> str:
-    """One spelling per Run: keys sorted, no spaces, floats as Python's shortest repr, no younger field at its old
-    value.
-    """
+    """One spelling per Run: keys sorted, no spaces, shortest floats, no younger field at its old value."""
     values = run.model_dump(mode="json")
     for path, default in YOUNGER.items():
         *parents, leaf = path.split(".")
@@ -345,7 +334,7 @@ def flatten(run: Run) -> dict[str, Any]:
         if key in ("contexts", "task_factors"):
             flat[key] = json.dumps(value, separators=(",", ":")) if value else None
         elif isinstance(value, dict):
-            flat |= {f"{key}.{inner}": inner_value for inner, inner_value in value.items()}
+            flat |= {f"{key}.{part}": inner for part, inner in value.items()}
         else:
             flat[key] = value
     return flat
@@ -356,14 +345,10 @@ def titled(run: Run, base: Run | None) -> str:
     if base is None:
         return run.student
     own, shared = flatten(run), flatten(base)
-    skip = {"teacher", "teacher_decoder", "teacher_run"} | {name for name in own if name.startswith("distill.reading")}
-    skip |= {"contexts"} if run.decoder != base.decoder else set()
-    if run.distill.method != base.distill.method:
-        skip |= (
-            {name for name in own if name.startswith("distill.")} - {"distill.method"}
-            if run.distill.method == "none"
-            else set()
-        )
+    skip = {"teacher", "teacher_decoder", "teacher_run"} | ({"contexts"} if run.decoder != base.decoder else set())
+    skip |= {name for name in own if name.startswith("distill.reading")}
+    if run.distill.method == "none" != base.distill.method:
+        skip |= {name for name in own if name.startswith("distill.")} - {"distill.method"}
     differs = [name for name in own if own[name] != shared[name] and name not in skip]
     return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
 
@@ -386,6 +371,23 @@ def change(run: Run, changes: dict[str, Any]) -> Run:
             raise ValueError(f"{path}: no such field; there are {', '.join(inner)}")
         inner[leaf] = value
     return Run.model_validate(values)
+
+
+# what a run without a teacher does not share with one that has one; of a single-task run also what its network lacks
+UNTAUGHT: dict[str, Any] = {
+    "distill": Distill().model_dump(), "teacher": None, "teacher_decoder": "mt_baseline", "teacher_run": None,
+}  # fmt: skip
+ALONE = UNTAUGHT | {"decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0, "task_factors": {}, "seed": 0}
+
+
+def untaught(run: Run) -> Run:
+    """The same student at the same seed, without distillation."""
+    return change(run, UNTAUGHT)
+
+
+def single_task(run: Run, task: str) -> Run:
+    """The network that learns one task of `run` alone, undistilled, with the same data and schedule; at seed 0."""
+    return change(run, ALONE | {"tasks": (task,)})
 
 
 def explain(error: ValidationError) -> str:

@@ -1,5 +1,4 @@
-"""Which context ATRC lets each task take from each other, as plain data: the types, and the combinations it was
-published with.
+"""Which context ATRC lets each task take from each other: the types, and the combinations it was published with.
 
 ATRC (reference [3] of the paper) found them by a differentiable search over `CONTEXT_TYPES`, one choice per pair of
 target and source; `jobs/search_contexts.py` repeats that search on any dataset. A `Run` with `decoder="atrc"` carries
@@ -49,7 +48,8 @@ def published_contexts(tasks: Sequence[str]) -> Contexts:
         if set(tasks) <= set(genotype):
             return {target: {source: genotype[target][source] for source in tasks} for target in tasks}
     raise ValueError(
-        f"contexts: ATRC was published for {' or '.join('+'.join(g) for g in GENOTYPES.values())}, not for {'+'.join(tasks)}"
+        f"contexts: ATRC was published for {' or '.join('+'.join(genotype) for genotype in GENOTYPES.values())}, "
+        f"not for {'+'.join(tasks)}"
     )
 
 
@@ -65,7 +65,8 @@ def check_contexts(contexts: Contexts, tasks: Sequence[str]) -> None:
     for where, names in found.items():
         if names != set(tasks):
             raise ValueError(
-                f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: each target needs a type for each source"
+                f"{where} has {sorted(names)}, but the tasks are {sorted(tasks)}: "
+                "each target needs a type for each source"
             )
 
 

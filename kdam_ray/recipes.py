@@ -10,7 +10,7 @@ convolutional there.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdam_ray.config import Frozen, Optim, Run, change, one_of
@@ -24,7 +24,7 @@ SMALL_ADAMW = Optim(name="adamw", weight_decay=0.05, warmup=0.1, clip_norm=10.0)
 
 @dataclass(frozen=True)
 class Recipe:
-    """One row per dataset.
+    """Who teaches whom on a dataset, and how both are trained.
 
     Attributes:
         teacher: the teacher's run.
@@ -42,8 +42,9 @@ class Recipe:
 def _run(dataset: str, student: str, epochs: int, optim: Optim, **changes: Any) -> Run:
     row = DATASETS[dataset]
     values = {
-        "dataset": dataset, "image_size": row.image_size, "train_images": row.train_images, "val_images": row.val_images,
-        "tasks": tuple(task.name for task in row.tasks), "student": student, "epochs": epochs, "optim": optim,
+        "dataset": dataset, "image_size": row.image_size, "train_images": row.train_images,
+        "val_images": row.val_images, "tasks": tuple(task.name for task in row.tasks), "student": student,
+        "epochs": epochs, "optim": optim,
     }  # fmt: skip
     return Run.model_validate(values | changes)
 
@@ -64,19 +65,18 @@ RECIPES: dict[str, Recipe] = {
         smoke={"image_size": (32, 48), **_TINY}, trials=4,
     ),
     "nyud": Recipe(
-        _run("nyud", "swin_l", 400, PAPER_SGD, pretrained="imagenet"), _run("nyud", "swin_t", 400, PAPER_SGD, pretrained="imagenet"),
+        _run("nyud", "swin_l", 400, PAPER_SGD, pretrained="imagenet"),
+        _run("nyud", "swin_t", 400, PAPER_SGD, pretrained="imagenet"),
         smoke={"image_size": (48, 64), "resize": True, "pretrained": "none", **_TINY}, trials=8,
     ),
     "pascal": Recipe(
-        _run("pascal", "swin_l", 64, PAPER_SGD, pretrained="imagenet"), _run("pascal", "swin_t", 64, PAPER_SGD, pretrained="imagenet"),
+        _run("pascal", "swin_l", 64, PAPER_SGD, pretrained="imagenet"),
+        _run("pascal", "swin_t", 64, PAPER_SGD, pretrained="imagenet"),
         smoke={"image_size": (48, 64), "resize": True, "pretrained": "none", **_TINY}, trials=8,
     ),
 }  # fmt: skip
-SEARCHED = {
-    "distill.beta": (0.05, 20.0),
-    "distill.temperature": (0.1, 20.0),
-    "distill.alpha": (0.25, 4.0),
-}  # log-uniform
+# log-uniform
+SEARCHED = {"distill.beta": (0.05, 20.0), "distill.temperature": (0.1, 20.0), "distill.alpha": (0.25, 4.0)}
 # fields of a Run that neither a flag nor a table's row names; those that end in a dot have parts
 SETTABLE = ("optim.", "image_size", "resize", "augment", "task_weights", "task_factors", "precision")
 SMOKE_NETWORKS = ("resnet_w16", "swin_w12")  # teacher and student, whatever the dataset
@@ -89,10 +89,7 @@ def recipe(dataset: str, *, smoke: bool = False) -> Recipe:
     Raises:
         ValueError: no such dataset; names those there are.
     """
-    try:
-        row = RECIPES[one_of(RECIPES)(dataset)]
-    except ValueError as error:
-        raise ValueError(f"dataset: {error}") from None
+    row = RECIPES[one_of(RECIPES, "dataset")(dataset)]
     if not smoke:
         return row
     small = RECIPES["rooms"]
@@ -143,14 +140,16 @@ class Schedule(Frozen):
             ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
         """
         row = recipe(self.dataset, smoke=self.smoke)
-        both = {
-            name: getattr(self, name) for name in ("batch", "train_images", "val_images", "pretrained", "data_seed")
-        }
-        return Recipe(
-            _changed(with_backbone(row.teacher, teacher, "teacher"), both | {"epochs": self.teacher_epochs}, self.teacher_set),
-            _changed(with_backbone(row.student, student, "student"), both | {"epochs": self.epochs}, self.set),
-            row.smoke, row.trials,
-        )  # fmt: skip
+        both = self.model_dump(include={"batch", "train_images", "val_images", "pretrained", "data_seed"})
+        teaching, taught = (
+            with_backbone(row.teacher, teacher, "teacher"),
+            with_backbone(row.student, student, "student"),
+        )
+        return replace(
+            row,
+            teacher=_changed(teaching, both | {"epochs": self.teacher_epochs}, self.teacher_set),
+            student=_changed(taught, both | {"epochs": self.epochs}, self.set),
+        )
 
 
 class Pair(Schedule):
@@ -177,7 +176,7 @@ class Pair(Schedule):
             ValueError: no such dataset or backbone, or a value that is not allowed; names the field.
         """
         row = self.recipe_of(self.teacher, self.student)
-        return Recipe(change(row.teacher, {"decoder": self.teacher_decoder}), row.student, row.smoke, row.trials)
+        return replace(row, teacher=change(row.teacher, {"decoder": self.teacher_decoder}))
 
 
 def _changed(run: Run, changes: dict[str, Any], given: Sequence[str]) -> Run:
@@ -193,13 +192,11 @@ def setting(text: str) -> tuple[str, Any]:
         ValueError: no FIELD=VALUE, or a field that flags or a table's rows decide.
     """
     field, equals, value = text.partition("=")
-    if (
-        not equals
-        or not value
-        or not any(field == name or (name[-1] == "." and field.startswith(name)) for name in SETTABLE)
-    ):
+    settable = any(field == name or (name.endswith(".") and field.startswith(name)) for name in SETTABLE)
+    if not (equals and value and settable):
         raise ValueError(
-            f"set: {text!r} is not FIELD=VALUE with a field among {', '.join(f'{name}*' if name[-1] == '.' else name for name in SETTABLE)}"
+            f"set: {text!r} is not FIELD=VALUE with a field among "
+            f"{', '.join(f'{name}*' if name.endswith('.') else name for name in SETTABLE)}"
         )
     try:
         return field, json.loads(value)
@@ -220,10 +217,14 @@ def with_backbone(run: Run, backbone: str | None, role: str) -> Run:
     """
     if backbone is None:
         return run
-    if backbone not in BACKBONES:
-        raise ValueError(f"{role}: {backbone!r} is not one of: {', '.join(BACKBONES)}")
+    one_of(BACKBONES, role)(backbone)
     paper_hrnet = backbone == "hrnet18" and run.optim == PAPER_SGD
     return change(run, {"student": backbone, "optim.lr": PAPER_HRNET_LR[run.dataset] if paper_hrnet else run.optim.lr})
+
+
+def sweep_name(name: str, *, smoke: bool) -> str:
+    """The name of a sweep; smoke runs have sweeps of their own."""
+    return f"{name}_smoke" if smoke else name
 
 
 def taught_by(teacher: Run) -> dict[str, Any]:

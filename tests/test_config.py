@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdam_ray.config import YOUNGER, Distill, Place, Run, canonical_json, change, explain, flatten
+from kdam_ray.config import (
+    YOUNGER,
+    Distill,
+    Place,
+    Run,
+    canonical_json,
+    change,
+    explain,
+    flatten,
+    one_of,
+    single_task,
+    untaught,
+)
 from kdam_ray.contexts import GENOTYPES, published_contexts, read_contexts
 from kdam_ray.tasks import DATASETS
 
@@ -180,3 +192,29 @@ def test_every_dataset_row_is_complete():
         assert [task.name for task in dataset.tasks] == list(dict.fromkeys(task.name for task in dataset.tasks))
         assert all(task.weight > 0 and task.channels > 0 for task in dataset.tasks)
         assert not dataset.classes or len(dataset.classes) == dataset.task("semseg").channels
+
+
+def test_without_its_teacher_a_run_is_the_same_student():
+    alone = change(BASE, {"teacher": None, "teacher_run": None, "distill": {}})
+    assert untaught(change(BASE, {"teacher_decoder": "demt", "distill.beta": 2.0})) == alone
+    assert untaught(alone) == alone
+    assert untaught(change(BASE, {"seed": 3})).seed == 3
+
+
+def test_a_single_task_run_has_no_teacher_no_decoder_that_mixes_and_no_factors():
+    alone = change(untaught(BASE), {"tasks": ("depth",)})
+    mixed = {
+        "decoder": "cross_stitch",
+        "optim.mixing_lr": 100.0,
+        "seed": 5,
+        "task_factors": {"depth": 2.0, "edge": 2.0},
+    }
+    assert single_task(change(BASE, mixed), "depth") == single_task(change(BASE, {"decoder": "atrc"}), "depth") == alone
+    assert single_task(change(BASE, {"epochs": 9}), "depth") == change(alone, {"epochs": 9})
+
+
+def test_what_is_not_allowed_is_named_with_its_field():
+    with pytest.raises(ValueError, match="^device: 'tpu' is not one of: cpu, cuda$"):
+        one_of(("cpu", "cuda"), "device")("tpu")
+    with pytest.raises(ValueError, match="^'tpu' is not"):
+        one_of(("cpu", "cuda"))("tpu")

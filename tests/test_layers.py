@@ -1,4 +1,4 @@
-"""The layers, held: jobs -> studies -> report -> service -> core -> plain data, and who alone may touch MLflow, S3 and Ray.
+"""The layers, held: jobs -> studies -> report -> service -> core -> plain data; who alone may touch MLflow, S3, Ray.
 
 python -m pytest tests/test_layers.py
 
@@ -6,9 +6,11 @@ Read from the source (imports inside functions count), so nothing is imported an
 """
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,7 @@ PLACES = {
 }
 PLAIN_MAY_USE = {"filelock", "pydantic", "tyro"}
 NOT_IN_CORE = {"ray", "mlflow", "optuna", "boto3", "botocore"}
+AT_PLANNING = ("plan", "seats", "result", "deltas", "ledger", "wording", "layout", "records", "cost", "search")
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
 
 SOURCES = sorted(path for folder in ("kdam_ray", "jobs") for path in (ROOT / folder).rglob("*.py"))
@@ -81,6 +84,31 @@ def layer_of_module(module: str) -> str | None:
 
 def packages(path: Path) -> set[str]:
     return {module.split(".")[0] for module in imports(path)}
+
+
+def own_imports(path: Path) -> set[str]:
+    """Files of the package that a file imports, late ones too; what only a type checker imports does not count."""
+    found = set()
+    for node in _at_run_time(tree(path)):
+        within = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+        for alias in node.names:  # a module, or a name in one
+            found.add(file_of(f"{within}.{alias.name}".lstrip(".")) or file_of(within))
+    return {name(file) for file in found - {None, path}}
+
+
+def _at_run_time(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and child in node.body):
+            yield from _at_run_time(child)
+
+
+def file_of(module: str) -> Path | None:
+    """A module's or package's file; None for what is none of the package's: other packages, names in a module."""
+    place = ROOT / module.replace(".", "/")
+    found = [path for path in (place.with_suffix(".py"), place / "__init__.py") if path.exists()]
+    return found[0] if found and module.split(".")[0] == "kdam_ray" else None
 
 
 def docstrings(module: ast.Module) -> set[int]:
@@ -138,6 +166,48 @@ def test_ray_and_optuna_stay_in_the_service():
     for path in SOURCES:
         if packages(path) & {"ray", "optuna"}:
             assert layer(path) == "service", name(path)
+
+
+def test_each_has_a_room_of_its_own():
+    rooms = {"ray": "kdam_ray/service/pool/", "optuna": "kdam_ray/service/search/"}
+    for package, room in rooms.items():
+        assert [name(path) for path in SOURCES if package in packages(path) and room not in name(path)] == []
+
+
+def test_no_import_goes_in_a_circle():
+    """Late imports count too."""
+    TopologicalSorter({name(path): own_imports(path) for path in SOURCES}).prepare()  # a CycleError names one
+
+
+def test_planning_knows_no_pool_and_imports_neither_ray_nor_torch():
+    service = ROOT / "kdam_ray/service"
+    files = [path for each in AT_PLANNING for path in (service / f"{each}.py", *(service / each).glob("*.py"))]
+    there = [path for path in files if path.exists() and path.stem != "__init__"]
+    assert [name(path) for path in there if any("service.pool" in module for module in imports(path))] == []
+    modules = [name(path).removesuffix(".py").replace("/", ".") for path in there]
+    assert heavy(f"import {', '.join(modules)}") == "[]"
+
+
+def test_a_plan_that_was_made_before_imports_neither_ray_nor_torch(tmp_path):
+    """The networks' operations are counted once, with torch."""
+    code = f"""
+from kdam_ray.config import Place, Sweep
+from kdam_ray.recipes import recipe
+from kdam_ray.service.sweep import plan, resolve
+place = Place(storage={str(tmp_path)!r}, gpus=False)
+run = resolve(recipe("rooms", smoke=True).student, place)
+assert plan(Sweep(name="light", base=run, cells=({{}}, {{"seed": 1}})), place).cohorts
+"""
+    heavy(code)
+    assert heavy(code) == "[]"
+
+
+def heavy(code: str) -> str:
+    """Which of Ray and torch are there after this code, in a process of its own."""
+    said = "import sys; print([name for name in ('ray', 'torch') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{said}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("path", SOURCES + TESTS, ids=name)

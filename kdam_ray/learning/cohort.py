@@ -161,7 +161,7 @@ def _report(
         member.fail_if_diverged()
         if member.active:
             member.end_epoch(epoch)
-    scored = [m for m in members if m.active and (epoch % evaluate_every == 0 or epoch == m.run.epochs)]
+    scored = [member for member in members if member.active and member.run.is_evaluated(epoch, evaluate_every)]
     run = members[0].run
     candidates = {
         member.run.run_id: Candidate(member.network, member.run.tasks, monitored=epoch < member.run.epochs)

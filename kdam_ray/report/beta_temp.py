@@ -37,7 +37,7 @@ from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
     from kdam_ray.service.records.tracking import Tracking
-    from kdam_ray.service.sweep import SweepResult
+    from kdam_ray.service.result import SweepResult
 
 FIXED_TEMPERATURE = 3.0  # of Table 5a
 FIXED_BETA = 1.0  # of Table 5b
@@ -191,7 +191,9 @@ def _references(runs: Sequence[Scored], no_kd: Sequence[Scored], teacher: Scored
     ]
 
 
-def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, partial: bool = False) -> Resultset:
+def recorded(
+    tracking: "Tracking", dataset: str, sweep: str, parent: str, *, partial: bool = False, smoke: bool = False
+) -> Resultset:
     """Table 5 of one sweep, from MLflow alone.
 
     Args:
@@ -200,6 +202,7 @@ def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, par
         sweep: its name.
         parent: MLflow's id of its run.
         partial: also runs that have not finished, at the last epoch that was evaluated.
+        smoke: the numbers mean nothing.
 
     Raises:
         ValueError: nothing finished there; names the experiment and the store.
@@ -228,9 +231,7 @@ def recorded(tracking: "Tracking", dataset: str, sweep: str, parent: str, *, par
     teacher = Scored.of(found.run, found.metrics) if found else None
     failed = [(found.run, found.reason or "no reason is recorded") for found in members if found.status == "failed"]
     single_task = tracking.single_task_reference(mine[0].run)
-    return table_5(
-        list(runs.values()), teacher=teacher, single_task=single_task, failed=failed, smoke=sweep.endswith("_smoke")
-    )
+    return table_5(list(runs.values()), teacher=teacher, single_task=single_task, failed=failed, smoke=smoke)
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences
@@ -326,8 +327,8 @@ def of_result(result: "SweepResult", method: str) -> Resultset:
     runs = [Scored.of(row.run, row.metrics) for row in result.rows if row.status == "finished"]
     teacher = next((Scored.of(row.run, row.metrics) for row in result.teachers if row.status == "finished"), None)
     failed = [(row.run, row.reason or "no reason is recorded") for row in result.rows if row.status == "failed"]
-    smoke = result.sweep.name.endswith("_smoke")
-    return table_5(runs, teacher=teacher, method=method, single_task=result.single_task, failed=failed, smoke=smoke)
+    single_task, smoke = result.single_task, result.sweep.smoke
+    return table_5(runs, teacher=teacher, method=method, single_task=single_task, failed=failed, smoke=smoke)
 
 
 def as_grids(results: Resultset) -> list[Grid]:
@@ -347,24 +348,10 @@ def as_report(results: Resultset, result: "SweepResult | None" = None) -> tuple[
     ]
     document = as_json(results) | {"notes": said}
     if result is not None:
-        text += ["", *_where(result)]
+        text += ["", *result.where(in_full=True)]
         document |= {
             "best": result.best_params, "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment,
             "parent": result.parent, "tracking_uri": result.tracking_uri, "storage": result.storage, "study": result.study,
             "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
         }  # fmt: skip
     return "\n".join(text), document
-
-
-def _where(result: "SweepResult") -> list[str]:
-    seconds = ", ".join(f"{name} {value:.0f} s" for name, value in result.seconds.items())
-    reused = sum(row.reused for row in (*result.rows, *result.teachers))
-    local = result.tracking_uri.startswith("sqlite")
-    look = f"mlflow ui --backend-store-uri {result.tracking_uri} --host 127.0.0.1"
-    return [
-        f"Trained {result.trained} runs, found {reused} finished ones ({seconds}).",
-        *([result.cost_line()] if result.cost else []),
-        f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
-        f"Checkpoints and Ray's state: {result.storage}; Optuna study: {result.study}",
-        f"To compare the runs: make ui   (or: {look})" if local else f"To compare the runs open {result.tracking_uri}",
-    ]

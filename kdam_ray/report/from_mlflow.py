@@ -65,7 +65,7 @@ def made(
         others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
         if number == "5":
             try:
-                results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial)
+                results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial, smoke=smoke)
             except ValueError as error:
                 raise ValueError(f"{error}{'; --sweep shows another: ' if others else ''}{', '.join(others)}") from None
             grids, document = beta_temp.as_grids(results), beta_temp.as_report(results)[1]

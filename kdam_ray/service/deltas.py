@@ -2,34 +2,26 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from kdam_ray.config import Run, change
+from kdam_ray.config import Run, single_task
 from kdam_ray.tasks import DATASETS
 
 OBJECTIVE = "val/delta_teacher"
-
-
 LOOKED_AT = {"edge/odsF_25": "edge/odsF"}  # what stands in for a metric at epochs before the last
 
 
 def full_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """A look at boundaries takes the place of the metric that it looks at, where there is no other."""
-    looks = {
-        LOOKED_AT[name]: value
-        for name, value in metrics.items()
-        if name in LOOKED_AT and LOOKED_AT[name] not in metrics
+    mine = [name for name in metrics if name in LOOKED_AT and LOOKED_AT[name] not in metrics]
+    return {LOOKED_AT[name]: metrics[name] for name in mine} | {
+        name: value for name, value in metrics.items() if name not in LOOKED_AT
     }
-    return looks | {name: value for name, value in metrics.items() if name not in LOOKED_AT}
 
 
 def scores(metrics: Mapping[str, float]) -> dict[str, float]:
     """{"semseg/mIoU": ...} out of {"val/semseg/mIoU": ..., "train/loss": ..., "val/delta_mt": ...}."""
-    return {
-        name.removeprefix("val/"): value
-        for name, value in metrics.items()
-        if name.startswith("val/") and name.count("/") == 2
-    }
+    mine = (name for name in metrics if name.startswith("val/") and name.count("/") == 2)
+    return {name.removeprefix("val/"): metrics[name] for name in mine}
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class TeacherScores:
         named: Collection[str],
         common: str | None = None,
     ) -> "TeacherScores":
-        """Of the teachers of a sweep.
+        """Say which of a sweep's teachers its members are compared with.
 
         Args:
             finished: run_id -> metrics as recorded ("val/semseg/mIoU", ...).
@@ -69,18 +61,9 @@ class TeacherScores:
         return cls(by_run, candidates.pop() if len(candidates) == 1 else None, common)
 
     def of(self, run: Run) -> Mapping[str, float] | None:
-        """What `val/delta_teacher` of `run` is against: the common teacher, else its own, else the sweep's only one,
-        else nothing.
-        """
+        """What `val/delta_teacher` of `run` is against: the common teacher, its own, the only one, or nothing."""
         name = self.common or run.teacher_run or self.only
         return self.by_run.get(name) if name else None
-
-
-# what single-task runs of the same network, data and schedule do not share with a multi-task run
-NOT_ALONE: dict[str, Any] = {
-    "decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0, "task_factors": {}, "seed": 0,
-    "teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {},
-}  # fmt: skip
 
 
 class SingleTasks:
@@ -93,14 +76,14 @@ class SingleTasks:
 
     def __init__(self, look: Callable[[Run], Mapping[str, float] | None]):
         self._look = look
-        self._known: dict[str, Mapping[str, float] | None] = {}
+        self._known: dict[tuple[str, ...], Mapping[str, float] | None] = {}
 
     def of(self, run: Run) -> Mapping[str, float] | None:
         """What `val/delta_mt` of `run` is against; None where there are no such runs."""
-        alike = change(run, NOT_ALONE)
-        if alike.run_id not in self._known:
-            self._known[alike.run_id] = self._look(alike)
-        return self._known[alike.run_id]
+        alike = (single_task(run, run.tasks[0]).run_id, *run.tasks)
+        if alike not in self._known:
+            self._known[alike] = self._look(run)
+        return self._known[alike]
 
 
 def with_deltas(
@@ -110,8 +93,7 @@ def with_deltas(
     teacher: Mapping[str, float] | None,
     single_task: Mapping[str, float] | None,
 ) -> dict[str, float]:
-    """`metrics` and, where there is what to compare with, the mean signed relative differences over the tasks, in
-    percent.
+    """`metrics` and, where they exist, the mean signed relative differences over the tasks, in percent.
 
     `val/delta_teacher` compares with the teacher's own metrics, by the formula of Delta_mt. It is what the search
     maximises, because the teacher is measured before any student and so it is always there: 0 is a student as good as
@@ -126,11 +108,10 @@ def with_deltas(
         teacher: "semseg/mIoU", ...; None: no teacher.
         single_task: the same of single-task runs.
     """
-    from kdam_ray.metrics import delta_mt
+    from kdam_ray.metrics import delta_mt  # with torch, which planning does without
 
     tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
-    own, deltas = scores(metrics), {}
-    own |= {name: own[look] for look, name in LOOKED_AT.items() if look in own and name not in own}
+    own, deltas = full_names(scores(metrics)), {}
     for name, reference in ((OBJECTIVE, teacher), ("val/delta_mt", single_task)):
         if reference and all(task.metric_key in own and task.metric_key in reference for task in tasks):
             deltas[name] = delta_mt(own, reference, tasks)

@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kdam_ray.config import Place, Run, change
-from kdam_ray.service.records.remote_shards import RemoteShards, is_remote, local_root
-from kdam_ray.service.records.storage import Storage, check_reachable
+from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
 from kdam_ray.service.records.weight_files import store_weights
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
+
+if TYPE_CHECKING:
+    from kdam_ray.data import Source
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
 
@@ -74,8 +76,7 @@ def count_gpus() -> int:
 
 
 def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | None = None) -> Run:
-    """`run` with what it records about data and world: the dataset's hash and the ranks that batch norm does not see
-    beyond.
+    """`run` with what it records of data and world: the dataset's hash, and the ranks that batch norm is split over.
 
     A teacher trains over gloo on two ranks on CPUs; students so only if `place.split` is "ddp". `weights` is a local
     file that the backbone starts from; it is put into the storage, and the run records its hash.
@@ -83,10 +84,10 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
     Raises:
         ValueError: the dataset or the weight file cannot be opened, or the batch cannot be divided over the ranks.
     """
-    plan = layout(place)
-    on_gloo = not plan.gpus and (teacher or plan.split == "ddp")
-    ranks = min(plan.workers, CPU_WORKERS) if on_gloo else 1
-    world = plan.workers if plan.gpus and plan.split == "ddp" else ranks
+    arranged = layout(place)
+    on_gloo = not arranged.gpus and (teacher or arranged.split == "ddp")
+    ranks = min(arranged.workers, CPU_WORKERS) if on_gloo else 1
+    world = arranged.workers if arranged.gpus and arranged.split == "ddp" else ranks
     if run.batch % world:
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
     check_reachable(place.storage, writes=True)
@@ -97,7 +98,7 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
 
 
 def _stored(run: Run, place: Place, file: Path) -> str:
-    """Says how the file fits the backbone, puts it into the storage, gives the name by which a run records it."""
+    """Say how the file fits the backbone and put it into the storage; returns the name by which a run records it."""
     from kdam_ray.models.backbones import build_backbone
     from kdam_ray.models.weights import load, read
 
@@ -111,11 +112,11 @@ def _wanted(run: Run) -> dict[Literal["train", "val", "test"], int]:
 
 
 def _fingerprints(run: Run, place: Place) -> list[str]:
-    """Of the train and val images; of remote shards by their manifest, so that nothing large is fetched where nothing
-    is trained.
-    """
-    if not is_remote(place.root):
+    """Fingerprints of the train and val images; of remote shards by their manifest, so that little is fetched."""
+    if not is_remote(place.root, field="root"):
         return [source.fingerprint for source in open_sources(run, place)]
+    from kdam_ray.service.records.remote_shards import RemoteShards
+
     check_reachable(place.root, writes=False, field="root")
     remote = RemoteShards(str(place.root))
     return [
@@ -124,13 +125,14 @@ def _fingerprints(run: Run, place: Place) -> list[str]:
     ]
 
 
-def open_sources(run: Run, place: Place) -> Sequence:
+def open_sources(run: Run, place: Place) -> "Sequence[Source]":
     """The (train, val) sources of a run, at its size and number of images; remote shards are fetched.
 
     Raises:
         ValueError: the folder is missing or is neither the dataset's packaging nor its shards.
     """
     from kdam_ray.data import open_source
+    from kdam_ray.service.records.remote_shards import local_root
 
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)

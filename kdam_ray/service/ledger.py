@@ -28,10 +28,9 @@ def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> 
     estimate = {"plan/seconds": plan.seconds, "plan/device_hours": plan.device_hours, "plan/tflop": plan.flops / 1e12}
     before = _last(tracking, parent, PLANNED)
     tracking.log_epoch(parent, {name: before.get(name, 0.0) + value * share for name, value in estimate.items()}, 0)
-    left = {item.run.run_id for item in (*plan.teachers, *plan.runs) if item.status in LEFT}
-    _keep(storage, parent, {
-        "costs": _costs((*plan.teachers, *plan.runs)), "known": sorted(known | left), "searched": plan.searched,
-    })  # fmt: skip
+    items = (*plan.teachers, *plan.runs)
+    left = {item.run.run_id for item in items if item.status in LEFT}
+    _keep(storage, parent, {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched})
 
 
 def close_call(
@@ -72,17 +71,20 @@ def close_call(
 
 
 def recorded(tracking: Tracking, parent: str) -> tuple[dict[str, float], dict[str, float]]:
-    """({"wall_s": ..., "device_hours": ...}, {"seconds": ..., "device_hours": ...}): spent and estimated; empty if
-    nothing was trained.
+    """What was spent and what had been estimated for it; both empty if nothing was trained.
+
+    Returns:
+        {"wall_s": ..., "device_hours": ..., ...} and {"seconds": ..., "device_hours": ..., ...}.
     """
-    cost, planned = _last(tracking, parent, COST), _last(tracking, parent, PLANNED)
-    return {name.removeprefix(COST): value for name, value in cost.items()}, {
-        name.removeprefix(PLANNED): value for name, value in planned.items()
-    }  # fmt: skip
+    cost, planned = (
+        {name.removeprefix(prefix): value for name, value in _last(tracking, parent, prefix).items()}
+        for prefix in (COST, PLANNED)
+    )
+    return cost, planned
 
 
 def _costs(items: Iterable[Planned]) -> dict[str, dict[str, float]]:
-    """By MLflow's run: a run whose record was deleted and that is trained anew starts from nothing."""
+    """Costs by MLflow's run: a run whose record was deleted and that is trained anew starts from nothing."""
     return {item.record.mlflow_run: costs_of(item.record.metrics) for item in items if item.record is not None}
 
 

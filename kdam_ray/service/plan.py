@@ -1,4 +1,4 @@
-"""What a sweep still has to do, found out without Ray; and what comes out of it."""
+"""What a sweep still has to do, found out without Ray and without torch."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change, titled
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.layout import layout
+from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.records.checkpoints import epochs_done, is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
@@ -15,11 +15,14 @@ from kdam_ray.service.search.study import Study, Trial
 from kdam_ray.service.seats import DRAWN_COHORT, Kind, Seat, pack
 from kdam_ray.service.wording import count, duration
 
-State = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
+Standing = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
 DONE = ("finished", "pruned", "failed")
 LEFT = ("unfinished", "new")
+DRAWN = "?"  # in the place of a run_id that the search has still to draw
 START_S = 15.0  # planning; Ray, Tune and MLflow
 GROUP_S = 15.0  # workers that start together, once for the teachers and once for the students
+
+Load = tuple[list[Run], list[int]]  # members of a cohort, and the epochs that each has left
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,15 @@ class Planned:
 
     run: Run
     kind: Kind
-    status: State
+    status: Standing
     changes: Mapping[str, Any]
-    steps: int
-    flops: float
+    steps: int = 0
+    flops: float = 0.0
     trial: Trial | None = None
     record: Found | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a sweep still has to do.
 
@@ -87,23 +90,18 @@ class Plan:
         return not self.cohorts
 
     def text(self) -> str:
-        """For people."""
-        left = [item for item in self.runs if item.status in LEFT]
-        lines = [f"sweep {self.sweep.name} on {self.sweep.base.dataset}, {count(self.workers, 'worker')}"]
-        base = self.sweep.base
+        """The plan for people, a line a member."""
+        base, left = self.sweep.base, sum(item.status in LEFT for item in self.runs)
         schedule = f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}"
         schedule += f", lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
-        lines.append(f"  base: {base.student} + {base.decoder}, {schedule}")
-        for item in self.teachers:
-            alone = f" on {item.run.tasks[0]} alone" if len(item.run.tasks) == 1 else ""
-            lines.append(
-                f"  teacher {item.run.student}{alone} ({item.run.run_id}): {item.status}, {item.steps} steps left"
-            )
-        blocked = sum(item.status == "blocked" for item in self.runs)
-        lines.append(
-            f"  {count(len(self.runs), 'run')} in all, {len(left)} of them to train; {self.searched} more to be drawn by the search"
-        )
-        if blocked:
+        lines = [
+            f"sweep {self.sweep.name} on {base.dataset}, {count(self.workers, 'worker')}",
+            f"  base: {base.student} + {base.decoder}, {schedule}",
+            *(f"  teacher {_named(item.run)}: {item.status}, {item.steps} steps left" for item in self.teachers),
+            f"  {count(len(self.runs), 'run')} in all, {left} of them to train; "
+            f"{self.searched} more to be drawn by the search",
+        ]
+        if blocked := sum(item.status == "blocked" for item in self.runs):
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
         for number, cohort in enumerate(self.cohorts, start=1):
             lines.append(f"  cohort {number}: {count(len(cohort), 'member')}{', trained together' * (len(cohort) > 1)}")
@@ -117,29 +115,29 @@ class Plan:
         run = next((item.run for item in self.runs if item.run.run_id == run_id), None)
         if run is not None:
             return f"{run_id}  {titled(run, self.sweep.base)}"
-        return (
-            f"{run_id}  a teacher"
-            if any(item.run.run_id == run_id for item in self.teachers)
-            else "to be drawn by the search"
-        )
+        return "to be drawn by the search" if run_id == DRAWN else f"{run_id}  a teacher"
 
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The plan for programs."""
         runs = [
-            {
-                "run_id": item.run.run_id,
-                "kind": item.kind,
-                "status": item.status,
-                "steps": item.steps,
-                "flops": item.flops,
-            }
-            for item in (*self.teachers, *self.runs)
+            {"run_id": i.run.run_id, "kind": i.kind, "status": i.status, "steps": i.steps, "flops": i.flops}
+            for i in (*self.teachers, *self.runs)
         ]
         return {
-            "sweep": self.sweep.name, "runs": runs, "searched": self.searched, "cohorts": [list(cohort) for cohort in self.cohorts],
-            "workers": self.workers, "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
+            "sweep": self.sweep.name, "runs": runs, "searched": self.searched,
+            "cohorts": [list(cohort) for cohort in self.cohorts], "workers": self.workers,
+            "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
             "device_hours": self.device_hours,
         }  # fmt: skip
+
+
+def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
+    """What `run_sweep` with the same arguments would have to do. Starts neither Ray nor MLflow's database.
+
+    Raises:
+        ValueError: bad input, in one line that names the field.
+    """
+    return look(sweep, place, teachers, Tracking(place))
 
 
 def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
@@ -170,22 +168,106 @@ def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking
     Raises:
         ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
     """
-    storage = Storage(place.storage)
-    runs = known_runs(sweep)
-    trials = (
-        [trial for trial in Study(storage, sweep).trials() if trial.searched]
-        if sweep.space and Study.exists(storage, sweep)
-        else []
-    )
-    records = tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
-    planned = _Planner(storage, records, Costs(storage, evaluate_every=place.evaluate_every))
-    once = {run.run_id: planned(run, kind, changes) for run, kind, changes in reversed(runs)}
-    known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
-    drawn = [planned(trial.run, "searched", {}, trial) for trial in trials if trial.run.run_id not in once]
-    taught = _plan_teachers(sweep, teachers, tracking, [item.run for item in known], planned)
-    lost = {item.run.run_id for item in taught if item.status == "failed"}
-    draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
-    return _sum_up(sweep, place, taught, [_blocked(item, lost) for item in (*known, *drawn)], draws, planned.costs)
+    return _Planner(sweep, place, tracking).look(teachers)
+
+
+class _Planner:
+    """Makes the plan of one sweep from MLflow's records, the checkpoints and the study."""
+
+    def __init__(self, sweep: Sweep, place: Place, tracking: Tracking):
+        self.sweep, self.place, self.tracking = sweep, place, tracking
+        self.storage = Storage(place.storage)
+        self.costs = Costs(self.storage, evaluate_every=place.evaluate_every)
+        self.records: dict[str, Found] = {}
+
+    def look(self, given: Sequence[Run]) -> Plan:
+        sweep, runs = self.sweep, known_runs(self.sweep)
+        known_study = sweep.space and Study.exists(self.storage, sweep)
+        trials = [trial for trial in Study(self.storage, sweep).trials() if trial.searched] if known_study else []
+        self.records = self.tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
+        once = {run.run_id: self.planned(run, kind, changes) for run, kind, changes in reversed(runs)}
+        known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
+        drawn = [self.planned(trial.run, "searched", {}, trial) for trial in trials if trial.run.run_id not in once]
+        teachers = self.teachers(given, [item.run for item in known])
+        lost = {item.run.run_id for item in teachers if item.status == "failed"}
+        draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
+        return self.plan(teachers, [_blocked(item, lost) for item in (*known, *drawn)], draws)
+
+    def planned(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
+        """What is left of a run."""
+        record = self.records.get(run.run_id)
+        done = epochs_done(self.storage, run.run_id)
+        status: Standing = record.status if record else ("unfinished" if done else "new")
+        if kind == "teacher" and not is_ready(run, record, self.storage, verified=False) and status != "failed":
+            status = "unfinished" if done else "new"
+        if status == "pruned" and kind != "searched":
+            status = "unfinished"  # the search gave it up; a table wants it whole
+        if status in DONE:
+            return Planned(run, kind, status, changes, trial=trial, record=record)
+        left = run.epochs - min(done, run.epochs)
+        steps, flops = left * run.steps_per_epoch, self.costs.member(run, left)
+        return Planned(run, kind, status, changes, steps, flops, trial, record)
+
+    def teachers(self, given: Sequence[Run], students: Sequence[Run]) -> list[Planned]:
+        """Those that the students name, and those that are given."""
+        to_train = {run.run_id: run for run in given}
+        needed = {run.teacher_run: None for run in (self.sweep.base, *students) if run.distill.needs_teacher}
+        if None in needed:
+            raise ValueError(
+                f"teacher_run: sweep {self.sweep.name} has a run that distils but does not say from which run"
+            )
+        names = [*dict.fromkeys(str(name) for name in (*needed, *to_train))]
+        self.records |= self.tracking.find(names)
+        for name in names:
+            record = self.records.get(name)
+            if name not in to_train and not (record and record.status == "finished"):
+                raise ValueError(
+                    f"teacher_run: {name} is neither a finished run in MLflow nor given as a teacher to train"
+                )
+        return [self.planned(to_train.get(name) or self.records[name].run, "teacher", {}) for name in names]
+
+    def plan(self, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int) -> Plan:
+        """What is left, packed into cohorts, and what that will take."""
+        base, arranged = self.sweep.base, layout(self.place)
+        side_by_side = arranged.side_by_side(base)
+        left = seats(runs, teachers, self.storage)
+        packed = pack(left, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
+        size = drawn_size(draws, self.place, side_by_side)
+        drawn = [min(size, draws - start) for start in range(0, draws, size)]
+        taught = [item for item in teachers if item.status in LEFT]
+        cohorts: list[tuple[str, ...]] = [(item.run.run_id,) for item in taught]
+        cohorts += [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
+        cohorts += [(DRAWN,) * members for members in drawn]
+        students: list[Load] = [
+            ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort])
+            for cohort in packed
+        ]
+        students += [([base] * members, [base.epochs] * members) for members in drawn]
+        timed = self._timed(taught, students, arranged)
+        once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
+        seconds = sum(_seconds(times, arranged.workers // ranks) for ranks, times in timed)
+        return Plan(
+            sweep=self.sweep, place=self.place, teachers=tuple(teachers), runs=tuple(runs), searched=draws,
+            cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
+            steps=sum(once.values()) + draws * base.epochs * base.steps_per_epoch,
+            flops=sum(item.flops for item in taught) + sum(self.costs.cohort(*load) for load in students),
+            seconds=seconds + START_S if cohorts else 0.0,
+            device_hours=sum(ranks * sum(times) for ranks, times in timed) / 3600,
+        )  # fmt: skip
+
+    def _timed(
+        self, taught: Sequence[Planned], students: Sequence[Load], arranged: Layout
+    ) -> list[tuple[int, list[float]]]:
+        """(ranks, seconds of each) of the cohorts that start together: teachers of equal ranks, then the students."""
+        alike: dict[int, list[Load]] = {}
+        for item in taught:
+            load = [item.run], [item.steps // item.run.steps_per_epoch]
+            alike.setdefault(arranged.ranks(item.run), []).append(load)
+        starts = [*alike.items(), *([(arranged.ranks(self.sweep.base), students)] if students else [])]
+        return [
+            (ranks, [self.costs.seconds(*load, ranks=ranks, gpus=arranged.gpus) for load in loads])
+            for ranks, loads in starts
+        ]
 
 
 def _blocked(item: Planned, lost: Collection[str]) -> Planned:
@@ -195,102 +277,29 @@ def _blocked(item: Planned, lost: Collection[str]) -> Planned:
     return item
 
 
-class _Planner:
-    """Run -> Planned, from MLflow's records and the checkpoints."""
-
-    def __init__(self, storage: Storage, records: Mapping[str, Found], costs: Costs):
-        self.storage, self.records, self.costs = storage, dict(records), costs
-
-    def __call__(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
-        record = self.records.get(run.run_id)
-        done = epochs_done(self.storage, run.run_id)
-        status: State = record.status if record else ("unfinished" if done else "new")
-        if kind == "teacher" and not is_ready(run, record, self.storage, verified=False) and status != "failed":
-            status = "unfinished" if done else "new"
-        if status == "pruned" and kind != "searched":
-            status = "unfinished"  # the search gave it up; a table wants it whole
-        if status in DONE:
-            return Planned(run, kind, status, changes, 0, 0.0, trial, record)
-        left = run.epochs - min(done, run.epochs)
-        return Planned(
-            run, kind, status, changes, left * run.steps_per_epoch, self.costs.member(run, left), trial, record
-        )
+def _named(teacher: Run) -> str:
+    alone = f" on {teacher.tasks[0]} alone" if len(teacher.tasks) == 1 else ""
+    return f"{teacher.student}{alone} ({teacher.run_id})"
 
 
-def _plan_teachers(
-    sweep: Sweep, teachers: Sequence[Run], tracking: Tracking, runs: Sequence[Run], planned: _Planner
-) -> list[Planned]:
-    given = {run.run_id: run for run in teachers}
-    needed = dict.fromkeys(run.teacher_run for run in (sweep.base, *runs) if run.distill.needs_teacher) | dict.fromkeys(
-        given
-    )
-    if None in needed:
-        raise ValueError(f"teacher_run: sweep {sweep.name} has a run that distils but does not say from which run")
-    planned.records |= tracking.find([run_id for run_id in needed if run_id])
-    for run_id in needed:
-        record = planned.records.get(str(run_id))
-        if run_id not in given and not (record and record.status == "finished"):
-            raise ValueError(
-                f"teacher_run: {run_id} is neither a finished run in MLflow nor given as a teacher to train"
-            )
-    return [planned(given.get(str(run_id)) or planned.records[str(run_id)].run, "teacher", {}) for run_id in needed]
-
-
-def seats(plan: Plan, *, lost: Collection[str] = ()) -> list[Seat]:
+def seats(
+    runs: Sequence[Planned], teachers: Sequence[Planned], storage: Storage, *, lost: Collection[str] = ()
+) -> list[Seat]:
     """What is left of the known runs; searched ones that were cut short come first.
 
     Without students of `lost` teachers, and without runs that are teachers too: those have been trained by then.
     """
-    storage = Storage(plan.place.storage)
-    teachers = {item.run.run_id for item in plan.teachers}
-    left = [
-        item
-        for item in plan.runs
-        if item.status in LEFT and item.run.teacher_run not in lost and item.run.run_id not in teachers
-    ]
-    left.sort(key=lambda item: item.kind != "searched")
+    elsewhere = {item.run.run_id for item in teachers}
+    mine = (item for item in runs if item.status in LEFT and item.run.run_id not in elsewhere)
+    left = sorted((i for i in mine if i.run.teacher_run not in lost), key=lambda item: item.kind != "searched")
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
 
-def drawn_size(plan_draws: int, place: Place, side_by_side: int) -> int:
+def drawn_size(draws: int, place: Place, side_by_side: int) -> int:
     """Members of a cohort that the search draws."""
-    return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(plan_draws / side_by_side)))
-
-
-def _sum_up(
-    sweep: Sweep, place: Place, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, costs: Costs
-) -> Plan:
-    arranged = layout(place)
-    side_by_side = arranged.side_by_side(sweep.base)
-    bare = Plan(sweep, place, tuple(teachers), tuple(runs), draws, (), arranged.workers, side_by_side, 0, 0.0, 0.0, 0.0)
-    packed = pack(seats(bare), side_by_side=side_by_side, cohort_size=place.cohort_size)
-    size = drawn_size(draws, place, side_by_side)
-    drawn = [min(size, draws - start) for start in range(0, draws, size)]
-    taught = [item for item in teachers if item.status in LEFT]
-    cohorts = [(item.run.run_id,) for item in taught] + [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
-    cohorts += [("?",) * members for members in drawn]
-    students = [
-        ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort]) for cohort in packed
-    ]
-    students += [([sweep.base] * members, [sweep.base.epochs] * members) for members in drawn]
-    alike: dict[int, list[tuple[list[Run], list[int]]]] = {}  # ranks -> teachers, which start together
-    for item in taught:
-        alike.setdefault(arranged.ranks(item.run), []).append(([item.run], [item.steps // item.run.steps_per_epoch]))
-    starts = [*alike.items()] + ([(arranged.ranks(sweep.base), students)] if students else [])
-    timed = [
-        (ranks, [costs.seconds(*cohort, ranks=ranks, gpus=arranged.gpus) for cohort in cohorts])
-        for ranks, cohorts in starts
-    ]
-    once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
-    steps = sum(once.values()) + draws * sweep.base.epochs * sweep.base.steps_per_epoch
-    flops = sum(item.flops for item in taught) + sum(costs.cohort(*cohort) for cohort in students)
-    seconds = sum(_seconds(times, arranged.workers // ranks) for ranks, times in timed)
-    return replace(
-        bare, cohorts=tuple(cohorts), steps=steps, flops=flops, seconds=seconds + START_S if cohorts else 0.0,
-        device_hours=sum(ranks * sum(times) for ranks, times in timed) / 3600,
-    )  # fmt: skip
+    return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
 
 
 def _seconds(times: Sequence[float], lanes: int) -> float:
-    """Of cohorts of so many seconds each, that many at a time."""
+    """How long cohorts of so many seconds each take, that many at a time."""
     return max(max(times), sum(times) / max(1, lanes)) + GROUP_S

@@ -1,18 +1,23 @@
-"""What a sweep came to: a row a run, and where everything lies."""
+"""What a sweep came to: one result a run, and where everything lies."""
 
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any
 
 from kdam_ray.config import Run, Sweep
 from kdam_ray.service.cost.totals import energy_text
+from kdam_ray.service.deltas import OBJECTIVE
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records.tracking import experiment_name
+from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Kind
 from kdam_ray.service.wording import duration
 
 
-@dataclass(frozen=True)
-class Row:
-    """One run of a result.
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What one run of a sweep came to.
 
     Attributes:
         run: what was trained.
@@ -20,7 +25,7 @@ class Row:
         status: how it ended.
         metrics: after the last epoch: "val/semseg/mIoU", ..., "val/delta_teacher", "val/delta_mt" where single-task
             runs exist.
-        mlflow_run: where it is recorded.
+        mlflow_run: where it is recorded; "": nowhere.
         changes: of a cell or reference, its changes to the base.
         reused: not trained by this call.
         reason: why it failed.
@@ -28,15 +33,15 @@ class Row:
 
     run: Run
     kind: Kind
-    status: Literal["finished", "pruned", "failed"]
-    metrics: dict[str, float]
-    mlflow_run: str
-    changes: dict[str, Any]
-    reused: bool
-    reason: str | None
+    status: Outcome
+    metrics: dict[str, float] = field(default_factory=dict)
+    mlflow_run: str = ""
+    changes: dict[str, Any] = field(default_factory=dict)
+    reused: bool = False
+    reason: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SweepResult:
     """What a sweep came to.
 
@@ -44,15 +49,10 @@ class SweepResult:
         sweep: of what.
         rows: cells in order, references in order, searched runs in order.
         teachers: the teachers.
-        best: the finished cell or searched run with the best objective, each against its own teacher, or None.
-        best_params: its searched fields.
         single_task: metrics of single-task runs, or None.
-        experiment: MLflow's experiment.
         parent: MLflow run of the sweep.
         tracking_uri: of MLflow.
         storage: of checkpoints and study.
-        study: where the study's journal lies, or "".
-        trained: members that this call trained.
         seconds: wall time per phase of this call.
         cost: of all calls that trained something: "wall_s" (of the calls), "device_hours", "tflop" and, where counters
             exist, "kwh" of the runs, teachers among them, as far as those calls trained them; empty if there was none.
@@ -60,25 +60,47 @@ class SweepResult:
     """
 
     sweep: Sweep
-    rows: tuple[Row, ...]
-    teachers: tuple[Row, ...]
-    best: Row | None
-    best_params: dict[str, float]
+    rows: tuple[RunResult, ...]
+    teachers: tuple[RunResult, ...]
     single_task: dict[str, float] | None
-    experiment: str
     parent: str
     tracking_uri: str
     storage: str
-    study: str
-    trained: int
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
     cost: Mapping[str, float]
     planned: Mapping[str, float]
 
     @property
-    def failed(self) -> tuple[Row, ...]:
+    def failed(self) -> tuple[RunResult, ...]:
         """Runs that ended without a result."""
         return tuple(row for row in (*self.teachers, *self.rows) if row.status == "failed")
+
+    @property
+    def best(self) -> RunResult | None:
+        """The finished cell or searched run with the best objective, each against its own teacher, or None."""
+        finished = (row for row in self.rows if row.status == "finished" and row.kind != "reference")
+        candidates = (row for row in finished if OBJECTIVE in row.metrics)
+        return max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
+
+    @property
+    def best_params(self) -> dict[str, Any]:
+        """The searched fields of the best run; none if it is no point of the space."""
+        return (self.best and searched_params(self.sweep, self.best.run)) or {}
+
+    @property
+    def experiment(self) -> str:
+        """Name of MLflow's experiment."""
+        return experiment_name(self.sweep.base.dataset, self.sweep.name)
+
+    @property
+    def study(self) -> str:
+        """Where the study's journal lies; "" if nothing is searched."""
+        return Storage(self.storage).uri(f"studies/{study_name(self.sweep)}.journal") if self.sweep.space else ""
+
+    @property
+    def trained(self) -> int:
+        """How many members this call trained."""
+        return len({row.run.run_id for row in self.rows if not row.reused and row.mlflow_run})
 
     def cost_line(self) -> str:
         """`Cost: 5.1 min, 0.15 device-hours (planned 4.6 min, 0.13), 61 TFLOP, energy: no counter here`."""
@@ -88,3 +110,28 @@ class SweepResult:
         took = f"{duration(self.cost['wall_s'], digits=1)}, {self.cost['device_hours']:.2g} device-hours"
         energy = energy_text(self.cost.get("kwh"), without="no counter here")
         return f"Cost: {took} ({planned}), {self.cost['tflop']:.3g} TFLOP, {energy}"
+
+    def where(self, *, in_full: bool = False) -> list[str]:
+        """Lines that say what was trained and where it is; `in_full`: also the time, checkpoints, study and UI."""
+        reused = sum(row.reused for row in (*self.rows, *self.teachers))
+        seconds = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
+        look = f"make ui   (or: mlflow ui --backend-store-uri {self.tracking_uri} --host 127.0.0.1)"
+        is_local = self.tracking_uri.startswith("sqlite")
+        lines = [
+            f"Trained {self.trained} runs, found {reused} finished ones{f' ({seconds})' if in_full else ''}.",
+            *([self.cost_line()] if self.cost else []),
+            f"MLflow: {self.tracking_uri}, experiment {self.experiment}, parent run {self.parent}",
+        ]
+        more = [
+            f"Checkpoints and Ray's state: {self.storage}; Optuna study: {self.study}",
+            f"To compare the runs: {look}" if is_local else f"To compare the runs open {self.tracking_uri}",
+        ]
+        return lines + more if in_full else lines
+
+
+def ended(*results: SweepResult, with_changes: bool = False) -> int:
+    """The end of a job: a line on stderr for each run that failed. Returns the exit code."""
+    failed = [row for result in results for row in result.failed]
+    for row in failed:
+        print(f"failed: {row.run.run_id}{f' {row.changes}' if with_changes else ''}: {row.reason}", file=sys.stderr)
+    return 1 if failed else 0

@@ -1,46 +1,35 @@
 """A sweep from beginning to end: what it needs, what of that is already there, training the rest, the result.
 
-`plan` looks and starts nothing. `run_sweep` trains what is missing: teachers, then the table's cells and references,
-then what the search draws between them. Called again with the same arguments it finds everything and does not start Ray
-(law 8).
+`plan` looks and starts nothing, without Ray and torch. `run_sweep` trains what is missing: teachers, then the table's
+cells and references, then what the search draws between them. Called again with the same arguments it finds everything
+and does not start Ray (law 8).
 """
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
-
-import ray
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
-from kdam_ray.service.plan import DONE, Plan, Planned, drawn_size, look, seats
-from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
-from kdam_ray.service.pool.launch import session
+from kdam_ray.service.plan import DONE, Plan, Planned, drawn_size, known_runs, look, plan, seats
 from kdam_ray.service.records.checkpoints import is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
-from kdam_ray.service.result import Row, SweepResult
-from kdam_ray.service.search.study import searched_params, study_name
+from kdam_ray.service.result import RunResult, SweepResult
+from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Seat, pack
-from kdam_ray.service.teachers import train_teachers
 from kdam_ray.service.wording import say
 
-__all__ = ["Plan", "Planned", "Row", "SweepResult", "plan", "resolve", "run_sweep"]
+if TYPE_CHECKING:
+    from kdam_ray.service.pool.cohorts import Opener
 
+UNENDED = "its training did not end; run the sweep again"
 
-def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
-    """What `run_sweep` with the same arguments would have to do. Starts neither Ray nor MLflow's database.
-
-    Raises:
-        ValueError: bad input, in one line that names the field.
-    """
-    return look(sweep, place, teachers, Tracking(place))
+__all__ = ["Plan", "Planned", "RunResult", "SweepResult", "plan", "resolve", "run_sweep"]
 
 
 def run_sweep(
@@ -58,14 +47,13 @@ def run_sweep(
         ValueError: bad input, before Ray starts.
     """
     work = _Work(sweep, place, train)
-    with work.phase("look"):
-        before = look(sweep, place, teachers, work.tracking)
+    before = look(sweep, place, teachers, work.tracking)
     if before.complete:
         say(f"sweep {sweep.name}: everything is there already")
     else:
         work.train_missing(before)
-    with work.phase("result"):
-        return work.result(before, look(sweep, place, teachers, work.tracking))
+    work.enter("result")
+    return work.result(before, look(sweep, place, teachers, work.tracking))
 
 
 class _Work:
@@ -75,45 +63,47 @@ class _Work:
         self.sweep, self.place, self.train = sweep, place, train
         self.storage, self.tracking = Storage(place.storage), Tracking(place)
         self.seconds: dict[str, float] = {}
-        self.started = time.monotonic()
+        self.started = self.entered = time.monotonic()
+        self.phase = "look"
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.monotonic()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 2)
+    def enter(self, phase: str) -> None:
+        """One phase is over, the next begins."""
+        now = time.monotonic()
+        self.seconds[self.phase] = round(now - self.entered, 2)
+        self.phase, self.entered = phase, now
 
     def train_missing(self, known: Plan) -> None:
         """Everything that needs Ray. MLflow's database is made while Ray starts: each takes seconds."""
+        from kdam_ray.service.pool.launch import session
+        from kdam_ray.service.teachers import train_teachers
+
+        self.enter("start Ray and MLflow")
         self.storage.tidy()
         arranged = layout(self.place)
         connecting = threading.Thread(target=lambda: self.tracking.client)
         connecting.start()
-        with self.phase("start Ray and MLflow"):
-            context = session(arranged)
-            context.__enter__()
+        with session(arranged):
             connecting.join()
-        try:
             parent = self.tracking.open_parent(self.sweep)
             ledger.open_call(self.storage, self.tracking, parent, known)
-            with self.phase("teachers"):
-                wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
-                missing = [
-                    item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)
-                ]
-                train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
-            with self.phase("students"):
-                self._train_students(known, parent)
-        finally:
-            with self.phase("stop Ray"):
-                context.__exit__(*sys.exc_info())
+            self.enter("teachers")
+            wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
+            missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
+            train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
+            self.enter("students")
+            self._train_students(known, parent)
+            self.enter("stop Ray")
 
     def _train_students(self, known: Plan, parent: str) -> None:
+        import ray
+
+        from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
+
         teachers = self.tracking.find([item.run.run_id for item in known.teachers])
         lost = lost_teachers(known, teachers)
         for reason in lost.values():
             say(f"students left out: {reason}")
-        waiting, arranged = seats(known, lost=lost), layout(self.place)
+        waiting, arranged = seats(known.runs, known.teachers, self.storage, lost=lost), layout(self.place)
         draws = 0 if self.sweep.base.teacher_run in lost else known.searched
         if not waiting and not draws:
             return
@@ -138,13 +128,17 @@ class _Work:
 
     def _into_study(self, actor: Any, seat: Seat) -> Seat:
         """Give a cell that is a point of the searched space its trial."""
+        import ray
+
         if seat.trial is not None or searched_params(self.sweep, seat.run) is None:
             return seat
         number = ray.get(actor.take.remote(seat.run.model_dump(mode="json")))
         return Seat(seat.run, seat.kind, number, seat.epochs_done)
 
-    def _tell_what_is_known(self, actor: Any, known: Plan, opener: Opener) -> None:
-        """Trials whose run ended without the study hearing of it: found in MLflow, told without training."""
+    def _tell_what_is_known(self, actor: Any, known: Plan, opener: "Opener") -> None:
+        """Tell the study of trials whose run ended without its hearing of it, as MLflow has them."""
+        import ray
+
         for item in known.runs:
             if item.status not in DONE or item.record is None or (item.trial and item.trial.outcome):
                 continue
@@ -157,76 +151,65 @@ class _Work:
     # --- the result
 
     def result(self, before: Plan, after: Plan) -> SweepResult:
-        """Rows from what MLflow has now; ends the sweep's parent run."""
+        """What MLflow has now, run by run; ends the sweep's parent run."""
         parent = self.tracking.open_parent(self.sweep)
-        trained = {item.run.run_id for item in before.runs if item.status in DONE}
-        teacher_records = self.tracking.find([item.run.run_id for item in after.teachers])
+        known = self.tracking.find([item.run.run_id for item in after.teachers])
+        scores, lost = teacher_scores(after, known), lost_teachers(after, known)
         single_tasks = SingleTasks(self.tracking.single_task_reference)
-        references, lost = teacher_scores(after, teacher_records), lost_teachers(after, teacher_records)
+        there = {item.run.run_id for item in before.runs if item.status in DONE}
 
-        def row(item: Planned, changes: dict[str, Any]) -> Row:
-            reason = lost.get(item.run.teacher_run or "")
-            compared = {"teacher": references.of(item.run), "single_task": single_tasks.of(item.run)}
-            return _row(item, changes, reused=item.run.run_id in trained, reason=reason, **compared)
+        def result_of(item: Planned, changes: dict[str, Any], reused: bool) -> RunResult:
+            if item.record is None or item.status not in DONE:
+                return _lost(item, changes, lost.get(item.run.teacher_run or ""))
+            against = None if item.kind == "teacher" else scores.of(item.run)
+            return RunResult(
+                run=item.run, kind=item.kind, status=cast(Outcome, item.status), mlflow_run=item.record.mlflow_run,
+                metrics=with_deltas(
+                    item.run, item.record.metrics, teacher=against, single_task=single_tasks.of(item.run)
+                ),
+                changes=changes, reused=reused, reason=item.record.reason,
+            )  # fmt: skip
 
         for item in after.runs:
             if item.record is not None:
-                self.tracking.link_member(
-                    item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base)
-                )
+                title = titled(item.run, self.sweep.base)
+                self.tracking.link_member(item.record, sweep=self.sweep, parent=parent, title=title)
         planned = {item.run.run_id: item for item in after.runs}
-        rows = tuple(row(planned[run.run_id], changes) for run, changes in _in_order(self.sweep))
-        rows += tuple(row(item, {}) for item in after.runs if item.kind == "searched")
-        before_teachers = {item.run.run_id for item in before.teachers if item.status in DONE}
-        teachers = tuple(
-            _row(
-                item, {}, reused=item.run.run_id in before_teachers, teacher=None, single_task=single_tasks.of(item.run)
-            )
-            for item in after.teachers
-        )
-        ledger.close_call(
-            self.storage,
-            self.tracking,
-            parent,
-            after,
-            wall_s=None if before.complete else time.monotonic() - self.started,
-        )
+        wanted = [(planned[run.run_id], changes) for run, _, changes in known_runs(self.sweep)]
+        wanted += [(item, {}) for item in after.runs if item.kind == "searched"]
+        rows = tuple(result_of(item, changes, item.run.run_id in there) for item, changes in wanted)
+        there = {item.run.run_id for item in before.teachers if item.status in DONE}
+        teachers = tuple(result_of(item, {}, item.run.run_id in there) for item in after.teachers)
+        wall_s = None if before.complete else time.monotonic() - self.started
+        ledger.close_call(self.storage, self.tracking, parent, after, wall_s=wall_s)
         return self._close(parent, rows, teachers, single_tasks.of(self.sweep.base))
 
     def _close(
-        self, parent: str, rows: tuple[Row, ...], teachers: tuple[Row, ...], single_task: Mapping[str, float] | None
+        self,
+        parent: str,
+        rows: tuple[RunResult, ...],
+        teachers: tuple[RunResult, ...],
+        single_task: Mapping[str, float] | None,
     ) -> SweepResult:
-        candidates = [
-            row for row in rows if row.kind != "reference" and row.status == "finished" and OBJECTIVE in row.metrics
-        ]
-        best = max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
-        failed = any(row.status == "failed" for row in (*rows, *teachers))
-        self.tracking.end_parent(parent, {"best/delta_teacher": best.metrics[OBJECTIVE]} if best else {}, failed)
-        params = (best and searched_params(self.sweep, best.run)) or {}
-        study = self.storage.uri(f"studies/{study_name(self.sweep)}.journal") if self.sweep.space else ""
-        return SweepResult(
-            self.sweep, rows, teachers, best, params, dict(single_task) if single_task else None,
-            f"kdam/{self.sweep.base.dataset}/{self.sweep.name}", parent, self.tracking.uri, self.storage.root, study,
-            len({row.run.run_id for row in rows if not row.reused and row.mlflow_run}), self.seconds,
-            *ledger.recorded(self.tracking, parent),
+        self.enter("closed")
+        cost, estimate = ledger.recorded(self.tracking, parent)
+        result = SweepResult(
+            sweep=self.sweep, rows=rows, teachers=teachers, single_task=dict(single_task) if single_task else None,
+            parent=parent, tracking_uri=self.tracking.uri, storage=self.storage.root, seconds=self.seconds, cost=cost,
+            planned=estimate,
         )  # fmt: skip
-
-
-def _in_order(sweep: Sweep) -> list[tuple[Run, dict[str, Any]]]:
-    from kdam_ray.service.plan import known_runs
-
-    return [(run, changes) for run, _, changes in known_runs(sweep)]
+        best = {"best/delta_teacher": result.best.metrics[OBJECTIVE]} if result.best else {}
+        self.tracking.end_parent(parent, best, failed=bool(result.failed))
+        return result
 
 
 def lost_teachers(known: Plan, records: Mapping[str, Found]) -> dict[str, str]:
-    """Why nobody can be taught by them, by run_id: teachers that are to be trained, or were, and have not finished."""
+    """Why some cannot teach, by run_id: teachers that are to be trained, or were, and have not finished."""
     reasons = {}
     for name in (item.run.run_id for item in known.teachers):
         record = records.get(name)
         if record is None or record.status != "finished":
-            reasons[name] = (
-                f"its teacher {name} failed: {(record and record.reason) or 'its training did not end; run the sweep again'}"
-            )
+            reasons[name] = f"its teacher {name} failed: {(record and record.reason) or UNENDED}"
     return reasons
 
 
@@ -239,13 +222,10 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     return TeacherScores.among(finished, given=given, named=named, common=common)
 
 
-def _row(
-    item: Planned, changes: dict[str, Any], *, reused: bool, teacher: Any, single_task: Any, reason: str | None = None
-) -> Row:
-    """`reason`: why it could not be trained, if it was not."""
-    if item.record is None or item.status not in DONE:
-        mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
-        why = reason or recorded or "its training did not end; run the sweep again"
-        return Row(item.run, item.kind, "failed", {}, mlflow_run, changes, False, why)
-    metrics = with_deltas(item.run, item.record.metrics, teacher=teacher, single_task=single_task)
-    return Row(item.run, item.kind, item.status, metrics, item.record.mlflow_run, changes, reused, item.record.reason)  # type: ignore[arg-type]
+def _lost(item: Planned, changes: dict[str, Any], reason: str | None) -> RunResult:
+    """A run that could not be trained, for that `reason`, or whose training did not end."""
+    mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
+    return RunResult(
+        run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
+        reason=reason or recorded or UNENDED,
+    )  # fmt: skip

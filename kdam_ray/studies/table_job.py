@@ -1,6 +1,5 @@
 """What the jobs that make a table of the paper have in common: their flags, their plan, their output."""
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,7 @@ from kdam_ray.recipes import Schedule
 if TYPE_CHECKING:
     from kdam_ray.report.formats import Grid
     from kdam_ray.report.rows import PaperTable
-    from kdam_ray.service.sweep import SweepResult
+    from kdam_ray.service.result import SweepResult
 
 
 SHOWN = 8  # points of a search
@@ -85,6 +84,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
 
         from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_rows
+        from kdam_ray.service.result import ended
 
         shown, result = train_table(wanted, asked.place)
         say(*shown_with_result(shown, result))
@@ -92,9 +92,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
             searched = searched_grid(result)
             content = of_rows(shown, result, asked.place, [searched] if searched else [])
             announce(write_report(content, result, asked.place, images=asked.pictures))
-        for row in result.failed:
-            print(f"failed: {row.run.run_id}: {row.reason}", file=sys.stderr)
-        return 1 if result.failed else 0
+        return ended(result)
 
 
 def _files(weights: tuple[str, ...]) -> dict[str, str]:
@@ -111,10 +109,7 @@ def _files(weights: tuple[str, ...]) -> dict[str, str]:
 
 
 def _number(dataset: str, table_of: Mapping[str, str]) -> str:
-    try:
-        return table_of[one_of(table_of)(dataset)]
-    except ValueError as error:
-        raise ValueError(f"dataset: {error}") from None
+    return table_of[one_of(table_of, "dataset")(dataset)]
 
 
 def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, dict[str, Any]]:
@@ -123,7 +118,7 @@ def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, 
     from kdam_ray.report.row_grid import document, grids
 
     searched = searched_grid(result)
-    text = [FORMATS["text"]([*grids(shown), *([searched] if searched else [])]), "", *where(result)]
+    text = [FORMATS["text"]([*grids(shown), *([searched] if searched else [])]), "", *result.where()]
     failed = [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed]
     facts = {
         "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment, "parent": result.parent,
@@ -156,13 +151,3 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     note = f"The best {len(rows)} of {len(found)} points, {ended} of them searched. One teacher is the measure of all: larger students win."
     header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
     return Grid("Searched, the best first", header, len(names), rows, (note,))
-
-
-def where(result: "SweepResult") -> list[str]:
-    """What was trained and where it is."""
-    reused = sum(row.reused for row in (*result.rows, *result.teachers))
-    return [
-        f"Trained {result.trained} runs, found {reused} finished ones.",
-        *([result.cost_line()] if result.cost else []),
-        f"MLflow: {result.tracking_uri}, experiment {result.experiment}, parent run {result.parent}",
-    ]

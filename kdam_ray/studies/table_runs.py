@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kdam_ray.cells import Cell, cells, networks
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
-from kdam_ray.recipes import SEARCHED, Schedule
+from kdam_ray.recipes import SEARCHED, Schedule, sweep_name
 from kdam_ray.report.recorded import (
     DOCUMENT,
     RecordedTable,
@@ -93,8 +93,9 @@ def table_sweep(
         rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
     plain = schedule.recipe_of(None, None).student
     base = change(plain, as_student | start.get(plain.student, {}))
-    title = f"{name}_smoke" if schedule.smoke else name
+    title = sweep_name(name, smoke=schedule.smoke)
     sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
+    sweep = sweep.model_copy(update={"smoke": schedule.smoke})
     recorded = RecordedTable(
         table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke, rows=tuple(rows)
     )  # fmt: skip

@@ -28,7 +28,7 @@ def record(tracking, run, sweep, values, *, parent=None, status="finished"):
     return child
 
 
-def record_sweep(tracking, mIoU, epochs):
+def record_sweep(tracking, mIoU, epochs, **changes):
     """Three no-KD seeds and three cells: one finished, one still running, one failed."""
     teacher = change(recipe("rooms").teacher, {"epochs": epochs})
     record(tracking, teacher, "teachers", (50.0 + epochs, 0.5, 20.0, 80.0))
@@ -39,7 +39,8 @@ def record_sweep(tracking, mIoU, epochs):
             "teacher": teacher.student,
             "teacher_run": teacher.run_id,
             "distill": {"method": "plain_kd"},
-        },
+        }
+        | changes,
     )
     parent = tracking.open_parent(Sweep(name="beta_temp", table=5, base=base, cells=({},)))
     for seed in range(3):
@@ -98,6 +99,14 @@ def test_single_task_runs_become_the_reference_once_complete(tracking):
     results = last(tracking)
     assert results.reference.kind == "single-task"
     assert results.line_delta(line(results, "beta 2")).mean == pytest.approx(100 / 4)
+
+
+def test_a_sweep_whose_tasks_have_factors_is_shown(tracking):
+    """Its single-task references learn without them."""
+    record_sweep(tracking, 20.0, epochs=5, task_factors={"depth": 2.0})
+    results = last(tracking)
+    assert results.reference.kind == "no KD"
+    assert line(results, "beta 2").number("semseg/mIoU").mean == 20.0
 
 
 def test_unfinished_runs_are_shown_where_asked_and_decide_nothing(tracking):

@@ -156,7 +156,10 @@ def test_what_others_have_trained_is_not_paid_for_again(place):
 # ----------------------------------------------------------------------------------------------------------- for people
 def line(cost, planned) -> str:
     sweep = Sweep(name="line", base=make_run(), cells=())
-    return SweepResult(sweep, (), (), None, {}, None, "", "", "", "", "", 0, {}, cost, planned).cost_line()
+    return SweepResult(
+        sweep=sweep, rows=(), teachers=(), single_task=None, parent="", tracking_uri="", storage="", seconds={},
+        cost=cost, planned=planned,
+    ).cost_line()  # fmt: skip
 
 
 def test_the_line_for_people():

@@ -11,7 +11,7 @@ import pytest
 from fakes import BAD_SEED, CRASH_SEED, NAN_SEED, fake_train, make_run, taught_by
 
 from kdam_ray.config import Sweep, change
-from kdam_ray.service import sweep as sweep_module
+from kdam_ray.service.pool import launch
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.sweep import plan, run_sweep
 from kdam_ray.service.teachers import find_or_train
@@ -145,7 +145,7 @@ def test_what_it_cost_is_what_its_runs_cost(done):
 def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     """Law 8; the one that was refused is left out, for that one would be tried again."""
     sweep, place, teacher, _, result = done
-    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(launch, "session", lambda *_: pytest.fail("Ray was started"))
     good = sweep.model_copy(update={"cells": CELLS[:-1]})
     again = run_sweep(good, place, teachers=[teacher], train=lambda *_, **__: pytest.fail("trained"))
     before = [row for row in result.rows if row.run.seed != BAD_SEED]
@@ -166,7 +166,7 @@ def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
 
 def test_another_sweep_shows_what_it_shares_without_training_it(done, monkeypatch):
     sweep, place, teacher, _, result = done
-    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(launch, "session", lambda *_: pytest.fail("Ray was started"))
     other = Sweep(name="shares", base=sweep.base, cells=({}, {"distill.beta": 2.0}), references=(ALONE,))
     shared = run_sweep(other, place, teachers=[teacher])
     assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in (0, 1, 7)]
@@ -257,7 +257,7 @@ def test_a_failed_teacher_stops_its_own_students_only(several):
 
 def test_what_a_failed_teacher_blocks_is_not_tried_again(several, monkeypatch):
     sweep, place, teachers, result = several
-    monkeypatch.setattr(sweep_module, "session", lambda *_: pytest.fail("Ray was started"))
+    monkeypatch.setattr(launch, "session", lambda *_: pytest.fail("Ray was started"))
     left = plan(sweep, place, teachers=teachers)
     assert left.complete
     assert (left.steps, left.flops) == (0, 0)

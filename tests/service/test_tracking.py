@@ -6,11 +6,12 @@ python -m pytest tests/service/test_tracking.py
 import subprocess
 
 import pytest
-from fakes import make_run, taught_by
+from fakes import TASKS, make_run, taught_by
 
-from kdam_ray.config import Place, Sweep, change, flatten
+from kdam_ray.config import Place, Sweep, change, flatten, single_task
 from kdam_ray.service.records import tracking as module
 from kdam_ray.service.records.tracking import Tracking, tracking_uri
+from kdam_ray.tasks import DATASETS
 
 TEACHER = make_run(student="resnet_w8", dataset_hash="feed")
 
@@ -167,6 +168,21 @@ def test_single_task_reference_is_the_mean_over_seeds_and_all_tasks_or_nothing(t
         "edge/odsF": 30.5,
     }
     assert tracking.single_task_reference(change(student, {"epochs": 7})) is None
+
+
+def test_factors_on_tasks_change_nothing_of_the_single_task_reference(tracking):
+    """A run with factors is compared like one without; a single task with one was trained otherwise and is none."""
+    student = make_run(data_seed=10)
+    weighted = change(student, {"task_factors": {"depth": 2.0, "edge": 0.5}})
+    other = change(single_task(weighted, "depth"), {"task_factors": {"depth": 2.0}})
+    for run in (*(single_task(weighted, task) for task in TASKS), other):
+        mlflow_run = tracking.open_member(run, sweep="factors")
+        value = 20.0 if run == other else 10.0
+        tracking.log_epoch(mlflow_run, {f"val/{DATASETS['rooms'].task(run.tasks[0]).metric_key}": value}, 2)
+        tracking.end_member(mlflow_run, "finished")
+    alike = {"semseg/mIoU": 10.0, "depth/rmse": 10.0, "normals/mErr": 10.0, "edge/odsF": 10.0}
+    assert tracking.single_task_reference(student) == alike
+    assert tracking.single_task_reference(weighted) == alike
 
 
 def test_outside_a_checkout_the_commit_is_unknown(monkeypatch):

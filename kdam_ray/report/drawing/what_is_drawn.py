@@ -27,7 +27,7 @@ from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.search.study import searched_params
-from kdam_ray.service.sweep import Row, SweepResult
+from kdam_ray.service.result import RunResult, SweepResult
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
@@ -62,7 +62,7 @@ def _name(shown: PaperTable, row: Measured) -> str:
     return " ".join(parts) + (f" ({row.part})" if row.part else "")
 
 
-def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, Row], place: Place) -> Plot:
+def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult], place: Place) -> Plot:
     costs = Costs(Storage(place.storage))
     points: dict[str, Costed] = {}
     for row in shown.rows:
@@ -122,14 +122,14 @@ def _epochs(shown: PaperTable) -> Plot:
     )
 
 
-def _labelled(shown: PaperTable, runs: Mapping[str, Row]) -> dict[str, Row]:
+def _labelled(shown: PaperTable, runs: Mapping[str, RunResult]) -> dict[str, RunResult]:
     """The first seed of each row that learns several tasks."""
     rows = [row for row in shown.rows if row.row.model != SINGLE_TASK and not row.part]
     first = {_name(shown, row): next(iter(row.run_ids.values()), ("",))[0] for row in rows}
     return {name: runs[run_id] for name, run_id in list(first.items())[:MOST_CURVES] if run_id in runs}
 
 
-def _pictured(shown: PaperTable, runs: Mapping[str, Row]) -> list[Run]:
+def _pictured(shown: PaperTable, runs: Mapping[str, RunResult]) -> list[Run]:
     """The first seed of the distilled rows, or of all where none is distilled; of Table 7 the longest."""
     labelled = _labelled(shown, runs)
     chosen = [row.run for name, row in labelled.items() if row.run.distill.method != "none"]
@@ -196,7 +196,7 @@ def search_plots(result: SweepResult) -> list[Plot]:
     ]
 
 
-def _curves(rows: Mapping[str, Row], tasks: Sequence[Any], place: Place) -> Plot:
+def _curves(rows: Mapping[str, RunResult], tasks: Sequence[Any], place: Place) -> Plot:
     """Of one run for each label."""
     tracking, histories = Tracking(place), {}
     looks = [f"val/{name}" for name in LOOKED_AT]

@@ -1,6 +1,4 @@
-"""Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL).
-
-No counter, no number.
+"""Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL); or no number.
 
 NVML is the library that comes with NVIDIA's driver; three of its functions are called through ctypes, so no package is
 needed for them. Processor counters are files of Linux's powercap; many machines let only root read them, and virtual
@@ -20,7 +18,7 @@ Counter = Callable[[], float]
 
 
 class Energy:
-    """Joules since it was made: its GPU's, and this worker's share of the CPU packages.
+    """Counts joules since it was made: its GPU's, and this worker's share of the CPU packages.
 
     Every worker of a node reads the same package counters, so each takes an equal share of them; what other programs
     burn there is in it too. GPU counters exist from Volta on and count one GPU each, whoever uses it; a part of a
@@ -35,14 +33,19 @@ class Energy:
     """
 
     def __init__(
-        self, *, gpu: str | None = None, workers_here: int = 1, powercap: Path = POWERCAP, nvml: Callable[[], Any] | None = None
-    ):  # fmt: skip
+        self,
+        *,
+        gpu: str | None = None,
+        workers_here: int = 1,
+        powercap: Path = POWERCAP,
+        nvml: Callable[[], Any] | None = None,
+    ):
         packages = [_Package(zone, 1 / workers_here) for zone in _packages(powercap)]
         counters: list[Counter] = [*packages, *_gpu_counters(gpu, nvml or (lambda: ctypes.CDLL(NVML)))]
         self._counters: list[Counter] | None = counters or None
 
     def joules(self) -> float | None:
-        """Since it was made; None where nothing counts, or a counter could no longer be read.
+        """The count until now; None where nothing counts, or a counter could no longer be read.
 
         Package counters wrap around, some within half an hour at full load: ask more often than that.
         """
@@ -55,9 +58,7 @@ class Energy:
 
 
 def _packages(powercap: Path) -> list[Path]:
-    """Zones of whole CPU packages that can be read; not their parts (intel-rapl:0:0), nor the platform (psys), which
-    contains them.
-    """
+    """Zones of whole CPU packages that can be read, without their parts (intel-rapl:0:0) and the platform (psys)."""
     zones = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         with contextlib.suppress(OSError, ValueError):
@@ -102,7 +103,7 @@ def _gpu_counters(gpu: str | None, load: Callable[[], Any]) -> list[Counter]:
 
 
 def _millijoules(nvml: Any, device: ctypes.c_void_p) -> int:
-    """Since the driver was loaded."""
+    """What the GPU has taken since the driver was loaded."""
     value = ctypes.c_ulonglong()
     _check(nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(value)))
     return value.value

@@ -10,26 +10,23 @@ from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
-# Operations a second of one worker. The GPU's is from published throughput, and what its steps take beyond is not
-# known.
+# Operations a second of one worker. The GPU's is from published throughput; what its steps take beyond is not known.
 RATE = {"cpu": 1e11, "gpu": 2e13}
 # Seconds that a training step takes on a CPU core beyond its operations, of four tasks, by decoder: small networks
 # spend most of their time in the overhead of many operators. Both from benchmarks/results/systems-2026-11-23.md; good
 # to a factor of two.
 STEP_S = {
-    "mt_baseline": 0.018, "cross_stitch": 0.022, "nddr_cnn": 0.025, "pad_net": 0.026, "pap": 0.035, "psd": 0.069, "mti_net": 0.137,
-    "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.120, "demt": 0.077, "invpt": 0.063,
+    "mt_baseline": 0.018, "cross_stitch": 0.022, "nddr_cnn": 0.025, "pad_net": 0.026, "pap": 0.035, "psd": 0.069,
+    "mti_net": 0.137, "atrc": 0.112, "context_search": 0.384, "mtformer": 0.074, "mqtransformer": 0.120, "demt": 0.077,
+    "invpt": 0.063,
 }  # fmt: skip
-TASK_S, TAUGHT_S, EXCHANGE_S = (
-    0.002,
-    0.008,
-    0.006,
-)  # more for each task beyond four, a teacher, each task over several ranks
+# more for each task beyond four, with a teacher, for each task over several ranks
+TASK_S, TAUGHT_S, EXCHANGE_S = 0.002, 0.008, 0.006
 
 
 @dataclass(frozen=True)
 class Operations:
-    """Of one epoch of a run; two a multiply-accumulate, backward twice forward.
+    """Operations of one epoch of a run; two a multiply-accumulate, backward twice forward.
 
     Attributes:
         train: its own network, on every batch.
@@ -43,7 +40,7 @@ class Operations:
 
 
 class Counted(NamedTuple):
-    """Of one network: parameters; multiply-accumulates of one image without and with products inside attention."""
+    """Size of one network: parameters; multiply-accumulates of one image without and with attention's products."""
 
     params: int
     macs: int
@@ -51,7 +48,7 @@ class Counted(NamedTuple):
 
 
 class Costs:
-    """Operations of runs; the networks' counts are kept in the cache, for counting imports timm and takes seconds.
+    """Counts what runs will cost; the networks' counts are kept in the cache, for counting imports timm.
 
     Args of the constructor:
         storage: of the cache.
@@ -70,7 +67,7 @@ class Costs:
         return self.network(run, backbone, decoder).all_macs
 
     def network(self, run: Run, backbone: str, decoder: str) -> Counted:
-        """Parameters too."""
+        """A network's parameters too."""
         key = json.dumps([backbone, BACKBONES[backbone].hidden, decoder, run.tasks, run.image_size])
         if key not in self._known:
             from kdam_ray.models import network_cost
@@ -95,14 +92,14 @@ class Costs:
 
     def cohort(self, runs: Sequence[Run], epochs: Sequence[int]) -> float:
         """Operations of a cohort, the last `epochs` of each run: its members, and one teacher forward a batch."""
-        total = sum(self.member(run, count) for run, count in zip(runs, epochs, strict=True))
-        return total + max(
-            (self.epoch(run).teacher * count for run, count in zip(runs, epochs, strict=True)), default=0.0
-        )
+        pairs = list(zip(runs, epochs, strict=True))
+        taught = max((self.epoch(run).teacher * count for run, count in pairs), default=0.0)
+        return sum(self.member(run, count) for run, count in pairs) + taught
 
     def seconds(self, runs: Sequence[Run], epochs: Sequence[int], *, ranks: int, gpus: bool) -> float:
-        """Of a cohort, the last `epochs` of each run, on its ranks; evaluation costs a third of training, image for
-        image.
+        """How long a cohort takes for the last `epochs` of each run, on its ranks.
+
+        Evaluation costs a third of training, image for image.
         """
         operations = self.cohort(runs, epochs)
         if gpus:
@@ -111,29 +108,23 @@ class Costs:
         for run, count in zip(runs, epochs, strict=True):
             alone = STEP_S[run.decoder] + TASK_S * (len(run.tasks) - 4)
             step = alone + TAUGHT_S * bool(run.teacher) + EXCHANGE_S * len(run.tasks) * (ranks > 1)
-            total += (
-                step * count * run.steps_per_epoch
-                + alone / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
-            )
+            evaluated = alone / 3 * self._evaluations(run, count) * run.val_images / run.batch / ranks
+            total += step * count * run.steps_per_epoch + evaluated
         return total
 
     def _evaluations(self, run: Run, epochs: int) -> int:
-        return sum(is_evaluated(run.epochs - left, run.epochs, self._every) for left in range(epochs))
-
-
-def is_evaluated(epoch: int, epochs: int, every: int) -> bool:
-    """Whether a run of `epochs` epochs is evaluated after that one."""
-    return epoch % every == 0 or epoch == epochs
+        return sum(run.is_evaluated(run.epochs - left, self._every) for left in range(epochs))
 
 
 def needed(present: Mapping[str, Operations], evaluated: Collection[str]) -> dict[str, float]:
-    """Operations of one epoch of a cohort per member; those who are taught share one teacher's forward equally.
+    """What one epoch of a cohort takes, in operations per member; the taught share one teacher's forward equally.
 
     Args:
         present: members that take part.
         evaluated: those that are evaluated at its end.
     """
-    taught = sum(once.teacher > 0 for once in present.values())
+    taught = max(sum(once.teacher > 0 for once in present.values()), 1)
     return {
-        name: once.train + once.evaluation * (name in evaluated) + once.teacher / max(taught, 1) for name, once in present.items()
-    }  # fmt: skip
+        name: once.train + once.evaluation * (name in evaluated) + once.teacher / taught
+        for name, once in present.items()
+    }

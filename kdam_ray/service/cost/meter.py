@@ -1,4 +1,4 @@
-"""What runs have really cost: measured while they train (`Meter`), summed for a table (`spent`).
+"""What runs have really cost, measured while they train.
 
 A run's metrics `cost/wall_s` (time while it was being trained), `cost/device_s` (its share of the workers' time),
 `cost/tflop` (operations, as counted) and, where counters exist, `cost/kwh` grow from epoch to epoch and go on where an
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdam_ray.config import Run
-from kdam_ray.service.cost.estimate import Operations, is_evaluated, needed
+from kdam_ray.service.cost.estimate import Operations, needed
 from kdam_ray.service.cost.totals import NAMES, costs_of, plus
 
 JOULES_PER_KWH = 3.6e6
@@ -20,15 +20,15 @@ JOULES_PER_KWH = 3.6e6
 
 @dataclass(frozen=True)
 class _Metered:
-    """A member on the meter: operations of an epoch, epochs behind it when it joined, epochs in all."""
+    """A member on the meter: its run, operations of an epoch, epochs behind it when it joined."""
 
+    run: Run
     operations: Operations
     done: int
-    epochs: int
 
 
 class Meter:
-    """What the members of one cohort cost, measured on rank 0.
+    """Measures on rank 0 what the members of one cohort cost.
 
     The time from the end of an epoch to the end of the next belongs to the members of the next: t seconds on r ranks
     are t * r device-seconds, shared in proportion to the operations that each needed, as joules are; the shares sum to
@@ -57,7 +57,7 @@ class Meter:
         Costs only grow, so of record and note the larger is the newer.
         """
         known = (costs_of(recorded), self._note(run.run_id))
-        self._members[run.run_id] = _Metered(operations, done, run.epochs)
+        self._members[run.run_id] = _Metered(run, operations, done)
         self._spent[run.run_id] = {
             name: max(each.get(name, 0.0) for each in known) for name in NAMES if any(name in each for each in known)
         }
@@ -68,10 +68,7 @@ class Meter:
             self._write(name, plus(self._spent[name], more))
 
     def end_epoch(self, epoch: int, joules: float | None) -> None:
-        """An epoch is over;
-
-        `joules`: what all ranks have taken since the cohort began, None where nothing counts them.
-        """
+        """An epoch is over; `joules` of all ranks since the cohort began, None where nothing counts them."""
         now = self._clock()
         for name, more in self._shares(epoch, now, joules, evaluated=True, share=1.0).items():
             self._spent[name] = plus(self._spent[name], more)
@@ -91,11 +88,9 @@ class Meter:
         self, epoch: int, now: float, joules: float | None, *, evaluated: bool, share: float
     ) -> dict[str, dict[str, float]]:
         """Per member, what the time and energy since the last epoch come to."""
-        present = {name: member for name, member in self._members.items() if member.done < epoch <= member.epochs}
-        scored = {
-            name for name, member in present.items() if evaluated and is_evaluated(epoch, member.epochs, self._every)
-        }
-        operations = needed({name: member.operations for name, member in present.items()}, scored)
+        present = {name: one for name, one in self._members.items() if one.done < epoch <= one.run.epochs}
+        scored = {name for name, one in present.items() if evaluated and one.run.is_evaluated(epoch, self._every)}
+        operations = needed({name: one.operations for name, one in present.items()}, scored)
         everything, seconds = sum(operations.values()), now - self._mark
         shares = {}
         for name, flops in operations.items():
@@ -121,6 +116,3 @@ class Meter:
     def _write(self, run_id: str, costs: Mapping[str, float]) -> None:
         self._notes.mkdir(parents=True, exist_ok=True)
         self._path(run_id).write_text(json.dumps(costs))
-
-
-# ------------------------------------------------------------------------------------------------------------ for

@@ -16,10 +16,8 @@ def costs_of(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def total(costs: Collection[Mapping[str, float]]) -> dict[str, float]:
     """The sums over runs by name; energy only if it was counted for each of them."""
-    summed = {name: sum(each.get(name, 0.0) for each in costs) for name in NAMES}
-    return (
-        summed if costs and all("cost/kwh" in each for each in costs) else {name: summed[name] for name in NAMES[:-1]}
-    )
+    names = NAMES if costs and all("cost/kwh" in each for each in costs) else NAMES[:-1]
+    return {name: sum(each.get(name, 0.0) for each in costs) for name in names}
 
 
 def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
@@ -29,9 +27,8 @@ def plus(costs: Mapping[str, float], more: Mapping[str, float]) -> dict[str, flo
     return {name: costs.get(name, 0.0) + more.get(name, 0.0) for name in names}
 
 
-# tables
 class Recorded(Protocol):
-    """A run with its metrics: `tracking.Found`, `plan.Row`."""
+    """A run with its metrics: `tracking.Found`, `result.RunResult`."""
 
     @property
     def run(self) -> Run: ...
@@ -42,7 +39,7 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True)
 class Spent:
-    """What some runs have cost together.
+    """What runs have cost together.
 
     Attributes:
         runs: how many, each counted once.
@@ -67,11 +64,12 @@ class Spent:
         return f"{runs}: {self.device_hours:.2g} device-hours, {self.tflop:.3g} TFLOP, {energy_text(self.kwh)}"
 
     def as_json(self) -> dict[str, Any]:
-        """The attributes."""
+        """The attributes by name."""
         return asdict(self)
 
 
 def energy_text(kwh: float | None, *, without: str = "no counter") -> str:
+    """`energy: 0.75 kWh`, or why there is no number."""
     return f"energy: {without}" if kwh is None else f"energy: {kwh:.3g} kWh"
 
 
@@ -90,5 +88,6 @@ def spent(records: Iterable[Recorded]) -> Spent:
     counted = [costs for costs in known.values() if "cost/device_s" in costs]
     sums = total(counted)
     return Spent(
-        len(counted), sums["cost/wall_s"], sums["cost/device_s"] / 3600, sums["cost/tflop"], sums.get("cost/kwh"), len(known) - len(counted)
+        runs=len(counted), wall_s=sums["cost/wall_s"], device_hours=sums["cost/device_s"] / 3600,
+        tflop=sums["cost/tflop"], kwh=sums.get("cost/kwh"), unknown=len(known) - len(counted),
     )  # fmt: skip

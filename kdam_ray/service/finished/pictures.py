@@ -1,19 +1,16 @@
-"""Pictures of what members predict, beside their teacher and the same student without it, as artifacts of their MLflow
-runs.
-"""
+"""Pictures of what members predict, beside their teacher and the same student without it, recorded with their runs."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import nn
 
-from kdam_ray.config import Place, Run, change
+from kdam_ray.config import Place, Run, untaught
 from kdam_ray.data import Source
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.pictures import draw, fixed_indices
@@ -27,7 +24,6 @@ from kdam_ray.tasks import DATASETS
 
 FOLDER = "pictures"  # among a run's artifacts
 IMAGES = 4  # of the evaluation split, evenly spread
-ALONE: dict[str, Any] = {"teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {}}
 
 
 @dataclass(frozen=True)
@@ -50,6 +46,7 @@ class Drawn:
 
 
 def picture_name(epoch: int) -> str:
+    """The file of an epoch's picture."""
     return f"epoch_{epoch:04d}.png"
 
 
@@ -88,8 +85,7 @@ def draw_member(
     teacher: nn.Module | None = None,
     images: int = IMAGES,
 ) -> None:
-    """Draw a network that is being trained as it stands now, and record the picture; it goes on as if nothing had
-    happened.
+    """Draw a network that is being trained and record the picture; it goes on as if nothing had happened.
 
     Args:
         network: the member's, without wrappers, on whatever device it is; no random number is drawn.
@@ -109,9 +105,7 @@ def draw_member(
 
 
 def title_of(run: Run) -> str:
-    """Of a run's column: `student swin_w12 + kdam`, or `swin_w12` where nothing is distilled; the decoder if it is not
-    the baseline's.
-    """
+    """Title of a run's column: `student swin_w12 + kdam`, or `swin_w12 demt` where nothing is distilled."""
     name = run.student if run.decoder == "mt_baseline" else f"{run.student} {run.decoder}"
     return name if run.distill.method == "none" else f"student {name} + {run.distill.method}"
 
@@ -134,11 +128,8 @@ class _Gallery:
             return Drawn(run.run_id, record.mlflow_run, reason=f"has {FOLDER}/{name} already")
         own = self._load(run.run_id, run.epochs)
         if own is None:
-            return Drawn(
-                run.run_id,
-                record.mlflow_run,
-                reason=f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}",
-            )
+            why = f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}"
+            return Drawn(run.run_id, record.mlflow_run, reason=why)
         columns = {**self._beside(run), title_of(run): own}
         with _kept(folder, run, run.epochs) as path:
             _draw(columns, run, self._source(run), images, self.device).save(path)
@@ -151,7 +142,7 @@ class _Gallery:
         found: dict[str, nn.Module] = {}
         if run.teacher_run and (teacher := self._known(run.teacher_run)) is not None:
             found[f"teacher {run.teacher}"] = teacher
-        if run.distill.method != "none" and (baseline := self._known(change(run, ALONE).run_id)) is not None:
+        if run.distill.method != "none" and (baseline := self._known(untaught(run).run_id)) is not None:
             found[f"baseline {run.student}"] = baseline
         return found
 
@@ -179,8 +170,8 @@ def _draw(
     columns: Mapping[str, nn.Module], run: Run, source: Source, images: int, device: torch.device | str
 ) -> Image.Image:
     return draw(
-        columns, source, DATASETS[run.dataset], fixed_indices(len(source), images), image_size=run.image_size, tasks=run.tasks,
-        device=device, precision=run.precision,
+        columns, source, DATASETS[run.dataset], fixed_indices(len(source), images), image_size=run.image_size,
+        tasks=run.tasks, device=device, precision=run.precision,
     )  # fmt: skip
 
 

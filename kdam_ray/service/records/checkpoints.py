@@ -15,6 +15,7 @@ RUN_ID, MLFLOW_RUN = r"[0-9a-f]{12}", r"[0-9a-f]{32}"
 
 
 def checkpoint_name(run_id: str, epoch: int) -> str:
+    """The name of an epoch's checkpoint in the storage."""
     return f"checkpoints/{run_id}/epoch_{epoch:04d}"
 
 
@@ -22,8 +23,8 @@ def save_checkpoint(storage: Storage, run_id: str, epoch: int, folder: Path) -> 
     """Store the local checkpoint `folder` as this epoch's; keep the newest two. Returns its name."""
     name = checkpoint_name(run_id, epoch)
     storage.save(folder, name)
-    for old in storage.list(f"checkpoints/{run_id}")[:-KEPT]:
-        storage.remove(f"checkpoints/{run_id}/{old}")
+    for old in stored_epochs(storage, run_id)[:-KEPT]:
+        storage.remove(checkpoint_name(run_id, old))
     return name
 
 
@@ -35,36 +36,40 @@ def latest_checkpoint(storage: Storage, run_id: str, *, epoch: int | None = None
         run_id: whose.
         epoch: take only the one of this epoch.
     """
-    names = [f"epoch_{epoch:04d}"] if epoch else list(reversed(storage.list(f"checkpoints/{run_id}")))
-    found = (_whole(storage, f"checkpoints/{run_id}/{name}") for name in names)
+    epochs = [epoch] if epoch else reversed(stored_epochs(storage, run_id))
+    found = (_whole(storage, checkpoint_name(run_id, each)) for each in epochs)
     return next((folder for folder in found if folder is not None), None)
 
 
 def _whole(storage: Storage, name: str) -> Path | None:
     """A checkpoint whose hashes are right. If not, it may be the copy that is damaged: that is fetched once more."""
-    from kdam_ray.learning import checkpoint
+    from kdam_ray.learning.checkpoint import verify  # with torch, which planning does without
 
-    for _ in range(2):
+    for _ in range(2 if storage.local is None else 1):
         try:
             folder = storage.fetch(name)
-            checkpoint.verify(folder)
+            verify(folder)
             return folder
         except FileNotFoundError:
             return None
         except ValueError:
-            if storage.local is not None:
-                return None
-            shutil.rmtree(folder, ignore_errors=True)
+            if storage.local is None:
+                shutil.rmtree(folder, ignore_errors=True)
     return None
+
+
+def stored_epochs(storage: Storage, run_id: str) -> list[int]:
+    """Epochs of which a run has a checkpoint, whole or not, ascending."""
+    return sorted(int(name.removeprefix("epoch_")) for name in storage.list(f"checkpoints/{run_id}"))
 
 
 def epochs_done(storage: Storage, run_id: str) -> int:
     """Epochs that the newest checkpoint of a run has behind it (its hashes are not checked); 0 without one."""
-    return max((int(name.removeprefix("epoch_")) for name in storage.list(f"checkpoints/{run_id}")), default=0)
+    return max(stored_epochs(storage, run_id), default=0)
 
 
 def is_ready(run: Run, record: Found | None, storage: Storage, *, verified: bool) -> bool:
-    """Recorded as finished, and its final checkpoint is there; `verified`: whole too.
+    """Whether a run is recorded as finished and its final checkpoint is there; `verified`: whole too.
 
     A damaged one is taken away, so that training goes on from the one before: the same teacher again, bit for bit on
     CPUs.
@@ -106,18 +111,7 @@ def _run_id(name: str, place: Place) -> str:
     if not re.fullmatch(MLFLOW_RUN, name):
         raise ValueError(f"run: {name!r} is neither a run_id (12 hex digits) nor the id of a run of MLflow (32)")
     tracking = Tracking(place)
-    tags: dict[str, str] = {}
-    if not tracking.empty:
-        experiments = [
-            item.experiment_id
-            for item in tracking.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
-        ]
-        found = (
-            tracking.client.search_runs(experiments, f"attributes.run_id = '{name}'", max_results=1)
-            if experiments
-            else []
-        )
-        tags = found[0].data.tags if found else {}
-    if "kdam.run_id" not in tags:
+    found = tracking.run_id_of(name)
+    if found is None:
         raise ValueError(f"run: {tracking.uri} holds no member of a sweep with the id {name}")
-    return tags["kdam.run_id"]
+    return found

@@ -1,6 +1,4 @@
-"""`--root` of a job: a packaging or shards in a folder, or shards under an S3 URI, of which a node fetches what it
-needs, once.
-"""
+"""The root of a dataset: a packaging or shards in a folder, or shards under an S3 URI, fetched as they are needed."""
 
 import hashlib
 from collections.abc import Mapping
@@ -9,7 +7,7 @@ from pathlib import Path
 from kdam_ray.data.packaged.packaging import remembered_hashes
 from kdam_ray.data.shards.manifest import MANIFEST, Shard, parse_manifest
 from kdam_ray.data.source import Split
-from kdam_ray.service.records.storage import Storage, check_reachable
+from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
 from kdam_ray.tasks import Dataset
 
 
@@ -27,29 +25,21 @@ def local_root(
     Raises:
         ValueError: no such bucket, or see `RemoteShards`.
     """
-    if not is_remote(root):
+    if not is_remote(root, field="root"):
         return root
     check_reachable(root, writes=False, field="root")
     remote = RemoteShards(str(root))
     return str(remote.fetch(dataset, wanted, cache or remote.storage.cache()))
 
 
-def is_remote(root: str | None) -> bool:
-    """
-    Raises:
-        ValueError: a URI that is none of S3.
-    """
-    return root is not None and Storage(root, field="root").local is None
-
-
 class RemoteShards:
-    """Shards under a URI."""
+    """Shards under a URI.
+
+    Raises:
+        ValueError: there are none.
+    """
 
     def __init__(self, root: str):
-        """
-        Raises:
-            ValueError: there are none.
-        """
         self.storage, self.root = Storage(root, field="root"), root
         text = self.storage.read_bytes(MANIFEST)
         if text is None:
@@ -57,7 +47,7 @@ class RemoteShards:
         self._text, self.manifest = text, parse_manifest(text, self.storage.uri(MANIFEST))
 
     def fingerprint(self, dataset: Dataset, split: Split, images: int, image_size: tuple[int, int]) -> str:
-        """Of the first `images`, from the manifest; that the shards are there is checked, their content is not read.
+        """Fingerprint of the first `images`, from the manifest; the shards must be there, but are not read.
 
         Raises:
             ValueError: a shard is missing or cut off, or see `Manifest.split`.
@@ -67,14 +57,12 @@ class RemoteShards:
             size = self.storage.file_size(shard.name)
             if size != shard.bytes:
                 found = "no such file" if size is None else f"has {size} bytes"
-                raise ValueError(
-                    f"{self.storage.uri(shard.name)}: {found}, but {MANIFEST} says {shard.bytes} bytes; write it again"
-                )
+                where = self.storage.uri(shard.name)
+                raise ValueError(f"{where}: {found}, but {MANIFEST} says {shard.bytes} bytes; write it again")
         return rows.fingerprint_of(images)
 
     def fetch(self, dataset: Dataset, wanted: Mapping[Split, int | None], cache: Path) -> Path:
-        """A local folder with the shards that hold the first images of each split; of a node's processes one fetches
-        them.
+        """A local folder with the shards that hold the first images of each split, fetched by one process of a node.
 
         Raises:
             ValueError: a shard is missing or damaged; names it.
@@ -92,13 +80,10 @@ class RemoteShards:
         def is_right(path: Path) -> bool:
             return path.stat().st_size == shard.bytes and remembered_hashes(folder, [path], hashes)[0] == shard.sha256
 
+        where = self.storage.uri(shard.name)
         try:
             path = self.storage.fetch_once(shard.name, is_right, folder=folder)
         except FileNotFoundError:
-            raise ValueError(
-                f"{self.storage.uri(shard.name)}: no such file, but {MANIFEST} lists it; write it again"
-            ) from None
+            raise ValueError(f"{where}: no such file, but {MANIFEST} lists it; write it again") from None
         if not is_right(path):
-            raise ValueError(
-                f"{self.storage.uri(shard.name)}: is damaged, its SHA-256 is not what {MANIFEST} says; write it again"
-            )
+            raise ValueError(f"{where}: is damaged, its SHA-256 is not what {MANIFEST} says; write it again")

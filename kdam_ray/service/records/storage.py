@@ -29,20 +29,19 @@ LEFT_S = {"local": 3600, "s3": 86400}  # scratch that nobody touched for so long
 class Storage:
     """A tree of folders and small files, by names such as `checkpoints/<run_id>/epoch_0003`.
 
+    Args of the constructor:
+        root: folder, or s3://bucket/prefix, which may end in ?endpoint_override=host:port&scheme=http.
+        field: what errors call it.
+
     Attributes:
         root: absolute path or s3:// URI.
         local: the root as a Path; None on S3.
+
+    Raises:
+        ValueError: a scheme other than s3://, or an S3 URI without a bucket.
     """
 
     def __init__(self, root: str, *, field: str = "storage"):
-        """
-        Args:
-            root: folder, or s3://bucket/prefix, which may end in ?endpoint_override=host:port&scheme=http.
-            field: what errors call it.
-
-        Raises:
-            ValueError: a scheme other than s3://, or an S3 URI without a bucket.
-        """
         scheme, separator, rest = root.partition("://")
         path, mark, query = rest.partition("?")
         if separator and (scheme != "s3" or not path.strip("/")):
@@ -51,7 +50,7 @@ class Storage:
         self.root = f"{scheme}://{path.rstrip('/')}{mark}{query}" if separator else str(self.local)
         self._s3: Any = None
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.root,)
 
     def uri(self, name: str) -> str:
@@ -70,12 +69,8 @@ class Storage:
     def list(self, name: str) -> list[str]:
         """Sorted names of what lies in a folder; empty where there is none. Half-written things are not listed."""
         if self.local is not None:
-            folder = self.local / name
-            return (
-                sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-                if folder.is_dir()
-                else []
-            )
+            there = (self.local / name).iterdir() if (self.local / name).is_dir() else ()
+            return sorted(path.name for path in there if not path.name.startswith("."))
         from pyarrow.fs import FileSelector
 
         filesystem, prefix = self._remote()
@@ -89,9 +84,8 @@ class Storage:
         if self.local is not None:
             return move_folder(folder, self.local / name)
         filesystem, prefix = self._remote()
-        files = sorted((path for path in folder.iterdir()), key=lambda path: path.name == MANIFEST)  # the manifest last
         self.remove(name)
-        for path in files:
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):  # the manifest last
             _upload(filesystem, path, f"{prefix}/{name}/{path.name}")
         shutil.rmtree(folder)
 
@@ -119,12 +113,11 @@ class Storage:
         return target
 
     def fetch_once(self, name: str, is_right: Callable[[Path], bool], *, folder: Path | None = None) -> Path:
-        """As `fetch`, for a file that nobody writes to: one copy for all processes of the node, used again if it
-        `is_right`.
+        """A local file that nobody writes to: as `fetch`, but one copy for all processes of the node.
 
         Args:
             name: of the file.
-            is_right: is a copy what it should be?
+            is_right: is a copy what it should be, so that it is used again?
             folder: of the copy; None: among the others.
 
         Raises:
@@ -235,8 +228,9 @@ class Storage:
             filesystem.delete_file(f"{prefix}/{name}")
 
     def scratch(self) -> Path:
-        """A fresh local folder, removed at the end of the process; in local storage on the same disk, so that `save` is
-        a rename.
+        """A fresh local folder, removed at the end of the process.
+
+        In local storage it is on the same disk, so that `save` is a rename.
         """
         self._scratch.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=self._scratch))
@@ -249,9 +243,7 @@ class Storage:
         return (self.local or self.cache()) / "scratch"
 
     def tidy(self) -> None:
-        """Remove what killed processes left in scratch, untouched for an hour (of local storage) or a day (a journal
-        lies there).
-        """
+        """Remove what killed processes left in scratch, untouched for an hour, or a day on S3: a journal lies there."""
         for folder in self._scratch.glob("*"):
             with contextlib.suppress(OSError):
                 touched = max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
@@ -273,18 +265,24 @@ class Storage:
 
     @property
     def endpoint(self) -> str | None:
-        """Of an S3-compatible server, as a URL; None: Amazon's."""
+        """URL of an S3-compatible server; None: Amazon's."""
         query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
-        given = (
-            query.get("endpoint_override")
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-        )
+        given = query.get("endpoint_override")
+        given = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
 
     def _is_file(self, name: str) -> bool:
         filesystem, prefix = self._remote()
         return filesystem.get_file_info(f"{prefix}/{name}").is_file
+
+
+def is_remote(root: str | None, *, field: str) -> bool:
+    """Whether a root is an S3 URI; None is no root.
+
+    Raises:
+        ValueError: another URI.
+    """
+    return root is not None and Storage(root, field=field).local is None
 
 
 def check_reachable(root: str | None, *, writes: bool, field: str = "storage") -> None:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from kdam_ray.config import Place, Run, Sweep, canonical_json, change, flatten
+from kdam_ray.config import Place, Run, Sweep, canonical_json, change, flatten, single_task, untaught
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 
@@ -75,6 +75,11 @@ def tracking_uri(place: Place) -> str:
     return f"{SQLITE}{local / 'mlflow.db'}"
 
 
+def experiment_name(dataset: str, sweep: str) -> str:
+    """MLflow's experiment of a sweep."""
+    return f"kdam/{dataset}/{sweep}"
+
+
 class Tracking:
     """Reads and writes of one MLflow tracking store."""
 
@@ -116,7 +121,7 @@ class Tracking:
 
     def experiment(self, dataset: str, sweep: str) -> str:
         """Id of `kdam/<dataset>/<sweep>`, created when missing."""
-        name = f"kdam/{dataset}/{sweep}"
+        name = experiment_name(dataset, sweep)
         if name not in self._experiments:
             known = self.client.get_experiment_by_name(name)
             location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
@@ -128,9 +133,7 @@ class Tracking:
     # --- what is there
 
     def find(self, run_ids: Iterable[str]) -> dict[str, Found]:
-        """Members by run_id, from any experiment: the finished record of each, else its unfinished one, else its
-        newest.
-        """
+        """Members by run_id, from any experiment: each one's finished record, else its unfinished, else its newest."""
         found: dict[str, Found] = {}
         experiments = self._all_experiments()
         for run_id in dict.fromkeys(run_ids):
@@ -144,24 +147,24 @@ class Tracking:
         record = self.find([run_id]).get(run_id)
         return record if record is not None and record.status == "finished" else None
 
+    def run_id_of(self, mlflow_run: str) -> str | None:
+        """run_id of the member, or of the link to one, that MLflow knows by that id; None: it knows none."""
+        experiments = list(self._all_experiments())
+        wanted = f"attributes.run_id = '{mlflow_run}'"
+        found = self.client.search_runs(experiments, wanted, max_results=1) if experiments else []
+        return found[0].data.tags.get("kdam.run_id") if found else None
+
     def rows(self, dataset: str, sweep: str) -> list[Found]:
         """Members trained in, or linked into, the experiment `kdam/<dataset>/<sweep>`, oldest first."""
-        names = {id_: name for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"}
+        names = self._experiments_of(dataset, sweep)
         return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
-        """Metrics of finished runs like `run` that learn one task alone, without a teacher or a decoder that mixes
-        tasks.
+        """Metrics of finished runs that learn the tasks of `run` one by one (`config.single_task`), at any seed.
 
         {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks
-        is another quantity.
+        is another quantity. A task that was learnt with another weight (`task_factors`) is no reference.
         """
-        baseline = {"decoder": "mt_baseline", "contexts": None, "optim.mixing_lr": 1.0}
-        alone = change(
-            run,
-            baseline
-            | {"teacher": None, "teacher_run": None, "teacher_decoder": "mt_baseline", "distill": {}, "seed": 0},
-        )
         experiments = self._all_experiments()
         wanted = (
             f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
@@ -169,10 +172,10 @@ class Tracking:
         records = self._search(experiments, wanted) if experiments else []
         reference = {}
         for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
-            single = change(alone, {"tasks": (task.name,)})
+            single = single_task(run, task.name)
             values = [
                 record.metrics[f"val/{task.metric_key}"] for record in records
-                if record.run.tasks == single.tasks and change(record.run, {"seed": 0, "distill": {}}) == single
+                if record.run.tasks == single.tasks and change(untaught(record.run), {"seed": 0}) == single
             ]  # fmt: skip
             if not values:
                 return None
@@ -185,6 +188,10 @@ class Tracking:
         experiments = self.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
         return {item.experiment_id: item.name for item in experiments}
 
+    def _experiments_of(self, dataset: str, sweep: str) -> dict[str, str]:
+        wanted = experiment_name(dataset, sweep)
+        return {id_: name for id_, name in self._all_experiments().items() if name == wanted}
+
     def _search(self, experiments: Mapping[str, str], wanted: str, *, links: bool = False) -> list[Found]:
         records, token = [], None
         while True:
@@ -196,8 +203,8 @@ class Tracking:
 
     def parents(self, dataset: str, sweep: str) -> list[Parent]:
         """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
-        found = [id_ for id_, name in self._all_experiments().items() if name == f"kdam/{dataset}/{sweep}"]
-        runs = self.client.search_runs(found, "tags.`kdam.base` LIKE '%'", max_results=1000) if found else []
+        names = [*self._experiments_of(dataset, sweep)]
+        runs = self.client.search_runs(names, "tags.`kdam.base` LIKE '%'", max_results=1000) if names else []
         parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
         return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
 
@@ -225,8 +232,8 @@ class Tracking:
         experiment = self.experiment(sweep.base.dataset, sweep.name)
         tags = {
             "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""), "kdam.base": sweep.base.run_id,
-            "kdam.sweep_id": sweep.sweep_id,
-            "kdam.space": json.dumps(sweep.space), "kdam.cells": str(len(sweep.cells)), "kdam.trials": str(sweep.trials),
+            "kdam.sweep_id": sweep.sweep_id, "kdam.space": json.dumps(sweep.space),
+            "kdam.cells": str(len(sweep.cells)), "kdam.trials": str(sweep.trials),
             "kdam.opened": str(int(time.time() * 1000)),
         } | source_tags(sweep.base)  # fmt: skip
         known = self.client.search_runs([experiment], f"tags.`kdam.sweep_id` = '{sweep.sweep_id}'", max_results=1)
@@ -238,18 +245,12 @@ class Tracking:
     def open_member(
         self, run: Run, *, sweep: str, table: int | None = None, parent: str | None = None, title: str | None = None
     ) -> str:
-        """The MLflow run of a member that is to be trained: a new one with the params logged, or the one it has,
-        reopened.
+        """The MLflow run of a member that is to be trained: a new one with the params, or the one it has, reopened.
 
         A finished one is left as it is: workers can outlive a killed sweep by a moment, and finish what it had begun.
         """
-        tags = {
-            "kdam.sweep": sweep,
-            "kdam.table": str(table or ""),
-            "kdam.teacher_run": run.teacher_run or "",
-        } | source_tags(run)
-        if parent:
-            tags["mlflow.parentRunId"] = parent
+        tags = source_tags(run) | ({"mlflow.parentRunId": parent} if parent else {})
+        tags |= {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""}
         record = self.find([run.run_id]).get(run.run_id)
         if record is None:
             return self._create_child(run, self.experiment(run.dataset, sweep), tags, title)
@@ -258,11 +259,12 @@ class Tracking:
         return record.mlflow_run
 
     def link_member(self, record: Found, *, sweep: Sweep, parent: str, title: str | None = None) -> str:
-        """Show a member that another sweep trained, or began, under this sweep's parent as it stands now; its own
-        record is not touched.
+        """Show a member that another sweep trained, or began, under this sweep's parent as it stands now.
+
+        Its own record is not touched.
         """
         # one begun elsewhere has this parent, but MLflow nests within an experiment only
-        here = f"kdam/{sweep.base.dataset}/{sweep.name}"
+        here = experiment_name(sweep.base.dataset, sweep.name)
         if record.tags.get("mlflow.parentRunId") == parent and record.experiment == here:
             return record.mlflow_run
         experiment = self.experiment(sweep.base.dataset, sweep.name)
@@ -321,6 +323,7 @@ class Tracking:
         self.client.set_terminated(mlflow_run, ENDED.get(status, "FAILED"))
 
     def end_parent(self, mlflow_run: str, metrics: Mapping[str, float], failed: bool) -> None:
+        """A sweep's run is over: FAILED if one of its members has."""
         if metrics:
             self.log_epoch(mlflow_run, metrics, 0)
         self.client.set_terminated(mlflow_run, "FAILED" if failed else "FINISHED")
@@ -372,20 +375,18 @@ def source_tags(run: Run) -> dict[str, str]:
 
 @functools.cache
 def git_state() -> tuple[str, str]:
-    """(commit, "true" or "false");
+    """The commit, and whether the checkout has changes ("true" or "false").
 
-    ("unknown", "unknown") outside a checkout, as in an image or a shipped working directory.
-
-    KDAM_GIT_COMMIT names the commit there.
+    Outside a checkout, as in an image or a shipped working directory, KDAM_GIT_COMMIT names the commit, else both are
+    "unknown".
     """
-    folder = Path(__file__).parent
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout
+        commit, status = (
+            subprocess.run(
+                ["git", *what], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for what in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.CalledProcessError):
         return os.environ.get("KDAM_GIT_COMMIT", "unknown"), "unknown"
-    return commit, str(bool(status.strip())).lower()
+    return commit, str(bool(status)).lower()
