@@ -12,7 +12,7 @@ from kdam_ray.service.records.checkpoints import epochs_done, is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
 from kdam_ray.service.search.study import Study, Trial
-from kdam_ray.service.seats import DRAWN_COHORT, Kind, Seat, pack
+from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration
 
 State = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
@@ -39,7 +39,7 @@ class Planned:
     """
 
     run: Run
-    kind: Kind
+    kind: Purpose
     status: State
     changes: Mapping[str, Any]
     steps: int
@@ -142,13 +142,16 @@ class Plan:
         }  # fmt: skip
 
 
-def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
+def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
     """Cells, then references, in order, with their changes; the same run may stand there twice.
 
     Raises:
         ValueError: a change that no Run can have; names the field.
     """
-    kinds: tuple[tuple[Kind, Sequence[dict[str, Any]]], ...] = (("cell", sweep.cells), ("reference", sweep.references))
+    kinds: tuple[tuple[Purpose, Sequence[dict[str, Any]]], ...] = (
+        ("cell", sweep.cells),
+        ("reference", sweep.references),
+    )
     if sweep.trials and not sweep.space:
         raise ValueError(f"trials: {sweep.trials} runs are to be searched, but the space is empty")
     for name, (low, high) in sweep.space.items():
@@ -201,7 +204,7 @@ class _Planner:
     def __init__(self, storage: Storage, records: Mapping[str, Found], costs: Costs):
         self.storage, self.records, self.costs = storage, dict(records), costs
 
-    def __call__(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
+    def __call__(self, run: Run, kind: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         record = self.records.get(run.run_id)
         done = epochs_done(self.storage, run.run_id)
         status: State = record.status if record else ("unfinished" if done else "new")

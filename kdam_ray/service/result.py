@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Run, Sweep
 from kdam_ray.service.cost.totals import energy_text
-from kdam_ray.service.seats import Kind
+from kdam_ray.service.seats import Purpose
 from kdam_ray.service.wording import duration
 
 
@@ -27,7 +27,7 @@ class Row:
     """
 
     run: Run
-    kind: Kind
+    kind: Purpose
     status: Literal["finished", "pruned", "failed"]
     metrics: dict[str, float]
     mlflow_run: str

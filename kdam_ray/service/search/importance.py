@@ -13,10 +13,10 @@ from typing import Any
 LOGARITHMIC = ("beta", "temperature", "alpha", "lr", "mixing_lr")  # last part of a parameter's name
 TREES, SHUFFLES, CHANCE = 32, 20, 0.95
 
-Trial = Mapping[str, Any]
+TrialRecord = Mapping[str, Any]
 
 
-def value_of(trial: Trial) -> float | None:
+def value_of(trial: TrialRecord) -> float | None:
     """The objective of a finished trial."""
     value = trial.get("value")
     return value if trial.get("state") == "finished" and value is not None and math.isfinite(value) else None
@@ -39,7 +39,7 @@ class Importances:
     excuse: str = ""
 
 
-def importances(trials: Sequence[Trial]) -> Importances:
+def importances(trials: Sequence[TrialRecord]) -> Importances:
     """fANOVA (a random forest's variance split over its inputs), by Optuna, beside what it makes of shuffled
     objectives.
 

@@ -2,7 +2,7 @@
 
 A study is a journal file, `<storage>/studies/<name>.journal`, so it outlives every process. It holds the table's own
 cells that lie in the searched space and the searched trials between them; each trial records its whole Run, so that a
-trial cut short can be taken up again. While a sweep runs, one named Ray actor owns it (`StudyActor`).
+trial cut short can be taken up again. While a sweep runs, one process owns it.
 """
 
 import hashlib
@@ -16,12 +16,10 @@ from typing import Any, Literal
 from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
 from kdam_ray.service.records.storage import Storage
 
-STARTUP_TRIALS = (
-    4  # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
-)
-KEPT_PERCENT = (
-    75.0  # a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
-)
+# draws before TPE models anything; cells that are done count, so with a table's cells it never waits
+STARTUP_TRIALS = 4
+# a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
+KEPT_PERCENT = 75.0
 
 Outcome = Literal["finished", "pruned", "failed"]
 
@@ -98,7 +96,8 @@ class Study:
             study_name=study_name(sweep), storage=JournalStorage(JournalFileBackend(str(self._path))),
             direction="maximize", load_if_exists=True,
             pruner=optuna.pruners.PercentilePruner(
-                KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, sweep.base.epochs // 3), n_min_trials=STARTUP_TRIALS
+                KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_min_trials=STARTUP_TRIALS,
+                n_warmup_steps=max(1, sweep.base.epochs // 3),
             ),
         )  # fmt: skip
         # Seeded, but by the number of trials too: a study taken up again must not draw its first points once more.
@@ -129,10 +128,8 @@ class Study:
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            run = point(
-                self._sweep,
-                {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in self._suggest(trial).items()},
-            )
+            params = self._suggest(trial)
+            run = point(self._sweep, {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in params.items()})
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -153,9 +150,7 @@ class Study:
     def observe(self, number: int, epoch: int, value: float) -> bool:
         """Record the objective after an epoch. Returns whether an Optuna pruner calls the trial hopeless."""
         frozen = self._study.get_trials(deepcopy=False)[number]
-        if (
-            frozen.state.is_finished()
-        ):  # trained again, because its record in MLflow is gone; a closed trial takes no more
+        if frozen.state.is_finished():  # trained again, for its record in MLflow is gone; a closed trial takes no more
             return False
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         if epoch not in frozen.intermediate_values:  # a resumed member may say an epoch twice
@@ -172,9 +167,8 @@ class Study:
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """A value for each field of the space, a name for each alternative."""
         names = {name: trial.suggest_categorical(name, list(rows)) for name, rows in self._sweep.choices.items()}
-        return names | {
-            name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()
-        }
+        space = self._sweep.space.items()
+        return names | {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in space}
 
     def _record(self, trial: Any, run: Run, *, searched: bool) -> None:
         trial.set_user_attr("run", canonical_json(run))
@@ -196,11 +190,9 @@ class Study:
             path = self._storage.local / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             return path
-        return (
-            self._storage.fetch(self._name)
-            if self._storage.exists(self._name)
-            else self._storage.scratch() / Path(self._name).name
-        )
+        if self._storage.exists(self._name):
+            return self._storage.fetch(self._name)
+        return self._storage.scratch() / Path(self._name).name
 
     def _push(self) -> None:
         if self._storage.local is None:
