@@ -50,6 +50,7 @@ class CohortSearch(Searcher):
         return assignment.model_dump(mode="json")
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A cohort is over: what it left open in MLflow is ended."""
         title, seats = self._live.pop(trial_id, ("", []))
         self._opener.close(seats, self._coordinator.deaths().get(title))
 

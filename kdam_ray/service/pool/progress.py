@@ -43,10 +43,12 @@ class Progress(tune.Callback):
             self._print()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A cohort is handed to the lanes."""
         assignment = Assignment.model_validate(trial.config)
         say(f"{assignment.title}: {assignment.about}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A cohort is over, trained or given up."""
         title = Assignment.model_validate(trial.config).title
         self._notices = self._coordinator.notices()
         self._ended.add(title)

@@ -40,11 +40,11 @@ class Importances:
 
 
 def importances(trials: Sequence[TrialRecord]) -> Importances:
-    """fANOVA (a random forest's variance split over its inputs), by Optuna, beside what it makes of shuffled
-    objectives.
+    """Importances by fANOVA, beside what it makes of shuffled objectives.
 
-    fANOVA works from a dozen trials on, where PED-ANOVA, which compares the best tenth with the rest, has one or two to
-    compare with. But its shares sum to 1 even for pure noise, hence the comparison.
+    fANOVA (a random forest's variance split over its inputs), as Optuna computes it, works from a dozen trials on,
+    where PED-ANOVA, which compares the best tenth with the rest, has one or two to compare with. But its shares sum to
+    1 even for pure noise, hence the comparison.
     """
     finished = [trial for trial in trials if value_of(trial) is not None]
     values = [float(value_of(trial) or 0.0) for trial in finished]

@@ -76,6 +76,11 @@ def point(sweep: Sweep, params: Mapping[str, Any]) -> Run:
     return change(sweep.base, changes | {name: value for name, value in params.items() if name not in sweep.choices})
 
 
+def _four_digits(value: Any) -> Any:
+    """A number that can be read: 0.1234; what is none stays as it is."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 class Study:
     """Ask, tell and prune, on the journal of one sweep; the objective is maximised.
 
@@ -107,6 +112,7 @@ class Study:
 
     @staticmethod
     def exists(storage: Storage, sweep: Sweep) -> bool:
+        """Whether the sweep has a study already."""
         return storage.exists(f"studies/{study_name(sweep)}.journal")
 
     def trials(self) -> list[Trial]:
@@ -128,8 +134,7 @@ class Study:
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            params = self._suggest(trial)
-            run = point(self._sweep, {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in params.items()})
+            run = point(self._sweep, {name: _four_digits(value) for name, value in self._suggest(trial).items()})
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -167,8 +172,9 @@ class Study:
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """A value for each field of the space, a name for each alternative."""
         names = {name: trial.suggest_categorical(name, list(rows)) for name, rows in self._sweep.choices.items()}
-        space = self._sweep.space.items()
-        return names | {name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in space}
+        return names | {
+            name: trial.suggest_float(name, low, high, log=True) for name, (low, high) in self._sweep.space.items()
+        }
 
     def _record(self, trial: Any, run: Run, *, searched: bool) -> None:
         trial.set_user_attr("run", canonical_json(run))
@@ -190,9 +196,8 @@ class Study:
             path = self._storage.local / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             return path
-        if self._storage.exists(self._name):
-            return self._storage.fetch(self._name)
-        return self._storage.scratch() / Path(self._name).name
+        there = self._storage.exists(self._name)
+        return self._storage.fetch(self._name) if there else self._storage.scratch() / Path(self._name).name
 
     def _push(self) -> None:
         if self._storage.local is None:

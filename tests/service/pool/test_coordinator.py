@@ -21,6 +21,9 @@ from kdam_ray.service.pool.protocols import Coordinator, Train
 from kdam_ray.service.pool.ray_coordinator import RayCoordinator
 from kdam_ray.service.records.storage import Storage
 
+# mypy looks at these too
+COORDINATORS: list[type[Coordinator]] = [LocalCoordinator, RayCoordinator]
+TRAININGS: list[Train] = [train_cohort, fake_train]
 QUESTIONS = sorted(name for name in vars(Coordinator) if not name.startswith("_"))
 
 
@@ -28,7 +31,7 @@ def parameters(function) -> list[tuple]:
     return [(item.name, item.kind) for item in inspect.signature(function).parameters.values()]
 
 
-@pytest.mark.parametrize("kind", [LocalCoordinator, RayCoordinator])
+@pytest.mark.parametrize("kind", COORDINATORS)
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_a_coordinator_answers_every_question(kind, question):
     theirs, ours = (inspect.signature(getattr(one, question)) for one in (kind, Coordinator))
@@ -37,7 +40,7 @@ def test_a_coordinator_answers_every_question(kind, question):
     ]
 
 
-@pytest.mark.parametrize("train", [train_cohort, fake_train])
+@pytest.mark.parametrize("train", TRAININGS)
 def test_a_training_takes_what_a_worker_gives(train):
     wanted = parameters(Train.__call__)[1:]
     taken = parameters(train)
