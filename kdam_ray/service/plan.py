@@ -12,7 +12,7 @@ from kdam_ray.service.records.checkpoints import epochs_done, is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
 from kdam_ray.service.search.study import Study, Trial
-from kdam_ray.service.seats import DRAWN_COHORT, Kind, Seat, pack
+from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration
 
 Standing = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
@@ -42,7 +42,7 @@ class Planned:
     """
 
     run: Run
-    kind: Kind
+    kind: Purpose
     status: Standing
     changes: Mapping[str, Any]
     steps: int = 0
@@ -140,13 +140,16 @@ def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
     return look(sweep, place, teachers, Tracking(place))
 
 
-def known_runs(sweep: Sweep) -> list[tuple[Run, Kind, dict[str, Any]]]:
+def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
     """Cells, then references, in order, with their changes; the same run may stand there twice.
 
     Raises:
         ValueError: a change that no Run can have; names the field.
     """
-    kinds: tuple[tuple[Kind, Sequence[dict[str, Any]]], ...] = (("cell", sweep.cells), ("reference", sweep.references))
+    kinds: tuple[tuple[Purpose, Sequence[dict[str, Any]]], ...] = (
+        ("cell", sweep.cells),
+        ("reference", sweep.references),
+    )
     if sweep.trials and not sweep.space:
         raise ValueError(f"trials: {sweep.trials} runs are to be searched, but the space is empty")
     for name, (low, high) in sweep.space.items():
@@ -193,7 +196,7 @@ class _Planner:
         draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
         return self.plan(teachers, [_blocked(item, lost) for item in (*known, *drawn)], draws)
 
-    def planned(self, run: Run, kind: Kind, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
+    def planned(self, run: Run, kind: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""
         record = self.records.get(run.run_id)
         done = epochs_done(self.storage, run.run_id)

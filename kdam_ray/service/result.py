@@ -11,7 +11,7 @@ from kdam_ray.service.deltas import OBJECTIVE
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import experiment_name
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
-from kdam_ray.service.seats import Kind
+from kdam_ray.service.seats import Purpose
 from kdam_ray.service.wording import duration
 
 
@@ -32,7 +32,7 @@ class RunResult:
     """
 
     run: Run
-    kind: Kind
+    kind: Purpose
     status: Outcome
     metrics: dict[str, float] = field(default_factory=dict)
     mlflow_run: str = ""

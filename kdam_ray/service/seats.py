@@ -3,11 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from kdam_ray.config import Run
 
-Kind = Literal["teacher", "cell", "reference", "searched"]
+Purpose = Literal["teacher", "cell", "reference", "searched"]
 
 DRAWN_COHORT = 4  # most searched members of one cohort: a search learns nothing within a cohort
 
@@ -24,13 +24,13 @@ class Seat:
     """
 
     run: Run
-    kind: Kind
+    kind: Purpose
     trial: int | None = None
     epochs_done: int = 0
 
 
 def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -> list[list[Seat]]:
-    """Seats to cohorts, as few as keep `side_by_side` workers busy, of nearly equal size, dealt one by one.
+    """Pack seats into cohorts, as few as keep `side_by_side` workers busy, of nearly equal size, dealt one by one.
 
     Dealt, because neighbours in a table cost alike: seeds of one system would otherwise fill a cohort that the others
     wait for.
@@ -46,7 +46,8 @@ def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -
 
 
 def alike(seats: Sequence[Seat]) -> list[list[Seat]]:
-    groups: dict[tuple, list[Seat]] = {}
+    """Groups of seats that can share a cohort: equal upstream, equally far, and of one teacher or none."""
+    groups: dict[tuple[Any, ...], list[Seat]] = {}
     for seat in (seat for seat in seats if seat.run.teacher_run):
         groups.setdefault((seat.run.upstream, seat.epochs_done, seat.run.teacher_run), []).append(seat)
     for seat in (seat for seat in seats if not seat.run.teacher_run):

@@ -7,15 +7,15 @@ and does not start Ray (law 8).
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
-from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
-from kdam_ray.service.plan import DONE, Plan, Planned, drawn_size, known_runs, look, plan, seats
+from kdam_ray.service.plan import DONE, Plan, Planned, known_runs, look, plan, seats
 from kdam_ray.service.records.checkpoints import is_ready
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Found, Tracking
@@ -26,15 +26,14 @@ from kdam_ray.service.wording import say
 
 if TYPE_CHECKING:
     from kdam_ray.service.pool.cohorts import Opener
+    from kdam_ray.service.pool.protocols import Coordinator, Train
 
 UNENDED = "its training did not end; run the sweep again"
 
 __all__ = ["Plan", "Planned", "RunResult", "SweepResult", "plan", "resolve", "run_sweep"]
 
 
-def run_sweep(
-    sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train: Callable | None = None
-) -> SweepResult:
+def run_sweep(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train: "Train | None" = None) -> SweepResult:
     """Train what is missing of a sweep; progress on stderr.
 
     Args:
@@ -59,7 +58,7 @@ def run_sweep(
 class _Work:
     """One call of `run_sweep`: its connections and its clock."""
 
-    def __init__(self, sweep: Sweep, place: Place, train: Callable | None):
+    def __init__(self, sweep: Sweep, place: Place, train: "Train | None"):
         self.sweep, self.place, self.train = sweep, place, train
         self.storage, self.tracking = Storage(place.storage), Tracking(place)
         self.seconds: dict[str, float] = {}
@@ -89,15 +88,15 @@ class _Work:
             self.enter("teachers")
             wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
             missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
-            train_teachers(missing, self.place, arranged, self.tracking, train=self.train)
+            train_teachers(missing, self.place, self.tracking, train=self.train)
             self.enter("students")
             self._train_students(known, parent)
             self.enter("stop Ray")
 
     def _train_students(self, known: Plan, parent: str) -> None:
-        import ray
-
-        from kdam_ray.service.pool.cohorts import Opener, start_actor, train_seats
+        from kdam_ray.service.pool.cohorts import Opener
+        from kdam_ray.service.pool.launch import train_seats
+        from kdam_ray.service.pool.ray_coordinator import coordinating
 
         teachers = self.tracking.find([item.run.run_id for item in known.teachers])
         lost = lost_teachers(known, teachers)
@@ -107,46 +106,35 @@ class _Work:
         draws = 0 if self.sweep.base.teacher_run in lost else known.searched
         if not waiting and not draws:
             return
-        side_by_side = arranged.side_by_side(self.sweep.base)
-        costs = Costs(self.storage, evaluate_every=self.place.evaluate_every)
         opener = Opener(
-            self.place, arranged, self.tracking, costs, self.sweep.name, self.sweep.table, parent, self.sweep.base,
+            self.place, self.tracking, self.sweep, parent,
             teachers=teacher_scores(known, teachers), single_tasks=SingleTasks(self.tracking.single_task_reference),
             teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
-        actor = start_actor(study_name(self.sweep), self.storage, self.sweep.model_dump(mode="json"))
-        try:
-            told = [self._into_study(actor, seat) for seat in waiting]
-            self._tell_what_is_known(actor, known, opener)
+        with coordinating(study_name(self.sweep), self.storage, self.sweep) as coordinator:
+            told = [self._into_study(coordinator, seat) for seat in waiting]
+            self._tell_what_is_known(coordinator, known, opener)
+            side_by_side = arranged.side_by_side(self.sweep.base)
             cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
-            train_seats(
-                opener, cohorts, actor=actor, side_by_side=side_by_side, draws=draws,
-                drawn_size=drawn_size(draws, self.place, side_by_side), base=self.sweep.base, train=self.train,
-            )  # fmt: skip
-        finally:
-            ray.kill(actor)
+            train_seats(opener, cohorts, coordinator=coordinator, draws=draws, train=self.train)
 
-    def _into_study(self, actor: Any, seat: Seat) -> Seat:
+    def _into_study(self, coordinator: "Coordinator", seat: Seat) -> Seat:
         """Give a cell that is a point of the searched space its trial."""
-        import ray
-
         if seat.trial is not None or searched_params(self.sweep, seat.run) is None:
             return seat
-        number = ray.get(actor.take.remote(seat.run.model_dump(mode="json")))
-        return Seat(seat.run, seat.kind, number, seat.epochs_done)
+        return replace(seat, trial=coordinator.take(seat.run))
 
-    def _tell_what_is_known(self, actor: Any, known: Plan, opener: "Opener") -> None:
+    def _tell_what_is_known(self, coordinator: "Coordinator", known: Plan, opener: "Opener") -> None:
         """Tell the study of trials whose run ended without its hearing of it, as MLflow has them."""
-        import ray
-
         for item in known.runs:
             if item.status not in DONE or item.record is None or (item.trial and item.trial.outcome):
                 continue
             if item.trial is None and searched_params(self.sweep, item.run) is None:
                 continue
-            number = item.trial.number if item.trial else ray.get(actor.take.remote(item.run.model_dump(mode="json")))
+            number = item.trial.number if item.trial else coordinator.take(item.run)
             metrics = with_deltas(item.run, item.record.metrics, teacher=opener.teachers.of(item.run), single_task=None)
-            ray.get(actor.tell.remote(number, item.status, metrics.get(OBJECTIVE)))
+            assert number is not None, "a sweep whose space has points has a study"
+            coordinator.tell(number, item.status, metrics.get(OBJECTIVE))  # type: ignore[arg-type]
 
     # --- the result
 

@@ -19,6 +19,7 @@ def duration(seconds: float, *, digits: int = 0) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """`1 run`, `2 runs`."""
     return f"{number} {noun}{'s' if number != 1 else ''}"
 
 

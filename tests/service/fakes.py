@@ -6,31 +6,33 @@ kills its process in its second epoch, once (`marker` remembers); BAD_SEED is re
 
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from kdam_ray.config import Optim, Run, change
-from kdam_ray.learning import StepReport, checkpoint
-from kdam_ray.models import build_network
+from kdam_ray.data import Source
+from kdam_ray.learning import EpochReport, StepReport, checkpoint
+from kdam_ray.learning.member import Member
+from kdam_ray.models import Teacher, build_network
 from kdam_ray.tasks import DATASETS
 
 NAN_SEED, CRASH_SEED, BAD_SEED = 13, 7, 99
 TASKS = ("semseg", "depth", "normals", "edge")
 
 
-def make_run(**changes) -> Run:
+def make_run(**changes: Any) -> Run:
     """A tiny run on the procedural rooms: make_run(seed=1, epochs=3)."""
     values = {
-        "dataset": "rooms", "image_size": (32, 32), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 2, "tasks": TASKS,
-        "student": "swin_w12", "optim": Optim(name="adamw"),
+        "dataset": "rooms", "image_size": (32, 32), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 2,
+        "tasks": TASKS, "student": "swin_w12", "optim": Optim(name="adamw"),
     }  # fmt: skip
     return Run.model_validate(values | changes)
 
 
-def taught_by(teacher: Run, **changes) -> Run:
+def taught_by(teacher: Run, **changes: Any) -> Run:
     """A student of that teacher, plain KD."""
     own = {
         "student": "swin_w12",
@@ -52,26 +54,16 @@ def scores(run: Run, epoch: int) -> dict[str, float]:
     }
 
 
-@dataclass
-class FakeReport:
-    run: Run
-    epoch: int
-    metrics: dict[str, float]
-    finished: bool
-    failed: str | None
-    active: dict[str, bool]
+class FakeMember(Member):
+    """Behind the reports of a member that learns nothing: what they save, and whether it was pruned."""
 
-    def save(self, folder: Path) -> None:
-        manifest = {
-            "run": self.run.model_dump(mode="json"),
-            "run_id": self.run.run_id,
-            "epoch": self.epoch,
-            "metrics": self.metrics,
-        }
+    def __init__(self, run: Run):
+        self.run, self.active = run, True
+
+    def save(self, folder: Path, epoch: int, metrics: Mapping[str, float]) -> None:
+        run = self.run.model_dump(mode="json")
+        manifest = {"run": run, "run_id": self.run.run_id, "epoch": epoch, "metrics": dict(metrics)}
         checkpoint.write(folder, weights=_weights(self.run), state={}, manifest=manifest)
-
-    def prune(self) -> None:
-        self.active[self.run.run_id] = False
 
 
 def _weights(run: Run) -> dict[str, torch.Tensor]:
@@ -83,8 +75,18 @@ def _weights(run: Run) -> dict[str, torch.Tensor]:
 
 
 def fake_train(
-    runs, *, train, val, teacher, resume, weights, device, evaluate_every, marker: str = ""
-) -> Iterator[StepReport | FakeReport]:
+    runs: Sequence[Run],
+    *,
+    train: Source,
+    val: Source,
+    teacher: Teacher | None,
+    resume: Mapping[str, Path],
+    weights: Mapping[str, Path],
+    device: torch.device | str,
+    evaluate_every: int,
+    marker: str = "",
+) -> Iterator[StepReport | EpochReport]:
+    """Satisfies `protocols.Train`; see the module for what it does."""
     assert len(train)
     assert len(val)
     assert device is not None
@@ -92,9 +94,9 @@ def fake_train(
     if any(run.seed == BAD_SEED for run in runs):
         raise ValueError("runs: one of them is no good")
     done = {run.run_id: checkpoint.verify(resume[run.run_id])["epoch"] if run.run_id in resume else 0 for run in runs}
-    active = {run.run_id: True for run in runs}
+    members = {run.run_id: FakeMember(run) for run in runs}
     for epoch in range(1, max(run.epochs for run in runs) + 1):
-        present = [run for run in runs if active[run.run_id] and done[run.run_id] < epoch <= run.epochs]
+        present = [run for run in runs if members[run.run_id].active and done[run.run_id] < epoch <= run.epochs]
         if not present:
             continue
         yield StepReport(epoch, 1, 1, len(present))
@@ -102,8 +104,8 @@ def fake_train(
             if epoch == 2 and run.seed == CRASH_SEED and marker and not Path(marker).exists():
                 Path(marker).touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-            diverged = epoch == 2 and run.seed == NAN_SEED
-            active[run.run_id] = not diverged
+            member, diverged = members[run.run_id], epoch == 2 and run.seed == NAN_SEED
+            member.active = not diverged
             reason = "the training loss became nan" if diverged else None
             metrics = {} if diverged else {"train/loss": 1 / epoch} | scores(run, epoch)
-            yield FakeReport(run, epoch, metrics, not diverged and epoch == run.epochs, reason, active)
+            yield EpochReport(run, epoch, metrics, not diverged and epoch == run.epochs, reason, member)

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import pytest
 from fakes import NAN_SEED, fake_train, make_run, taught_by
 
-from kdam_ray.config import Sweep, change
+from kdam_ray.config import Place, Sweep, change
 from kdam_ray.learning import StepReport
 from kdam_ray.service.cost.estimate import EXCHANGE_S, RATE, STEP_S, TASK_S, Costs, Counted, Operations, needed
 from kdam_ray.service.cost.meter import Meter
 from kdam_ray.service.plan import GROUP_S, START_S
-from kdam_ray.service.pool.worker import Member, Recorder, follow
+from kdam_ray.service.pool.assignment import Assignment, Order
+from kdam_ray.service.pool.coordinator import LocalCoordinator
+from kdam_ray.service.pool.worker import Recorder, follow
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.sweep import plan
@@ -258,12 +260,11 @@ class Ticking:
 
 def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: None):
     """What a worker does with a cohort, without Ray; stops at a StepReport of epoch `until` as if it had been killed."""
-    members = {
-        run.run_id: Member(run, run.run_id, tracking.open_member(run, sweep="costs"), None, False, None, None, LIGHT) for run in runs
-    }  # fmt: skip
-    actor = SimpleNamespace(notice=SimpleNamespace(remote=lambda *_: None))
+    opened = {run.run_id: tracking.open_member(run, sweep="costs") for run in runs}
+    orders = tuple(Order(run=run, title=run.run_id, mlflow_run=opened[run.run_id], operations=LIGHT) for run in runs)
+    assignment = Assignment(title="cohort", about="", members=orders, place=Place(storage=storage.root))
     meter = Meter(ranks=1, evaluate_every=1, notes=storage.cache() / "unrecorded", clock=clock)
-    recorder = Recorder({"title": "cohort", "epochs_done": 0}, members, storage, tracking, actor, meter)
+    recorder = Recorder(assignment, storage, tracking, LocalCoordinator(storage), meter)
     resume = {name: storage.fetch(found) for name, found in recorder.resume().items() if found not in (None, "ended")}
     reports = fake_train(
         runs, train=[1], val=[1], teacher=None, resume=resume, weights={}, device="cpu", evaluate_every=1
@@ -277,7 +278,7 @@ def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: 
 
     for _ in follow(iter(Ticking(cut(), clock)), recorder, SimpleNamespace(joules=joules)):
         pass
-    return {run.run_id: members[run.run_id].mlflow_run for run in runs}
+    return opened
 
 
 def history(tracking, mlflow_run, name):

@@ -35,7 +35,7 @@ from kdam_ray.report.drawing.plots import (
 from kdam_ray.report.gain import Study
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import DELTA, Number
-from kdam_ray.service.search.importance import CHANCE, LOGARITHMIC, Trial, importances, value_of
+from kdam_ray.service.search.importance import CHANCE, LOGARITHMIC, TrialRecord, importances, value_of
 from kdam_ray.tasks import Task
 
 COLOURS = "cividis"  # grows steadily in brightness: readable in grey and by the colour-blind
@@ -186,7 +186,7 @@ class Scale:
 
 
 @in_style
-def parallel_coordinates(trials: Sequence[Trial], *, objective: str = OBJECTIVE) -> Figure:
+def parallel_coordinates(trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE) -> Figure:
     """What a search tried: an axis for each parameter and one for the objective, a line for each trial.
 
     Finished trials are coloured by the objective, the best on top; pruned ones are pale and dashed, failed ones pale
@@ -231,7 +231,7 @@ def _colours(values: Sequence[float | None]) -> ScalarMappable:
     return ScalarMappable(Normalize(low, high if high > low else low + 1e-6 + abs(low) * 1e-6), COLOURS)
 
 
-def _trial_look(trial: Trial, value: float | None, colours: ScalarMappable) -> dict[str, Any]:
+def _trial_look(trial: TrialRecord, value: float | None, colours: ScalarMappable) -> dict[str, Any]:
     if value is not None:
         return {
             "color": tuple(colours.to_rgba(np.array([value]))[0]),
@@ -244,9 +244,11 @@ def _trial_look(trial: Trial, value: float | None, colours: ScalarMappable) -> d
     return {"color": PALE, "linewidth": 0.9, "linestyle": dash, "marker": "o", "markersize": 2.5, "zorder": 2}
 
 
-def _counts(trials: Sequence[Trial], values: Sequence[float | None], colours: ScalarMappable) -> dict[str, Line2D]:
+def _counts(
+    trials: Sequence[TrialRecord], values: Sequence[float | None], colours: ScalarMappable
+) -> dict[str, Line2D]:
     """How many trials ended how, with the look of their lines."""
-    kinds: dict[str, list[Trial]] = {}
+    kinds: dict[str, list[TrialRecord]] = {}
     for trial, value in zip(trials, values, strict=True):
         kinds.setdefault("finished" if value is not None else str(trial.get("state") or "open"), []).append(trial)
     middle = sum(colours.get_clim()) / 2  # type: ignore[arg-type]
@@ -289,7 +291,7 @@ def _scale(name: str, values: Sequence[Any]) -> Scale:
 
 
 @in_style
-def importance(trials: Sequence[Trial], *, objective: str = OBJECTIVE) -> Figure:
+def importance(trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE) -> Figure:
     """Bars of `importances`, with what chance alone reaches; too few trials are said in words."""
     found = importances(trials)
     figure = Figure(figsize=(4.8, 0.36 * max(2, len(found.shares)) + 1.1), layout="constrained")

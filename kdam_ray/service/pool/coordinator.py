@@ -1,33 +1,33 @@
-"""The one process that job, trials and workers of a sweep share: its study, its queue of cohorts, its notices."""
-
-from collections.abc import Mapping
-from typing import Any
+"""What the job, Tune's trials and the workers of a sweep share: its study, its queue of cohorts, its notices."""
 
 from kdam_ray.config import Run, Sweep
+from kdam_ray.service.pool.assignment import Notice
 from kdam_ray.service.pool.cohort_queue import CohortQueue
 from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.search.study import Outcome, Study
+from kdam_ray.service.search.study import Outcome, Study, Trial
 
 
-class StudyActor:
-    """The one process that job, trials and workers share.
+class LocalCoordinator(CohortQueue):
+    """The coordinator as a plain object: in a Ray actor (`ray_coordinator`), or in the process that asks.
 
-    It owns the study, the queue of cohorts (see `CohortQueue` for those methods) and the notices that progress is
-    printed from. A sweep that searches nothing has no study, and a teacher neither.
+    What its methods answer stands in `protocols.Coordinator`. It is the queue of cohorts, and it owns the study and the
+    notices that progress is printed from. A sweep that searches nothing has no study, and a teacher neither.
+
+    Args of the constructor:
+        storage: where the study's journal lies.
+        sweep: whose study; None: nothing is searched.
     """
 
-    def __init__(self, storage: str, sweep: dict[str, Any] | None):
-        model = Sweep.model_validate(sweep) if sweep is not None else None
-        self._study = Study(Storage(storage), model) if model is not None and model.space else None
-        self._notices: dict[str, dict[str, Any]] = {}
-        self._queue = CohortQueue()
+    def __init__(self, storage: Storage, sweep: Sweep | None = None):
+        super().__init__()
+        self._study = Study(storage, sweep) if sweep is not None and sweep.space else None
+        self._notices: dict[str, Notice] = {}
 
-    def take(self, run: Mapping[str, Any]) -> int | None:
-        return self._study.take(Run.model_validate(run)) if self._study else None
+    def take(self, run: Run) -> int | None:
+        return self._study.take(run) if self._study else None
 
-    def draw(self) -> tuple[int, dict[str, Any]] | None:
-        trial = self._study.draw() if self._study else None
-        return (trial.number, trial.run.model_dump(mode="json")) if trial else None
+    def draw(self) -> Trial | None:
+        return self._study.draw() if self._study else None
 
     def tell(self, number: int, outcome: Outcome, value: float | None = None) -> None:
         if self._study:
@@ -36,35 +36,10 @@ class StudyActor:
     def observe(self, number: int, epoch: int, value: float) -> bool:
         return self._study.observe(number, epoch, value) if self._study else False
 
-    def notice(self, cohort: str, what: Mapping[str, Any]) -> None:
-        """Where a cohort is, said by its rank 0."""
-        self._notices[cohort] = dict(what)
+    def notice(self, title: str, notice: Notice) -> None:
+        self._notices[title] = notice
 
-    def notices(self) -> dict[str, dict[str, Any]]:
+    def notices(self) -> dict[str, Notice]:
         return self._notices
 
-    def submit(self, config: Mapping[str, Any]) -> None:
-        self._queue.submit(config)
-
-    def state(self, cohort: str) -> str:
-        return self._queue.state(cohort)
-
-    def take_cohort(self, lane: str) -> tuple[Mapping[str, Any] | None, bool]:
-        """(what the lane trains next, or None; whether there will never be more)."""
-        return self._queue.take(lane), self._queue.closed
-
-    def over(self, cohort: str, why_it_died: str | None = None) -> None:
-        self._queue.over(cohort, why_it_died)
-
-    def lane_died(self, lane: str, why: str) -> bool:
-        return self._queue.lane_died(lane, why)
-
-    def give_up(self, why: str) -> None:
-        self._queue.give_up(why)
-
-    def close(self) -> None:
-        self._queue.close()
-
-    def deaths(self) -> dict[str, str]:
-        """Why cohorts that were given up were."""
-        return self._queue.deaths
+    notices_by_now = notices

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,19 @@ import ray
 from ray import tune
 
 from kdam_ray.service.layout import Layout
+from kdam_ray.service.plan import drawn_size
+from kdam_ray.service.pool.assignment import Assignment
 from kdam_ray.service.pool.cohort_search import CohortSearch
-from kdam_ray.service.pool.lanes import POLL_S, Shape, lanes
+from kdam_ray.service.pool.cohorts import Opener
+from kdam_ray.service.pool.lanes import POLL_S, WorkerGroup, lanes
+from kdam_ray.service.pool.progress import Progress
+from kdam_ray.service.pool.protocols import Coordinator, Train
+from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 
-DRIVERS = 64  # that one head can hold; a driver only waits
-DRIVER_CPU = 0.05  # of a driver, on a cluster that advertises no "driver"
+DRIVERS = 64  # trials that one head can hold; each only waits
+DRIVER_CPU = 0.05  # CPUs of a trial, on a cluster that advertises no "driver"
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",  # a report is only seen when the controller polls; its default is 2 s
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -40,11 +47,8 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
 }
-QUIET = (
-    "ray.tune",
-    "ray.train",
-    "ray._private.authentication.authentication_token_setup",
-)  # Progress says what has failed
+# Progress says what has failed
+QUIET = ("ray.tune", "ray.train", "ray._private.authentication.authentication_token_setup")
 _TOKEN = Path("~/.ray/auth_token")
 
 
@@ -72,8 +76,9 @@ def session(layout: Layout) -> Iterator[None]:
 
 
 def silence() -> None:
-    """From now on only `print(file=sys.stderr)` of this thread's code is seen: not Ray's messages, nor those of lanes
-    that are cut off.
+    """Show only what this process's Python prints on stderr from now on.
+
+    Neither Ray's own messages nor those of lanes that are cut off.
     """
     sys.stderr = os.fdopen(os.dup(2), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -81,7 +86,7 @@ def silence() -> None:
 
 
 def apply_settings() -> None:
-    """Also where a driver runs: on a cluster that is another process than the job's."""
+    """Set Ray up by its environment variables, and keep its loggers quiet."""
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     for name in QUIET:
@@ -91,31 +96,55 @@ def apply_settings() -> None:
 def start_local(layout: Layout) -> None:
     """A Ray of this machine, small enough for a laptop."""
     ray.init(
-        address="local", num_cpus=max(os.cpu_count() or 1, layout.workers), resources={"driver": DRIVERS}, include_dashboard=False,
-        object_store_memory=200 * 2**20, log_to_driver=False, logging_level=logging.WARNING, configure_logging=True,
-    )  # fmt: skip
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, layout.workers),
+        resources={"driver": DRIVERS},
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+        configure_logging=True,
+    )
 
 
-def train_cohorts(
-    search: CohortSearch,
+def train_seats(
+    opener: Opener,
+    cohorts: Sequence[Sequence[Seat]],
     *,
-    layout: Layout,
-    ranks: int,
-    number: int,
-    callback: tune.Callback,
-    storage: str,
-    actor: Any,
-    train: Callable | None,
+    coordinator: Coordinator,
+    draws: int = 0,
+    train: Train | None = None,
 ) -> None:
-    """Train every cohort that `search` hands out, `number` at a time.
+    """Train the cohorts, then what the study draws, as many at a time as there is room for; progress on stderr.
 
-    A cohort that dies says so through `actor`; the others go on.
+    A cohort that dies says so through the coordinator; the others go on.
+
+    Args:
+        opener: makes the assignment of each.
+        cohorts: what is known; may be empty if the opener's sweep draws.
+        coordinator: of this sweep.
+        draws: runs like the sweep's base that the study draws.
+        train: another training generator, in tests.
     """
+    base = opener.sweep.base if opener.sweep else None
+    first = cohorts[0][0].run if cohorts else base
+    assert first is not None, "there is nothing to train"
+    ranks, side_by_side = opener.arranged.ranks(first), opener.arranged.side_by_side(first)
+    size = drawn_size(draws, opener.place, side_by_side)
+    drawn = [min(size, draws - start) for start in range(0, draws, size)]
+    opener.cohorts = len(cohorts) + len(drawn)
+    flops = sum(opener.left(seats) for seats in cohorts)
+    if base is not None:
+        flops += sum(opener.costs.cohort([base] * members, [base.epochs] * members) for members in drawn)
+    search = CohortSearch(cohorts, opener=opener, coordinator=coordinator, draws=draws, drawn_size=size)
+    progress = Progress(coordinator, flops=flops, costs=opener.operations)
+    storage = Storage(opener.place.storage).uri("ray")
+    number = min(side_by_side, opener.cohorts)
     drivers = bool(ray.cluster_resources().get("driver"))
     spare_cpu = 0.0 if drivers else DRIVER_CPU * number
     resources: Any = {"CPU": 0, "driver": 1} if drivers else {"CPU": DRIVER_CPU}
     tuner = tune.Tuner(
-        tune.with_resources(functools.partial(drive, actor=actor), resources),
+        tune.with_resources(functools.partial(drive, coordinator=coordinator), resources),
         tune_config=tune.TuneConfig(
             search_alg=search,
             num_samples=-1,
@@ -127,26 +156,27 @@ def train_cohorts(
             name="tune",
             storage_path=storage,
             verbose=0,
-            callbacks=[callback],
+            callbacks=[progress],
             failure_config=tune.FailureConfig(max_failures=1),
         ),
     )
-    shape = Shape(ranks, layout.gpus, _worker_cpu(ranks * number, spare_cpu), storage)
-    with lanes(shape, number, actor=actor, train=train):
+    group = WorkerGroup(ranks, opener.arranged.gpus, _worker_cpu(ranks * number, spare_cpu), storage)
+    with lanes(group, number, coordinator=coordinator, train=train):
         tuner.fit()
 
 
-def drive(config: dict[str, Any], *, actor: Any) -> None:
+def drive(config: dict[str, Any], *, coordinator: Coordinator) -> None:
     """A Tune trial: hand one cohort to the lanes, wait until it is over.
 
-    Epochs are told through the StudyActor and not through Ray's TuneReportCallback: that callback starts one more
+    Epochs are told through the coordinator and not through Ray's TuneReportCallback: that callback starts one more
     process a trial, and in Ray 2.60 a last report that is still on its way when the function returns blocks the trial
     for ever (both are put into a queue of length one by the thread that would have to empty it).
     """
-    ray.get(actor.submit.remote(config))
-    while ray.get(actor.state.remote(config["title"])) != "over":
+    assignment = Assignment.model_validate(config)
+    coordinator.submit(assignment)
+    while coordinator.state(assignment.title) != "over":
         time.sleep(POLL_S)
-    tune.report({"cohort": config["title"], "members": len(config["members"])})
+    tune.report({"cohort": assignment.title, "members": len(assignment.members)})
 
 
 def _worker_cpu(workers: int, spare_cpu: float) -> float:

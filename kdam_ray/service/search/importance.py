@@ -13,10 +13,10 @@ from typing import Any
 LOGARITHMIC = ("beta", "temperature", "alpha", "lr", "mixing_lr")  # last part of a parameter's name
 TREES, SHUFFLES, CHANCE = 32, 20, 0.95
 
-Trial = Mapping[str, Any]
+TrialRecord = Mapping[str, Any]
 
 
-def value_of(trial: Trial) -> float | None:
+def value_of(trial: TrialRecord) -> float | None:
     """The objective of a finished trial."""
     value = trial.get("value")
     return value if trial.get("state") == "finished" and value is not None and math.isfinite(value) else None
@@ -39,12 +39,12 @@ class Importances:
     excuse: str = ""
 
 
-def importances(trials: Sequence[Trial]) -> Importances:
-    """fANOVA (a random forest's variance split over its inputs), by Optuna, beside what it makes of shuffled
-    objectives.
+def importances(trials: Sequence[TrialRecord]) -> Importances:
+    """Importances by fANOVA, beside what it makes of shuffled objectives.
 
-    fANOVA works from a dozen trials on, where PED-ANOVA, which compares the best tenth with the rest, has one or two to
-    compare with. But its shares sum to 1 even for pure noise, hence the comparison.
+    fANOVA (a random forest's variance split over its inputs), as Optuna computes it, works from a dozen trials on,
+    where PED-ANOVA, which compares the best tenth with the rest, has one or two to compare with. But its shares sum to
+    1 even for pure noise, hence the comparison.
     """
     finished = [trial for trial in trials if value_of(trial) is not None]
     values = [float(value_of(trial) or 0.0) for trial in finished]

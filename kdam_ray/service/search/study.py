@@ -2,7 +2,7 @@
 
 A study is a journal file, `<storage>/studies/<name>.journal`, so it outlives every process. It holds the table's own
 cells that lie in the searched space and the searched trials between them; each trial records its whole Run, so that a
-trial cut short can be taken up again. While a sweep runs, one named Ray actor owns it (`StudyActor`).
+trial cut short can be taken up again. While a sweep runs, one process owns it.
 """
 
 import hashlib
@@ -16,12 +16,10 @@ from typing import Any, Literal
 from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
 from kdam_ray.service.records.storage import Storage
 
-STARTUP_TRIALS = (
-    4  # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
-)
-KEPT_PERCENT = (
-    75.0  # a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
-)
+# draws before TPE models anything; cells that are done count, so with a table's cells it never waits
+STARTUP_TRIALS = 4
+# a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
+KEPT_PERCENT = 75.0
 
 Outcome = Literal["finished", "pruned", "failed"]
 
@@ -78,6 +76,11 @@ def point(sweep: Sweep, params: Mapping[str, Any]) -> Run:
     return change(sweep.base, changes | {name: value for name, value in params.items() if name not in sweep.choices})
 
 
+def _four_digits(value: Any) -> Any:
+    """A number that can be read: 0.1234; what is none stays as it is."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
 class Study:
     """Ask, tell and prune, on the journal of one sweep; the objective is maximised.
 
@@ -98,7 +101,8 @@ class Study:
             study_name=study_name(sweep), storage=JournalStorage(JournalFileBackend(str(self._path))),
             direction="maximize", load_if_exists=True,
             pruner=optuna.pruners.PercentilePruner(
-                KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, sweep.base.epochs // 3), n_min_trials=STARTUP_TRIALS
+                KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_min_trials=STARTUP_TRIALS,
+                n_warmup_steps=max(1, sweep.base.epochs // 3),
             ),
         )  # fmt: skip
         # Seeded, but by the number of trials too: a study taken up again must not draw its first points once more.
@@ -108,6 +112,7 @@ class Study:
 
     @staticmethod
     def exists(storage: Storage, sweep: Sweep) -> bool:
+        """Whether the sweep has a study already."""
         return storage.exists(f"studies/{study_name(sweep)}.journal")
 
     def trials(self) -> list[Trial]:
@@ -129,10 +134,7 @@ class Study:
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            run = point(
-                self._sweep,
-                {name: float(f"{v:.4g}") if isinstance(v, float) else v for name, v in self._suggest(trial).items()},
-            )
+            run = point(self._sweep, {name: _four_digits(value) for name, value in self._suggest(trial).items()})
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -153,9 +155,7 @@ class Study:
     def observe(self, number: int, epoch: int, value: float) -> bool:
         """Record the objective after an epoch. Returns whether an Optuna pruner calls the trial hopeless."""
         frozen = self._study.get_trials(deepcopy=False)[number]
-        if (
-            frozen.state.is_finished()
-        ):  # trained again, because its record in MLflow is gone; a closed trial takes no more
+        if frozen.state.is_finished():  # trained again, for its record in MLflow is gone; a closed trial takes no more
             return False
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         if epoch not in frozen.intermediate_values:  # a resumed member may say an epoch twice
@@ -196,11 +196,8 @@ class Study:
             path = self._storage.local / self._name
             path.parent.mkdir(parents=True, exist_ok=True)
             return path
-        return (
-            self._storage.fetch(self._name)
-            if self._storage.exists(self._name)
-            else self._storage.scratch() / Path(self._name).name
-        )
+        there = self._storage.exists(self._name)
+        return self._storage.fetch(self._name) if there else self._storage.scratch() / Path(self._name).name
 
     def _push(self) -> None:
         if self._storage.local is None:
