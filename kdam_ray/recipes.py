@@ -226,6 +226,11 @@ def with_backbone(run: Run, backbone: str | None, role: str) -> Run:
     return change(run, {"student": backbone, "optim.lr": PAPER_HRNET_LR[run.dataset] if paper_hrnet else run.optim.lr})
 
 
+def sweep_name(name: str, *, smoke: bool) -> str:
+    """The name of a sweep; smoke runs have sweeps of their own."""
+    return f"{name}_smoke" if smoke else name
+
+
 def taught_by(teacher: Run) -> dict[str, Any]:
     """What a student's Run says of its teacher, before that one's inputs are known: the changes to make in it."""
     return {"teacher": teacher.student, "teacher_decoder": teacher.decoder}

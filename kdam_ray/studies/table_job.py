@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.cells import DATASETS_OF, SWEEP_OF, cells
+from kdam_ray.cells import DATASETS_OF, SWEEP_OF, trained_rows
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.paper import TABLES
@@ -68,7 +68,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
     with output(asked.as_json) as say:
         with bad_input_exits():
             number = _number(asked.schedule.dataset, table_of)
-            cells(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
+            trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
 
             from kdam_ray.service.sweep import plan
             from kdam_ray.studies.table_runs import table_sweep, train_table
