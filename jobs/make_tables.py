@@ -86,7 +86,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     if tracking.empty:
         first = "the tables' jobs" if asked.table == "all" else f"jobs/{JOB_OF[asked.table]}.py"
         raise ValueError(
-            f"storage: {tracking.uri} does not exist, so nothing is recorded there; run {first} first, with that storage"
+            f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
+            f"run {first} first, with that storage"
         )
     grids, documents, missing = [], [], []
     for number in numbers:

@@ -1,8 +1,8 @@
 """Parameters and multiply-accumulates of every system of Table 1, ours beside the printed ones; nothing is trained.
 
-    python jobs/model_cost.py                                          # Table 1, for people
-    python jobs/model_cost.py --json                                   # the same as a list of rows
-    python jobs/model_cost.py --backbone swin_t swin_s --decoder demt  # any network, --dataset and --image-size of your own
+    python jobs/model_cost.py                                   # Table 1, for people
+    python jobs/model_cost.py --json                            # the same as a list of rows
+    python jobs/model_cost.py --backbone swin_t --decoder demt  # any network, --dataset and --image-size of your own
 
 Counted on shapes alone (torch's meta device): the whole table takes seconds, whatever the networks' size.
 """
@@ -42,10 +42,9 @@ def check(asked: Flags) -> None:
     Raises:
         ValueError: names the flag and what it takes.
     """
-    rows = [("dataset", asked.dataset, DATASETS)]
-    rows += [("backbone", name, BACKBONES) for name in asked.backbone] + [
-        ("decoder", name, DECODERS) for name in asked.decoder
-    ]
+    rows = [("dataset", asked.dataset, tuple(DATASETS))]
+    rows += [("backbone", name, tuple(BACKBONES)) for name in asked.backbone]
+    rows += [("decoder", name, tuple(DECODERS)) for name in asked.decoder]
     for flag, value, allowed in rows:
         try:
             one_of(allowed)(value)

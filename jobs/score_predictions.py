@@ -1,8 +1,7 @@
-"""Scores a folder of predictions written by any code base against a dataset's packaging; trains nothing, needs no
-network.
+"""Scores predictions of any code base against a dataset's packaging; trains nothing, needs no network.
 
     python jobs/score_predictions.py --dataset nyud --root /data/NYUDv2 --predictions out/
-    python jobs/score_predictions.py --dataset pascal --root /data/PASCALContext --predictions out/ --convention mti --json
+    python jobs/score_predictions.py --dataset pascal --root /data/PASCAL --predictions out/ --convention mti --json
 
 Files: semseg/<id>.png and human_parts/<id>.png hold uint8 class ids from 0; sal/<id>.png and edge/<id>.png uint8 255 *
 probability; depth/<id>.npy float metres; normals/<id>.npy float (H, W, 3) or .png as the packaging encodes it. Only the

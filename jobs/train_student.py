@@ -21,7 +21,7 @@ from pydantic import Field
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, Run, Sweep, change
 from kdam_ray.contexts import read_contexts
-from kdam_ray.recipes import Pair, Recipe, taught_by
+from kdam_ray.recipes import Pair, Recipe, sweep_name, taught_by
 
 
 class Flags(Frozen):
@@ -90,7 +90,7 @@ def sweep_of(asked: Flags, base: Run) -> Sweep:
     )  # fmt: skip
     for changes in cells:
         change(base, changes)
-    return Sweep(name="student_smoke" if asked.pair.smoke else "student", base=base, cells=cells)
+    return Sweep(name=sweep_name("student", smoke=asked.pair.smoke), base=base, cells=cells)
 
 
 def report(result: Any, metric_lines: Callable) -> tuple[str, dict[str, Any]]:

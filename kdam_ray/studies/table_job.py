@@ -98,7 +98,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
 
 
 def _files(weights: tuple[str, ...]) -> dict[str, str]:
-    """Of NETWORK=FILE.
+    """{network: file} of NETWORK=FILE, given several times.
 
     Raises:
         ValueError: something else.
@@ -148,12 +148,17 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
     names = list(found[0][1])
     rows = tuple(
-        (*(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()), Cell(row.kind), Cell(row.status),
-         Cell(f"{row.metrics[OBJECTIVE]:+.2f}"))
+        (
+            *(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()),
+            *(Cell(row.kind), Cell(row.status), Cell(f"{row.metrics[OBJECTIVE]:+.2f}")),
+        )
         for row, params in found[:SHOWN]
-    )  # fmt: skip
+    )
     ended = sum(row.kind == "searched" for row in result.rows)
-    note = f"The best {len(rows)} of {len(found)} points, {ended} of them searched. One teacher is the measure of all: larger students win."
+    note = (
+        f"The best {len(rows)} of {len(found)} points, {ended} of them searched. "
+        "One teacher is the measure of all: larger students win."
+    )
     header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
     return Grid("Searched, the best first", header, len(names), rows, (note,))
 
