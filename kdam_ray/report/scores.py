@@ -10,7 +10,6 @@ from kdam_ray.data import open_source
 from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
-from kdam_ray.metrics import Convention
 from kdam_ray.service.records.remote_shards import local_root
 from kdam_ray.tasks import DATASETS
 
@@ -18,13 +17,13 @@ PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,
 
 
 class Asked(Protocol):
-    """As `jobs/score_predictions.py` defines its flags."""
+    """The flags of `jobs/score_predictions.py`."""
 
     dataset: str
     root: str
     predictions: str
     split: str
-    convention: Convention
+    convention: str
     edge_ids: str | None
     edge_truth: str
     allow_missing: bool
@@ -65,8 +64,9 @@ def _edge_ids(asked: Asked) -> frozenset[str] | None:
     path = Path(asked.root) / published
     if not path.is_file():
         raise ValueError(
-            f"edge_ids: {path} is not there; published boundary numbers are of the 2,498 images that the SEISM evaluator lists as "
-            "test_new: put its list there, name a list with --edge-ids FILE, or score every image with --edge-ids all"
+            f"edge_ids: {path} is not there; published boundary numbers are of the 2,498 images that the SEISM evaluator "
+            "lists as test_new: put its list there, name a list with --edge-ids FILE, or score every image with "
+            "--edge-ids all"
         )
     return frozenset(read_ids(path))
 

@@ -19,16 +19,11 @@ from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import table_5
-from kdam_ray.report.drawing.curves import (
-    Series,
-    differences,
-    epochs_curve,
-    gain,
-    importance,
-    learning_curves,
-    parallel_coordinates,
-)
-from kdam_ray.report.drawing.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
+from kdam_ray.report.drawing.cost_plane import Costed, accuracy_against_cost
+from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
+from kdam_ray.report.drawing.forest import differences, gain
+from kdam_ray.report.drawing.plots import as_svg, columns, save
+from kdam_ray.report.drawing.searches import importance, parallel_coordinates
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import Number, Scored, number
@@ -360,10 +355,10 @@ def test_too_few_trials_are_words_and_no_bar():
 def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
     found = {
         "KDAM − no KD": {
-            "semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5, 5),
-            "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5, 1),
+            "semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5),
+            "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5),
         },
-        "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1, 1), "depth/rmse": None},
+        "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1), "depth/rmse": None},
     }
     figure = gain(found, TASKS)
     semseg, depth, normals, _ = figure.axes
