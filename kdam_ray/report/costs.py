@@ -51,7 +51,7 @@ class Priced:
         return self.cost.params / 1e6
 
     def as_json(self) -> dict[str, Any]:
-        """As `jobs/model_cost.py --json` prints it."""
+        """The row as `jobs/model_cost.py --json` prints it."""
         return {
             "table": self.table, "system": self.system, "backbone": self.backbone, "dataset": self.dataset,
             "params_m": round(self.params_m, 4), "gmacs": round(self.gmacs, 4),
@@ -111,8 +111,8 @@ def _priced(
 def as_text(rows: Sequence[Priced]) -> str:
     """Ours, the printed number and the difference in lines for people; then what the print leaves out."""
     lines = [
-        f"{'system':15}{'backbone':10}{'params M':>10}{'printed':>9}{'diff %':>8}{'GMACs':>10}{'printed':>9}{'diff %':>8}"
-        f"{'+ attention':>13}{'activations':>13}  note"
+        f"{'system':15}{'backbone':10}{'params M':>10}{'printed':>9}{'diff %':>8}"
+        f"{'GMACs':>10}{'printed':>9}{'diff %':>8}{'+ attention':>13}{'activations':>13}  note"
     ]
     for row in rows:
         params, gmacs = _printed(row.params_m, row.paper_params_m), _printed(row.gmacs, row.paper_gmacs)

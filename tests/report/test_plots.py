@@ -170,7 +170,8 @@ def test_the_same_plot_is_the_same_file_with_200_dpi_letters_and_no_date(tmp_pat
 
 def test_neither_pyplot_nor_the_callers_settings_are_touched():
     code = (
-        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\nfrom kdam_ray.report.drawing.curves import learning_curves\n"
+        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\n"
+        "from kdam_ray.report.drawing.curves import learning_curves\n"
         "from kdam_ray.report.drawing.plots import as_svg\nas_svg(learning_curves({}, ()))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\nassert matplotlib.rcParams.copy() == before"
     )

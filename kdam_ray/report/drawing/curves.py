@@ -150,8 +150,7 @@ def epochs_curve(series: Sequence[Series], tasks: Sequence[Task], *, dataset: st
 # ----------------------------------------------------------------------------------------------------- learning curves
 @in_style
 def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, loss: str = "train/loss") -> Figure:
-    """One panel for each task and one for the loss, a line for each member of a cohort; their names stand below all
-    panels.
+    """A panel for each task and one for the loss, a line for each member of a cohort; their names stand below.
 
     Args:
         histories: name of the member -> metric as MLflow has it ("val/semseg/mIoU", "train/loss") -> (epoch, value) in

@@ -5,13 +5,12 @@ template beside this module, `page.html.j2`, escapes every text. A section's par
 
 - `str`: a paragraph,
 - `formats.Grid`: a table,
-- `Drawing`: a matplotlib figure with a caption,
-- `Picture`: a PIL image or the bytes of a PNG, with a caption,
+- `Plot`: a matplotlib figure with a caption,
+- `PagePicture`: the bytes of a PNG with a caption,
 - `Facts`: names and values, nested as they come (a configuration, an environment, a cost).
 """
 
 import base64
-import io
 import os
 import platform
 import xml.etree.ElementTree as ElementTree
@@ -23,10 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from matplotlib.figure import Figure
-from PIL.Image import Image
 
-from kdam_ray.report.drawing.plots import as_svg
+from kdam_ray.report.drawing.plots import Plot, as_svg
 from kdam_ray.report.formats import Grid, as_html
 
 PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "numpy")
@@ -36,31 +33,16 @@ CSS_PIXELS = 96 / 72  # per point
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """A figure.
-
-    Attributes:
-        figure: what the modules beside this one draw.
-        caption: below it; its text for those who cannot see it, too.
-    """
-
-    figure: Figure
-    caption: str
-
-
-@dataclass(frozen=True)
-class Picture:
+class PagePicture:
     """An image.
 
     Attributes:
-        image: PIL's, or the bytes of a PNG file.
-        caption: below it.
-        pixelated: enlarged without smoothing, as small maps of labels want it.
+        png: the bytes of a PNG file.
+        caption: below it; its text for those who cannot see it, too.
     """
 
-    image: Image | bytes
+    png: bytes
     caption: str
-    pixelated: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +60,8 @@ class Facts:
     is_open: bool = False
 
 
-Part = str | Grid | Drawing | Picture | Facts
-KINDS = {"paragraph": str, "table": Grid, "drawing": Drawing, "picture": Picture, "facts": Facts}
+Part = str | Grid | Plot | PagePicture | Facts
+KINDS = {"paragraph": str, "table": Grid, "plot": Plot, "picture": PagePicture, "facts": Facts}
 
 
 @dataclass(frozen=True)
@@ -123,11 +105,12 @@ def environment() -> dict[str, Any]:
         "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": _usable_cpus()},
         "gpus": _gpus(),
     }
-    return found | {"packages": {name: version for name in PACKAGES if (version := _version(name))}}
+    versions = {package.name: package.version for package in metadata.distributions()}
+    return found | {"packages": {name: versions[name] for name in PACKAGES if name in versions}}
 
 
 def _cpu_model() -> str:
-    """As Linux names it, else what Python knows."""
+    """The processor as Linux names it, else as Python does."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -146,35 +129,23 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 # ------------------------------------------------------------------------------------------- what the template asks for
 def _kind(part: Part) -> str:
     for kind, classes in KINDS.items():
         if isinstance(part, classes):
             return kind
-    raise TypeError(f"a section holds paragraphs, Grid, Drawing, Picture and Facts, not {type(part).__name__}")
+    raise TypeError(f"a section holds paragraphs, Grid, Plot, PagePicture and Facts, not {type(part).__name__}")
 
 
-def _svg(drawing: Drawing, prefix: str) -> str:
-    return inline_svg(as_svg(drawing.figure), prefix=prefix, label=drawing.caption)
+def _svg(plot: Plot, prefix: str) -> str:
+    return inline_svg(as_svg(plot.figure), prefix=prefix, label=plot.caption)
 
 
-def _png(picture: Picture) -> str:
+def _png(picture: PagePicture) -> str:
     """The picture as the address of its own data."""
-    data = picture.image
-    if isinstance(data, Image):
-        target = io.BytesIO()
-        data.save(target, format="PNG")
-        data = target.getvalue()
-    if not data.startswith(PNG):
+    if not picture.png.startswith(PNG):
         raise ValueError(f"picture {picture.caption!r}: the bytes are no PNG file")
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
 
 
 def _pairs(values: Mapping[Any, Any] | Iterable[Any]) -> list[tuple[Any, Any]]:

@@ -9,6 +9,7 @@ Only `Figure` objects and a style of our own for the time of a call: nothing tou
 import io
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,18 @@ STYLE: list[Any] = ["default", {
 }]  # fmt: skip
 # a decorator: the settings hold during the call, the caller's come back after it
 in_style = matplotlib.style.context(STYLE)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure, the name of its files, and what stands below it.
+
+    The caption is its text for those who cannot see it, too.
+    """
+
+    name: str
+    figure: Figure
+    caption: str
 
 
 # -------------------------------------------------------------------------------------------------------------- files

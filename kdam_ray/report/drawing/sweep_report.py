@@ -8,16 +8,14 @@ so do the artifacts `report/` of the sweep's run.
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from kdam_ray.config import Place, Run
 from kdam_ray.report.drawing import page
-from kdam_ray.report.drawing.plots import save
+from kdam_ray.report.drawing.plots import Plot, save
 from kdam_ray.report.formats import FORMATS, Grid
 from kdam_ray.service.cost.totals import spent
 from kdam_ray.service.finished.pictures import FOLDER as PICTURES
@@ -37,15 +35,6 @@ COSTS = {
 }  # fmt: skip
 SUFFIXES = {"text": "txt"}
 THIS_PROCESS = "Of the process that made this page"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure, the name of its files, and what stands below it."""
-
-    name: str
-    figure: Figure
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,10 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         Where it is: a path, or MLflow's run where the storage is not local.
     """
     tracking = Tracking(place)
-    with _folder(place, result) as folder:
+    kept = _own_folder(place, result)
+    with contextlib.nullcontext(kept) if kept else tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        folder.mkdir(parents=True, exist_ok=True)
         files = [path for plot in content.plots for path in save(plot.figure, folder, plot.name)]
         for name, render in FORMATS.items():
             path = folder / f"tables.{SUFFIXES.get(name, name)}"
@@ -94,18 +86,7 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
         for path in (*files, folder / MADE_OF, folder / PAGE):
             tracking.log_file(result.parent, path, FOLDER)
-        kept = Storage(place.storage).local is not None
         return str(folder / PAGE) if kept else f"artifact {FOLDER}/{PAGE} of run {result.parent}"
-
-
-@contextlib.contextmanager
-def _folder(place: Place, result: SweepResult) -> Iterator[Path]:
-    if (folder := _own_folder(place, result)) is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
 
 
 def _own_folder(place: Place, result: SweepResult) -> Path | None:
@@ -117,13 +98,13 @@ def _own_folder(place: Place, result: SweepResult) -> Path | None:
 def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
     runs = {run.run_id: run for run in content.pictured}
     shown = [
-        page.Picture(path.read_bytes(), f"{run.student} {run.decoder}, {run.distill.method}, run {run_id}")
+        page.PagePicture(path.read_bytes(), f"{run.student} {run.decoder}, {run.distill.method}, run {run_id}")
         for run_id, path in pictures.items()
         for run in [runs[run_id]]
     ]
     found = [
         page.Section("Tables", tuple(content.grids)),
-        page.Section("Plots", tuple(page.Drawing(plot.figure, plot.caption) for plot in content.plots)),
+        page.Section("Plots", tuple(content.plots)),
         page.Section("Pictures", tuple(shown)),
         page.Section("Cost", _cost(result)),
         page.Section("Configuration", _configuration(content, result)),

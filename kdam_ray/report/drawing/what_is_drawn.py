@@ -8,8 +8,9 @@ from kdam_ray.config import Place, Run, titled
 from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
 from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
 from kdam_ray.report.drawing.forest import differences, gain
+from kdam_ray.report.drawing.plots import Plot
 from kdam_ray.report.drawing.searches import importance, parallel_coordinates
-from kdam_ray.report.drawing.sweep_report import Content, Plot
+from kdam_ray.report.drawing.sweep_report import Content
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.gain import Study
 from kdam_ray.report.gain import grids as gain_grids
