@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from kdam_ray.config import Place, Run
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.service.finished.test_split import score_unseen
-from kdam_ray.service.sweep import SweepResult, run_sweep
+from kdam_ray.service.result import SweepResult
+from kdam_ray.service.sweep import run_sweep
 from kdam_ray.studies.gain import TrainedVariant, VariantSweep
 from kdam_ray.tasks import DATASETS
 

@@ -16,7 +16,7 @@ from kdam_ray.recipes import Schedule
 if TYPE_CHECKING:
     from kdam_ray.report.formats import Grid
     from kdam_ray.report.rows import PaperTable
-    from kdam_ray.service.sweep import SweepResult
+    from kdam_ray.service.result import SweepResult
 
 
 SHOWN = 8  # points of a search

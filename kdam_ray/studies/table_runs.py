@@ -20,7 +20,8 @@ from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
-from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
+from kdam_ray.service.result import SweepResult
+from kdam_ray.service.sweep import resolve, run_sweep
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,16 @@
-"""The report page: one file that needs nothing else, in which no text becomes markup and no drawing takes another's
-ids.
+"""The report page: one file that needs nothing else, no text becomes markup, no drawing takes another's ids.
 
 python -m pytest tests/report/test_page.py
 """
 
 import base64
 import functools
+import inspect
 import io
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -232,6 +234,12 @@ def test_the_environment_names_what_numbers_hang_on():
     assert found["cpu"]["model"]
     assert found["cpu"]["logical cores"] >= 1
     assert isinstance(found["gpus"], list)
+
+
+def test_the_template_is_packaged_with_its_module():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    (pattern,) = project["tool"]["setuptools"]["package-data"]["kdam_ray.report.drawing"]
+    assert [path.name for path in Path(inspect.getfile(report_page)).parent.glob(pattern)] == ["page.html.j2"]
 
 
 def test_a_plain_figure_of_matplotlib_is_welcome():

@@ -22,7 +22,7 @@ from kdam_ray.service.finished.pictures import FOLDER as PICTURES
 from kdam_ray.service.finished.pictures import IMAGES, draw_runs
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking, git_state
-from kdam_ray.service.sweep import SweepResult
+from kdam_ray.service.result import SweepResult
 from kdam_ray.service.wording import say
 
 FOLDER = "report"  # among the artifacts of the sweep's run

@@ -21,8 +21,8 @@ from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.result import Row, SweepResult
 from kdam_ray.service.search.study import searched_params
-from kdam_ray.service.sweep import Row, SweepResult
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
