@@ -84,7 +84,7 @@ def real_images(asked: Flags, run: "Run", size: tuple[int, int]) -> dict[str, "n
     from kdam_ray.tasks import DATASETS
 
     images = {path: read_picture(Path(path), shape=size).image for path in asked.images}
-    if run.dataset.startswith("rooms"):
+    if DATASETS[run.dataset].is_procedural:
         rooms = open_source(
             DATASETS[run.dataset], "val", images=ROOMS, image_size=size, resize=False, root=None, cache=None
         )

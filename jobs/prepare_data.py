@@ -26,7 +26,7 @@ from kdam_ray.config import Frozen, one_of
 from kdam_ray.tasks import DATASETS
 
 SPLITS = ("train", "val", "test")
-PROCEDURAL = ("rooms", "rooms_pascal")
+PROCEDURAL = tuple(name for name, dataset in DATASETS.items() if dataset.is_procedural)
 SHOWN = 6  # samples of a split on its contact sheet
 
 

@@ -19,8 +19,9 @@ import tyro
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Optim, Place, Sweep, change
 from kdam_ray.recipes import Pair, sweep_name
+from kdam_ray.tasks import DATASETS
 
-PROCEDURAL, SHORT_LR = ("rooms", "rooms_pascal"), 0.02  # some hundred steps instead of 40,000
+SHORT_LR = 0.02  # some hundred steps instead of 40,000
 CLIP = 10.0  # ATRC's search clips gradients at this norm
 
 
@@ -47,7 +48,7 @@ class Flags(Frozen):
 def changes_of(asked: Flags) -> dict[str, Any]:
     """What a search differs in from a student."""
     published = Optim().architecture_lr
-    rate = SHORT_LR if asked.pair.dataset in PROCEDURAL else published
+    rate = SHORT_LR if DATASETS[asked.pair.dataset].is_procedural else published
     return {
         "decoder": "context_search",
         "seed": asked.seed,

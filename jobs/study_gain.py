@@ -11,51 +11,15 @@ paired by seed, with intervals and p-values corrected for their number. Lands in
 """
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
-from kdam_ray.config import Frozen, Place, Run, Sweep, change, one_of
-from kdam_ray.recipes import Pair, Recipe, sweep_name, taught_by
-
-TEACHER_SEED = 1000  # of the teacher that is no better than its students
-EPOCHS, TEACHER_EPOCHS = 48, 40  # where the rooms' student has stopped improving; the teacher stays ahead of it
-
-# name: (label, its rival, changes to the student; "teacher": which one)
-VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "none": ("no KD", "", {}),
-    "plain_kd": ("plain KD", "no KD", {"distill": {"method": "plain_kd"}}),
-    "dist": ("DIST", "no KD", {"distill": {"method": "dist"}}),
-    "kdam": ("KDAM", "no KD", {"distill": {"method": "kdam"}}),
-    "labels_plain_kd": ("plain KD, labels", "plain KD", {"distill": {"method": "plain_kd", "source": "labels"}}),
-    "labels_dist": ("DIST, labels", "DIST", {"distill": {"method": "dist", "source": "labels"}}),
-    "labels_kdam": ("KDAM, labels", "KDAM", {"distill": {"method": "kdam", "source": "labels"}}),
-    "peer_kdam": ("KDAM, peer", "KDAM", {"distill": {"method": "kdam"}, "teacher": "peer"}),
-    "semseg_x2": ("no KD, semseg x 2", "no KD", {"task_factors": {"semseg": 2.0}}),
-    "semseg_x4": ("no KD, semseg x 4", "no KD", {"task_factors": {"semseg": 4.0}}),
-    "kdam_channels": (
-        "KDAM, channels",
-        "KDAM",
-        {"distill": {"method": "kdam", "reading": {"depth": "channels", "edge": "channels"}}},
-    ),
-    "kdam_no_depth": ("KDAM, not depth", "KDAM", {"distill": {"method": "kdam", "reading": {"depth": "skip"}}}),
-    "kdam_no_edge": ("KDAM, not edge", "KDAM", {"distill": {"method": "kdam", "reading": {"edge": "skip"}}}),
-    "kdam_no_normals": ("KDAM, not normals", "KDAM", {"distill": {"method": "kdam", "reading": {"normals": "skip"}}}),
-    "kdam_image": ("KDAM, image size", "KDAM", {"distill": {"method": "kdam", "kd_resolution": "image"}}),
-    "kdam_literal": ("KDAM, Eq. 4 literal", "KDAM", {"distill": {"method": "kdam", "literal": True}}),
-    "kdam_literal_intra": (
-        "KDAM, Eq. 4 literal, intra",
-        "KDAM, Eq. 4 literal",
-        {"distill": {"method": "kdam", "literal": True, "inter": False}},
-    ),
-    "labels_kdam_literal": (
-        "KDAM, Eq. 4 literal, labels",
-        "KDAM, Eq. 4 literal",
-        {"distill": {"method": "kdam", "literal": True, "source": "labels"}},
-    ),
-}
+from kdam_ray.config import Frozen, Place
+from kdam_ray.recipes import Pair
+from kdam_ray.studies.gain import chosen, gain_sweeps
 
 
 class Flags(Frozen):
@@ -78,55 +42,17 @@ class Flags(Frozen):
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
-def chosen(asked: Flags) -> dict[str, tuple[str, str, dict[str, Any]]]:
-    """The variants asked for; the reference is always one of them.
-
-    Raises:
-        ValueError: a variant that there is none of.
-    """
-    for name in asked.only:
-        one_of(VARIANTS, "only")(name)
-    return {name: row for name, row in VARIANTS.items() if not asked.only or name in (*asked.only, "none")}
-
-
-def recipe_of(asked: Flags) -> Recipe:
-    """The pair's recipe; on the rooms long enough to have converged, unless epochs are given."""
-    long = asked.pair.dataset in ("rooms", "rooms_pascal") and not asked.pair.smoke
-    pair = asked.pair.model_copy(update={
-        "epochs": asked.pair.epochs or (EPOCHS if long else None),
-        "teacher_epochs": asked.pair.teacher_epochs or (TEACHER_EPOCHS if long else None),
-    })  # fmt: skip
-    return pair.recipe()
-
-
-def cell(row: tuple[str, str, dict[str, Any]], teacher: Run, teacher_run: str | None) -> dict[str, Any]:
-    """Changes to the student for one variant under that teacher."""
-    changes = {key: value for key, value in row[2].items() if key != "teacher"}
-    taught = "distill" in changes and changes["distill"].get("source") != "labels"
-    return changes | (taught_by(teacher) | {"teacher_run": teacher_run} if taught else {})
-
-
 def main() -> int:
     asked = flags(Flags, __doc__)
     with output(asked.as_json) as say:
         with bad_input_exits():
-            variants, recipe = chosen(asked), recipe_of(asked)
-            for row in variants.values():
-                change(
-                    recipe.student, cell(row, recipe.teacher, None)
-                )  # a bad value is refused before torch is imported
+            variants = chosen(asked.only)
+            sweeps = gain_sweeps(variants, asked.pair, asked.place, seeds=asked.seeds)
 
-            from kdam_ray.service.sweep import plan, resolve
+            from kdam_ray.service.sweep import plan
 
-            student = resolve(recipe.student, asked.place, weights=asked.pair.weights)
-            peer = resolve(
-                change(recipe.student, {"seed": TEACHER_SEED}), asked.place, teacher=True, weights=asked.pair.weights
-            )
-            strong = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
-            teachers = {"strong": strong, "peer": peer}
-            sweeps = sweeps_of(asked, variants, student, teachers)
             if asked.plan:
-                plans = [plan(sweep, asked.place, teachers=[teachers[name]]) for name, sweep, _ in sweeps]
+                plans = [plan(wanted.sweep, asked.place, teachers=[wanted.teacher]) for wanted in sweeps]
                 say("\n".join(item.text() for item in plans), [item.as_json() for item in plans])
                 return 0
 
@@ -136,29 +62,13 @@ def main() -> int:
         from kdam_ray.service.result import ended
         from kdam_ray.studies.gain_runs import run_study
 
-        study, results = run_study(sweeps, teachers, variants, asked.place)
+        study, results = run_study(sweeps, variants, asked.place)
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(as_text(study), as_json(study))
         if study.variants[0].by_seed and not is_there(results[0], asked.place):
             announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
         return ended(*results)
-
-
-def sweeps_of(
-    asked: Flags, variants: dict[str, tuple[str, str, dict[str, Any]]], student: Run, teachers: dict[str, Run]
-) -> list[tuple[str, Sweep, list[tuple[str, int]]]]:
-    """One sweep per teacher, for a cohort has one: (teacher, sweep, (variant, seed) of each cell)."""
-    found = []
-    for name, teacher in teachers.items():
-        mine = {key: row for key, row in variants.items() if row[2].get("teacher", "strong") == name}
-        labels = [(key, seed) for seed in range(asked.seeds) for key in mine]
-        cells = tuple(cell(variants[key], teacher, teacher.run_id) | {"seed": seed} for key, seed in labels)
-        title = sweep_name("gain", smoke=asked.pair.smoke) + ("" if name == "strong" else f"_{name}")
-        if cells:
-            sweep = Sweep(name=title, smoke=asked.pair.smoke, base=student, cells=cells)
-            found.append((name, sweep, labels))
-    return found
 
 
 if __name__ == "__main__":

@@ -17,76 +17,33 @@ import tyro
 from pydantic import Field
 
 from kdam_ray.command import bad_input_exits, flags, output
-from kdam_ray.config import UNTAUGHT, Distill, Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import SEARCHED, Pair, Recipe, sweep_name, taught_by
-
-NO_KD_SEEDS = 3  # at least: their spread says what one seed can resolve
+from kdam_ray.config import Place
+from kdam_ray.studies.beta_temp import BetaTempPoints, beta_temp_sweep
 
 
-class Flags(Frozen):
-    """What is swept.
+class Flags(BetaTempPoints):
+    """What is swept, and what becomes of it.
 
     Attributes:
-        decoder: multi-task head of the students.
-        method: plain_kd (what Table 5 shows), kdam or dist.
-        betas: Table 5a's, at T = 3.
-        temperatures: Table 5b's, at beta = 1.
-        seeds: of every cell: 0, 1, ...
-        trials: searched runs after the cells.
         pictures: evaluation images whose predictions the report shows; 0: none.
         plan: print cohorts, members, estimated FLOPs and time; start nothing.
         as_json: one JSON document on stdout, everything else on stderr.
     """
 
-    pair: Pair = Pair()
-    decoder: str = "mt_baseline"
-    method: str = "plain_kd"
-    betas: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-    temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 3.0, 4.0, 8.0, 16.0)
-    seeds: Annotated[int, Field(ge=1)] = 1
-    trials: Annotated[int, Field(ge=0)] | None = None
     place: Place = Place()
     pictures: Annotated[int, Field(ge=0)] = 4
     plan: bool = False
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
-def sweep_of(asked: Flags, recipe: Recipe, base: Run) -> Sweep:
-    """The 13 cells (the one that both tables share once), the references and the space around them."""
-    points = dict.fromkeys(
-        [(beta, 3.0) for beta in asked.betas] + [(1.0, temperature) for temperature in asked.temperatures]
-    )
-    cells = [
-        {"distill.beta": beta, "distill.temperature": temperature, "seed": seed}
-        for seed in range(asked.seeds) for beta, temperature in points
-    ]  # fmt: skip
-    references = [UNTAUGHT | {"seed": seed} for seed in range(max(NO_KD_SEEDS, asked.seeds))]
-    references += [{"distill": Distill(method="kdam").model_dump(), "seed": seed} for seed in range(asked.seeds)]
-    for changes in cells + references:
-        change(base, changes)
-    return Sweep(
-        name=sweep_name("beta_temp", smoke=asked.pair.smoke), smoke=asked.pair.smoke, table=5, base=base,
-        cells=tuple(cells), references=tuple(references), space=SEARCHED,
-        trials=recipe.trials if asked.trials is None else asked.trials,
-    )  # fmt: skip
-
-
 def main() -> int:
     asked = flags(Flags, __doc__)
     with output(asked.as_json) as say:
         with bad_input_exits():
-            recipe = asked.pair.recipe()
-            distilled = change(
-                recipe.student,
-                {"decoder": asked.decoder, "distill": {"method": asked.method}} | taught_by(recipe.teacher),
-            )
-            sweep_of(asked, recipe, distilled)  # a bad beta or T is refused here, before torch is imported
+            sweep, teacher = beta_temp_sweep(asked, asked.place)
 
-            from kdam_ray.service.sweep import plan, resolve, run_sweep
+            from kdam_ray.service.sweep import plan, run_sweep
 
-            teacher = resolve(recipe.teacher, asked.place, teacher=True, weights=asked.pair.teacher_weights)
-            base = resolve(change(distilled, {"teacher_run": teacher.run_id}), asked.place, weights=asked.pair.weights)
-            sweep = sweep_of(asked, recipe, base)
             planned = plan(sweep, asked.place, teachers=[teacher])
             if asked.plan:
                 say(planned.text(), planned.as_json())

@@ -1,5 +1,4 @@
-"""How each row of the paper's tables is trained: which runs make it, with the paper's networks or small ones in their
-place.
+"""How each row of the paper's tables is trained: its runs, of the paper's networks or of small ones in their place.
 
 Plain data: a job takes the rows of a table, changes what its command line asks for and hands their runs to the service.
 Rows of different tables that mean the same training come out as the same Run, so they are trained once. Where the paper
@@ -9,12 +8,13 @@ students several.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kdam_ray.config import Run, change
 from kdam_ray.paper import SINGLE_TASK, TABLES, Row, Table
 from kdam_ray.recipes import Schedule, taught_by
+from kdam_ray.tasks import DATASETS
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ SYSTEMS: dict[str, System] = {
     "ATRC": System("atrc", "published contexts for NYUD-v2 and HRNet18"),
     "MTFormer": System(
         "mtformer",
-        "two tasks; 64.03 M are Swin-S with 3.1 M that the published code never uses; 117.73 G fits 480x640 with attention, not "
-        "425x560 (benchmarks/results/mtformer-2026-11-23.md)",
+        "two tasks; 64.03 M are Swin-S with 3.1 M that the published code never uses; 117.73 G fits 480x640 with "
+        "attention, not 425x560 (benchmarks/results/mtformer-2026-11-23.md)",
         backbone="swin_s",
         tasks=("semseg", "depth"),
     ),
@@ -98,46 +98,42 @@ JOB_OF = {
     "1": "compare_systems", "2": "distill_decoders", "3": "compare_systems", "4": "sweep_pairs", "5": "sweep_beta_temp",
     "6": "ablate_terms", "7": "ablate_epochs",
 }  # fmt: skip
-DATASETS_OF = {
-    "nyud": ("rooms", "nyud"),
-    "pascal": ("rooms_pascal", "pascal"),
-}  # a table's dataset -> where it can be trained
+# a table's dataset -> where it can be trained
+DATASETS_OF = {"nyud": ("rooms", "nyud"), "pascal": ("rooms_pascal", "pascal")}
 
 
 @dataclass(frozen=True)
-class Cell:
+class TrainedRow:
     """A row and how it is trained.
 
     Attributes:
         row: as printed.
-        part: "" or "one run": the row is looked at within a longer run instead of having its own schedule.
         student: at seed 0; its `teacher_run` is not known yet.
-        teacher: of the student, unresolved; None: it learns from the labels alone.
-        is_teacher: the row shows a teacher's own network: one seed, trained as teachers are.
-        alone: one run per task.
+        teacher: of the student, unresolved; None: it learns from the labels alone, as a teacher does.
         epoch: at which it is looked at.
+        part: "" or "one run": the row is looked at within a longer run instead of having its own schedule.
     """
 
     row: Row
     student: Run
     teacher: Run | None
-    is_teacher: bool
-    alone: bool
+    epoch: int
     part: str = ""
-    epoch: int = 0
 
     def runs(self, seed: int) -> tuple[Run, ...]:
         """The runs of one seed: one, or one per task."""
         seeded = change(self.student, {"seed": seed})
-        return tuple(change(seeded, {"tasks": (name,)}) for name in seeded.tasks) if self.alone else (seeded,)
+        return (
+            tuple(change(seeded, {"tasks": (name,)}) for name in seeded.tasks) if self.row.is_single_task else (seeded,)
+        )
 
 
 def networks(schedule: Schedule) -> dict[str, str]:
     """The paper's backbones -> the ones that are trained."""
-    return STAND_INS if schedule.smoke or schedule.dataset.startswith("rooms") else OWN
+    return STAND_INS if schedule.smoke or DATASETS[schedule.dataset].is_procedural else OWN
 
 
-def cells(table: Table, schedule: Schedule) -> tuple[Cell, ...]:
+def trained_rows(table: Table, schedule: Schedule) -> tuple[TrainedRow, ...]:
     """Every row of a table, in printed order; Table 7 a second time at epochs of its longest run.
 
     Args:
@@ -147,49 +143,49 @@ def cells(table: Table, schedule: Schedule) -> tuple[Cell, ...]:
     Raises:
         ValueError: a dataset that the table is not of, or a value that is not allowed; names the field.
     """
-    if schedule.dataset not in DATASETS_OF[table.dataset]:
+    allowed = DATASETS_OF[table.dataset]
+    if schedule.dataset not in allowed:
         raise ValueError(
-            f"dataset: Table {table.number} is of {table.dataset}: {' or '.join(DATASETS_OF[table.dataset])}, not {schedule.dataset!r}"
+            f"dataset: Table {table.number} is of {table.dataset}: {' or '.join(allowed)}, not {schedule.dataset!r}"
         )
-    if schedule.smoke and table.number == "7":
+    if schedule.smoke and table.varies_epochs:
         schedule = schedule.model_copy(update={"epochs": schedule.epochs or SMOKE_EPOCHS})
-    own = tuple(_cell(row, schedule) for row in table.rows)
-    return own + tuple(_sampled(own)) if table.number == "7" else own
+    own = tuple(_trained(row, schedule) for row in table.rows)
+    return own + tuple(_sampled(own)) if table.varies_epochs else own
 
 
-def _cell(row: Row, schedule: Schedule) -> Cell:
-    system_name, _, method = row.model.partition("+")
-    system = SYSTEMS[system_name]
-    named = networks(schedule)
-    backbone, is_teacher = system.backbone or row.group.split()[0], "teaching" in row.group
-    teacher_backbone = backbone if is_teacher else row.fact("teacher") or TEACHER
-    recipe = schedule.recipe_of(named[teacher_backbone], None if is_teacher else named[backbone])
-    student, teacher = (recipe.teacher, None) if is_teacher else (recipe.student, recipe.teacher if method else None)
-    changes: dict[str, Any] = {"tasks": system.tasks or student.tasks}
-    if not is_teacher:
-        changes["decoder"] = system.decoder
+def _trained(row: Row, schedule: Schedule) -> TrainedRow:
+    system, named = SYSTEMS[row.system], networks(schedule)
+    backbone = system.backbone or row.backbone
+    if row.is_teacher:
+        student, teacher = schedule.recipe_of(named[backbone], None).teacher, None
+        changes: dict[str, Any] = {"tasks": system.tasks or student.tasks}
+    else:
+        recipe = schedule.recipe_of(named[row.fact("teacher") or TEACHER], named[backbone])
+        student, teacher = recipe.student, recipe.teacher if row.method else None
+        changes = {"tasks": system.tasks or student.tasks, "decoder": system.decoder}
     if teacher is not None:
-        changes |= {"distill": DISTILLED[method]} | taught_by(teacher)
+        changes |= {"distill": DISTILLED[row.method]} | taught_by(teacher)
     if row.fact("epochs"):
         changes["epochs"] = max(1, round(student.epochs * row.fact("epochs") / FULL_EPOCHS))
     student = change(student, changes)
-    return Cell(row, student, teacher, is_teacher, system_name == SINGLE_TASK, epoch=student.epochs)
+    return TrainedRow(row, student, teacher, student.epochs)
 
 
-def _sampled(own: tuple[Cell, ...]) -> Iterator[Cell]:
+def _sampled(own: tuple[TrainedRow, ...]) -> Iterator[TrainedRow]:
     """Rows that differ in epochs alone, looked at within the longest."""
-    longest = max(own, key=lambda cell: cell.epoch)
-    for cell in own:
-        if cell.epoch < longest.epoch:
-            yield Cell(cell.row, longest.student, longest.teacher, False, False, part="one run", epoch=cell.epoch)
+    longest = max(own, key=lambda trained: trained.epoch)
+    for trained in own:
+        if trained.epoch < longest.epoch:
+            yield replace(longest, row=trained.row, epoch=trained.epoch, part="one run")
 
 
 def baseline_of(table: Table, row: Row) -> Row | None:
     """The row that a distilled one is compared with: the same system on the same backbone, not distilled; else None."""
-    system, _, method = row.model.partition("+")
-    return next((other for other in table.rows if method and (other.model, other.group) == (system, row.group)), None)
+    rivals = (other for other in table.rows if (other.model, other.group) == (row.system, row.group))
+    return next(rivals, None) if row.method else None
 
 
 def tables_of(number: str) -> tuple[Table, ...]:
     """The printed tables of a number: Table 5 is two."""
-    return tuple(table for name, table in TABLES.items() if name.rstrip("ab") == number)
+    return tuple(table for table in TABLES.values() if table.paper_number == number)

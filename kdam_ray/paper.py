@@ -67,6 +67,16 @@ class Row:
         return self.model == SINGLE_TASK
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it is the multi-task baseline, nothing distilled into it."""
+        return self.model == "MT"
+
+    @property
+    def counts_attention(self) -> bool:
+        """Whether its printed GFLOPs contain the products inside attention: HRNet18's do (`report.costs`)."""
+        return self.backbone == "hrnet18"
+
+    @property
     def is_teacher(self) -> bool:
         """Whether it shows a teacher's own network (Table 4)."""
         return " teaching " in self.group
@@ -92,6 +102,16 @@ class Table:
     dataset: str
     tasks: tuple[Task, ...]
     rows: tuple[Row, ...]
+
+    @property
+    def paper_number(self) -> str:
+        """The number that the paper gives it: "5" of both parts of Table 5."""
+        return self.number.rstrip("ab")
+
+    @property
+    def varies_beta(self) -> bool:
+        """Whether its rows are points of beta and temperature, swept by a job of their own (Table 5)."""
+        return any(row.fact("beta") for row in self.rows)
 
     @property
     def has_pairs(self) -> bool:

@@ -65,6 +65,7 @@ class Dataset:
             segmentation and thins its contours, as the evaluator of the published NYUD-v2 numbers does.
         classes: names of the semseg classes, in label order.
         test_images: images of a third split, by which nothing was ever chosen; 0: the dataset has none.
+        is_procedural: whether its images are drawn, of any size, instead of being read from files.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Dataset:
     edge_truth: Literal["mask", "seg2bmap"] = "mask"
     classes: tuple[str, ...] = ()
     test_images: int = 0
+    is_procedural: bool = False
 
     def task(self, name: str) -> Task:
         """The task of that name.
@@ -128,12 +130,12 @@ DATASETS: dict[str, Dataset] = {
     "rooms": Dataset(
         "rooms", train_images=1200, val_images=200, image_size=(48, 64),
         tasks=_tasks(len(ROOM_CLASSES), names=NYUD_TASKS),
-        edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000,
+        edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000, is_procedural=True,
     ),
     "rooms_pascal": Dataset(
         "rooms_pascal", train_images=1200, val_images=200, image_size=(48, 64),
         tasks=_tasks(len(ROOM_CLASSES), names=PASCAL_TASKS),
-        edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000,
+        edge_max_dist=0.02, edge_positive_weight=0.8, classes=ROOM_CLASSES, test_images=1000, is_procedural=True,
     ),
     "nyud": Dataset(
         "nyud", train_images=795, val_images=654, image_size=(425, 560),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdam_ray.cells import DATASETS_OF, JOB_OF, STAND_INS, SWEEP_OF, baseline_of, cells
+from kdam_ray.cells import DATASETS_OF, JOB_OF, STAND_INS, SWEEP_OF, baseline_of, trained_rows
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import PAPER_SGD, Schedule, recipe, taught_by
 
@@ -12,7 +12,7 @@ TRAINED = [number for number in TABLES if not number.startswith("5")]
 def cell(number, model, group, dataset="rooms", **schedule):
     found = [
         c
-        for c in cells(TABLES[number], Schedule(dataset=dataset, **schedule))
+        for c in trained_rows(TABLES[number], Schedule(dataset=dataset, **schedule))
         if (c.row.model, c.row.group) == (model, group)
     ]
     return found[0]
@@ -23,7 +23,7 @@ def cell(number, model, group, dataset="rooms", **schedule):
 def test_every_row_has_runs_of_its_own_on_every_dataset_of_its_table(number, smoke):
     table = TABLES[number]
     for dataset in DATASETS_OF[table.dataset]:
-        shown = [c for c in cells(table, Schedule(dataset=dataset, smoke=smoke)) if not c.part]
+        shown = [c for c in trained_rows(table, Schedule(dataset=dataset, smoke=smoke)) if not c.part]
         assert [c.row for c in shown] == list(table.rows)
         if number != "4":  # which prints a pair's single-task and multi-task rows again with every pair
             ids = [run.run_id for c in shown for run in c.runs(0)]
@@ -35,7 +35,7 @@ def test_the_same_training_in_several_tables_is_the_same_run():
     kdam = cell("1", "MT+KDAM", "swin_t").runs(1)
     assert cell("4", "MT+KDAM", "swin_t taught by swin_l").runs(1) == kdam
     assert cell("6", "MT+KDAM inter and intra", "swin_t").runs(1) == kdam
-    assert next(c for c in cells(TABLES["7"], Schedule()) if c.row.fact("epochs") == 400).runs(1) == kdam
+    assert next(c for c in trained_rows(TABLES["7"], Schedule()) if c.row.fact("epochs") == 400).runs(1) == kdam
     assert (
         cell("6", "MT", "swin_t").runs(0)
         == cell("1", "MT", "swin_t").runs(0)
@@ -61,7 +61,7 @@ def test_single_task_rows_are_one_network_per_task():
 
 
 def test_papers_networks_and_schedules_on_the_papers_data():
-    shown = cells(TABLES["1"], Schedule(dataset="nyud"))
+    shown = trained_rows(TABLES["1"], Schedule(dataset="nyud"))
     assert {c.student.student for c in shown} == {"hrnet18", "swin_t", "swin_s"}
     assert {(c.student.student, c.student.optim.lr) for c in shown} == {
         ("hrnet18", 1e-2),
@@ -70,7 +70,7 @@ def test_papers_networks_and_schedules_on_the_papers_data():
     }
     assert {c.student.epochs for c in shown} == {400}
     assert all(c.teacher.student == "swin_l" and c.teacher.optim == PAPER_SGD for c in shown if c.teacher)
-    assert [c.student.epochs for c in cells(TABLES["7"], Schedule(dataset="nyud")) if not c.part] == [
+    assert [c.student.epochs for c in trained_rows(TABLES["7"], Schedule(dataset="nyud")) if not c.part] == [
         100,
         200,
         300,
@@ -91,7 +91,7 @@ def test_terms_and_decoders():
 
 
 def test_table_7_has_separate_schedules_and_one_long_run():
-    shown = cells(TABLES["7"], Schedule())
+    shown = trained_rows(TABLES["7"], Schedule())
     assert [c.epoch for c in shown] == [1, 2, 3, 4, 6, 1, 2, 3, 4]
     longest = shown[4]
     assert all(c.student == longest.student for c in shown if c.part)
@@ -115,5 +115,5 @@ def test_baselines_are_undistilled_rows_of_the_same_system_and_backbone():
 
 def test_a_dataset_of_the_other_table_is_refused():
     with pytest.raises(ValueError, match="dataset: Table 3 is of pascal: rooms_pascal or pascal, not 'nyud'"):
-        cells(TABLES["3"], Schedule(dataset="nyud"))
+        trained_rows(TABLES["3"], Schedule(dataset="nyud"))
     assert SWEEP_OF.keys() == JOB_OF.keys() == set("1234567")

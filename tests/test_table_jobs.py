@@ -1,5 +1,4 @@
-"""The jobs of the tables, run as their users run them: one after the other in one storage, then the tables from MLflow
-alone.
+"""The jobs of the tables as their users run them, one after the other, then the tables from MLflow alone.
 
 python -m pytest tests/test_table_jobs.py
 """

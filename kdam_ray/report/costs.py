@@ -12,11 +12,10 @@ from typing import Any
 
 from kdam_ray.cells import SYSTEMS, System
 from kdam_ray.models import Cost, activation_bytes, network_cost
-from kdam_ray.paper import SINGLE_TASK, TABLES
+from kdam_ray.paper import TABLES, Row
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
 BATCH = 8  # the paper's
-KDAM = "+KDAM"  # a student's network is its baseline's
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ class Priced:
         return self.cost.params / 1e6
 
     def as_json(self) -> dict[str, Any]:
-        """As `jobs/model_cost.py --json` prints it."""
+        """The row as `jobs/model_cost.py --json` prints it."""
         return {
             "table": self.table, "system": self.system, "backbone": self.backbone, "dataset": self.dataset,
             "params_m": round(self.params_m, 4), "gmacs": round(self.gmacs, 4),
@@ -64,18 +63,14 @@ def table_1() -> list[Priced]:
     """Every row of Table 1, all of which print a cost."""
     dataset, priced = DATASETS["nyud"], []
     for row in TABLES["1"].rows:
-        system = SYSTEMS[row.model.removesuffix(KDAM)]
-        backbone = system.backbone or row.group
-        cost, activations = _priced(
-            backbone, system.decoder, _tasks(dataset, system.tasks), dataset.image_size, row.model == SINGLE_TASK
-        )
-        counted = cost.all_macs if backbone == "hrnet18" else cost.macs
-        printed = row.fact("params"), row.fact("gmacs")
-        priced.append(
-            Priced(
-                "1", row.model, backbone, "nyud", cost, counted / 1e9, activations, *printed, _note(row.model, system)
-            )
-        )
+        system = SYSTEMS[row.system]
+        backbone, tasks = system.backbone or row.backbone, _tasks(dataset, system.tasks)
+        cost, activations = _priced(backbone, system.decoder, tasks, dataset.image_size, row.is_single_task)
+        priced.append(Priced(
+            table="1", system=row.model, backbone=backbone, dataset=dataset.name, cost=cost,
+            gmacs=(cost.all_macs if row.counts_attention else cost.macs) / 1e9, activations=activations,
+            paper_params_m=row.fact("params"), paper_gmacs=row.fact("gmacs"), note=_note(row, system),
+        ))  # fmt: skip
     return priced
 
 
@@ -95,10 +90,8 @@ def of_networks(
     ]  # fmt: skip
 
 
-def _note(model: str, system: System) -> str:
-    return "; ".join(
-        filter(None, [system.note, "a student's network is that of its baseline" if model.endswith(KDAM) else ""])
-    )
+def _note(row: Row, system: System) -> str:
+    return "; ".join(filter(None, [system.note, row.method and "a student's network is that of its baseline"]))
 
 
 def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
@@ -109,28 +102,30 @@ def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
 def _priced(
     backbone: str, decoder: str, tasks: tuple[Task, ...], size: tuple[int, int], single: bool
 ) -> tuple[Cost, int]:
-    """Cost, and bytes of activations; of one network, or summed over one for each task (trained one after the other)."""
+    """Cost, and bytes of activations: of one network, or of one for each task, which are trained one by one."""
     groups = [(task,) for task in tasks] if single else [tasks]
     cost = reduce(add, (network_cost(backbone, decoder, group, image_size=size) for group in groups))
     return cost, max(activation_bytes(backbone, decoder, group, image_size=size, batch=BATCH) for group in groups)
 
 
 def as_text(rows: Sequence[Priced]) -> str:
-    """For people: ours, the printed number, the difference; then what the print leaves out."""
+    """Ours, the printed number and the difference in lines for people; then what the print leaves out."""
     lines = [
-        f"{'system':15}{'backbone':10}{'params M':>10}{'printed':>9}{'diff %':>8}{'GMACs':>10}{'printed':>9}{'diff %':>8}"
-        f"{'+ attention':>13}{'activations':>13}  note"
+        f"{'system':15}{'backbone':10}{'params M':>10}{'printed':>9}{'diff %':>8}"
+        f"{'GMACs':>10}{'printed':>9}{'diff %':>8}{'+ attention':>13}{'activations':>13}  note"
     ]
     for row in rows:
+        params, gmacs = _printed(row.params_m, row.paper_params_m), _printed(row.gmacs, row.paper_gmacs)
         lines.append(
-            f"{row.system:15}{row.backbone:10}"
-            f"{row.params_m:10.3f}{_printed(row.params_m, row.paper_params_m)}{row.gmacs:10.2f}{_printed(row.gmacs, row.paper_gmacs)}"
+            f"{row.system:15}{row.backbone:10}{row.params_m:10.3f}{params}{row.gmacs:10.2f}{gmacs}"
             f"{row.cost.all_macs / 1e9:13.2f}{row.activations / 2**30:9.1f} GiB  {row.note}".rstrip()
         )
     lines += [
         "",
-        "GMACs: convolutions, linear layers, batch norm and ReLU of one image; the printed HRNet18 rows contain attention products too.",
-        f"+ attention: with those products. activations: what the backward of {BATCH} images needs, float32, without the losses.",
+        "GMACs: convolutions, linear layers, batch norm and ReLU of one image; the printed HRNet18 rows contain "
+        "attention products too.",
+        f"+ attention: with those products. activations: what the backward of {BATCH} images needs, float32, without "
+        "the losses.",
     ]
     return "\n".join(lines)
 

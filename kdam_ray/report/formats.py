@@ -16,7 +16,8 @@ FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 DAGGER = "†"
 # a mean, its standard deviation, its interval, its own n
 NUMBER = re.compile(
-    r"(?P<mean>[+-]?[\d.]+)(?: ?± ?(?P<sd>[\d.]+))?(?: \[(?P<low>[+-]?[\d.]+), (?P<high>[+-]?[\d.]+)\])?(?: \(n (?P<n>\d+)\))?"
+    r"(?P<mean>[+-]?[\d.]+)(?: ?± ?(?P<sd>[\d.]+))?"
+    r"(?: \[(?P<low>[+-]?[\d.]+), (?P<high>[+-]?[\d.]+)\])?(?: \(n (?P<n>\d+)\))?"
 )
 PARTS = ("sd", "low", "high", "n")
 
@@ -80,7 +81,7 @@ def as_text(grid: Grid) -> str:
 
 
 def _group_line(grid: Grid, widths: list[int]) -> list[str]:
-    """The titles, right-aligned over their columns, which are widened where a title needs more; the widths are changed."""
+    """The titles, right-aligned over their columns; widens `widths` where a title needs more."""
     parts, first = [], 0
     for title, span in grid.groups:
         lacking = len(title) - (sum(widths[first : first + span]) + 2 * (span - 1))
@@ -114,8 +115,10 @@ def as_tex(grid: Grid) -> str:
         else []
     )
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", FIT, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
-        " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}", *notes, r"\end{table}",
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", FIT,
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
+        " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}",
+        *notes, r"\end{table}",
     ])  # fmt: skip
 
 
@@ -160,7 +163,8 @@ def as_html(grid: Grid) -> str:
 
 STYLE = (
     "body{font:15px/1.45 system-ui,sans-serif;margin:2em;color:#1a1a1a}"
-    "table{border-collapse:collapse;margin:1.5em 0 .3em;font-size:.85em}caption{text-align:left;font-weight:600;padding-bottom:.4em}"
+    "table{border-collapse:collapse;margin:1.5em 0 .3em;font-size:.85em}"
+    "caption{text-align:left;font-weight:600;padding-bottom:.4em}"
     "th,td{padding:.2em .6em;white-space:nowrap;border-top:1px solid #ddd;text-align:left}"
     "thead th{border-top:2px solid #333;border-bottom:1px solid #333}"
     "th.g{text-align:center;border-bottom:1px solid #999}th.n{text-align:right}"
@@ -171,8 +175,8 @@ STYLE = (
 def page(title: str, tables: Sequence[str]) -> str:
     """One self-contained HTML document."""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style></head>\n'
-        f"<body>\n" + "\n".join(tables) + "\n</body></html>"
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(tables) + "\n</body></html>"
     )
 
 
@@ -192,7 +196,8 @@ def _marked(cell: Cell, before: str, after: str, escape: Callable[[str], str] = 
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"$<$", ">": r"$>$", "±": r"$\pm$", "↑": r"$\uparrow$",
-    "↓": r"$\downarrow$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "β": r"$\beta$", "α": r"$\alpha$", "Δ": r"$\Delta$",
+    "↓": r"$\downarrow$", "−": "$-$", "·": r"$\cdot$", "√": r"$\surd$", "β": r"$\beta$", "α": r"$\alpha$",
+    "Δ": r"$\Delta$",
     DAGGER: r"$^\dagger$",
 }  # fmt: skip
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
+from kdam_ray.recipes import sweep_name
 from kdam_ray.report import beta_temp, row_grid
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
@@ -11,18 +12,14 @@ from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
 if TYPE_CHECKING:
     from kdam_ray.service.records.tracking import Parent, Tracking
 
-SIBLING = {
-    "rooms": "rooms_pascal",
-    "rooms_pascal": "rooms",
-    "nyud": "pascal",
-    "pascal": "nyud",
-}  # as the paper's two data sets
+# of the same kind, with the tasks of the paper's other data set
+SIBLING = {"rooms": "rooms_pascal", "rooms_pascal": "rooms", "nyud": "pascal", "pascal": "nyud"}
 
 
 def dataset_of(number: str, dataset: str) -> str:
     """`dataset`, or its sibling where the table is of the other data set of the paper."""
-    allowed = DATASETS_OF[tables_of(number)[0].dataset]
-    return dataset if dataset in allowed or number == "5" else SIBLING[dataset]
+    table = tables_of(number)[0]
+    return dataset if table.varies_beta or dataset in DATASETS_OF[table.dataset] else SIBLING[dataset]
 
 
 def made(
@@ -46,11 +43,10 @@ def made(
         ValueError: there is none; names the experiment, the store and the job to run. Or the table is of another data
             set.
     """
+    table = tables_of(number)[0]
     if dataset != dataset_of(number, dataset):
-        raise ValueError(
-            f"dataset: Table {number} is of {' or '.join(DATASETS_OF[tables_of(number)[0].dataset])}, not {dataset}"
-        )
-    sweep = SWEEP_OF[number] + ("_smoke" if smoke else "")
+        raise ValueError(f"dataset: Table {number} is of {' or '.join(DATASETS_OF[table.dataset])}, not {dataset}")
+    sweep = sweep_name(SWEEP_OF[number], smoke=smoke)
     sweeps = {
         parent.mlflow_run: parent
         for parent in tracking.parents(dataset, sweep)
@@ -63,7 +59,7 @@ def made(
         )
     for mlflow_run in [sweep_run] if sweep_run else sweeps:
         others = [_name(parent) for name, parent in sweeps.items() if name != mlflow_run]
-        if number == "5":
+        if table.varies_beta:
             try:
                 results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial, smoke=smoke)
             except ValueError as error:
@@ -82,14 +78,18 @@ def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke:
     """Why there is no table, and what would make one."""
     where = f"experiment kdam/{dataset}/{sweep} of {tracking.uri}"
     if sweeps:
-        return f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; run its job again: it trains nothing anew"
-    option = " --smoke" if smoke else ""
-    made = SWEEP_OF[number] + ("" if smoke else "_smoke")
-    hint = f"; {'without --smoke' if smoke else 'with --smoke'} there is one" if tracking.parents(dataset, made) else ""
-    return f"table {number}: nothing is recorded in {where}; run jobs/{JOB_OF[number]}.py --dataset {dataset}{option} first{hint}"
+        return (
+            f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; "
+            "run its job again: it trains nothing anew"
+        )
+    option, other = (" --smoke", "without") if smoke else ("", "with")
+    has_other = tracking.parents(dataset, sweep_name(SWEEP_OF[number], smoke=not smoke))
+    hint = f"; {other} --smoke there is one" if has_other else ""
+    job = f"jobs/{JOB_OF[number]}.py --dataset {dataset}{option}"
+    return f"table {number}: nothing is recorded in {where}; run {job} first{hint}"
 
 
 def _name(parent: "Parent") -> str:
-    """Its id and when it was last taken up, UTC."""
+    """A sweep's id and when it was last taken up, UTC."""
     opened = datetime.fromtimestamp(int(parent.tags.get("kdam.opened", 0)) / 1000, UTC)
     return f"{parent.mlflow_run} ({opened:%Y-%m-%d %H:%M} UTC)"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kdam_ray.paper import SINGLE_TASK, Delta, Row, Table, printed_deltas, recomputed_delta
+from kdam_ray.paper import Delta, Row, Table, printed_deltas, recomputed_delta
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.tables import ARROWS, TITLES
 from kdam_ray.tasks import Task
@@ -19,9 +19,7 @@ FACTS = {
 
 
 def grid(table: Table) -> Grid:
-    """One printed table; the best of each column and group of comparable rows is not marked, for the print mixes
-    groups.
-    """
+    """One printed table; no best of a column is marked, for the print mixes groups."""
     facts = [name for name in FACTS if any(row.fact(name) is not None for row in table.rows)]
     deltas = {id(delta.row): delta for delta in printed_deltas([table])}
     has_delta = any(row.printed_delta is not None for row in table.rows)
@@ -33,10 +31,11 @@ def grid(table: Table) -> Grid:
         for row in table.rows
     )  # fmt: skip
     wrong = sum(not delta.follows for delta in deltas.values())
-    notes = (
-        f"† {wrong} of {len(deltas)} printed Deltas do not follow from their rows, whatever the rounding of the printed digits.",
+    note = (
+        f"† {wrong} of {len(deltas)} printed Deltas do not follow from their rows, "
+        "whatever the rounding of the printed digits."
     )
-    return Grid(f"Table {table.number} as printed ({table.dataset})", header, 2, rows, notes if wrong else ())
+    return Grid(f"Table {table.number} as printed ({table.dataset})", header, 2, rows, (note,) if wrong else ())
 
 
 def column(task: Task) -> str:
@@ -48,9 +47,8 @@ def _fact(name: str, row: Row) -> Cell:
     value = row.fact(name)
     if value is None:
         return Cell("")
-    return Cell(
-        f"{value:.2f}" if name in ("params", "gmacs") else f"{value:g}" if isinstance(value, float) else str(value)
-    )
+    digits = ".2f" if name in ("params", "gmacs") else "g" if isinstance(value, float) else ""
+    return Cell(format(value, digits))
 
 
 def _deltas(table: Table, row: Row, delta: Delta | None) -> tuple[Cell, Cell]:
@@ -62,7 +60,7 @@ def _deltas(table: Table, row: Row, delta: Delta | None) -> tuple[Cell, Cell]:
 
 
 def document(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    """The same for programs."""
+    """The printed tables with their recomputed Deltas, for programs."""
     return [
         {"table": table.number, "dataset": table.dataset, "rows": [_row(table, row) for row in table.rows]}
         for table in tables
@@ -77,7 +75,7 @@ def _row(table: Table, row: Row) -> dict[str, Any]:
         "model": row.model, "group": row.group, **dict(row.facts), "metrics": table.metrics(row),
         "delta_mt": {
             "paper_printed": None if row.printed_delta is None else float(row.printed_delta),
-            "paper_recomputed": None if computed is None or row.model == SINGLE_TASK else computed[0],
+            "paper_recomputed": None if computed is None or row.is_single_task else computed[0],
             "follows": follows,
         },
     }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from kdam_ray.cells import Cell
+from kdam_ray.cells import TrainedRow
 from kdam_ray.config import Frozen, Run
 from kdam_ray.paper import TABLES
 from kdam_ray.report.rows import Measured, PaperTable
@@ -55,7 +55,7 @@ class RecordedTable(Frozen):
         return list(dict.fromkeys(run_id for row in self.rows for ids in row.runs.values() for run_id in ids))
 
 
-def recorded_row(index: int, cell: Cell, runs: Mapping[int, Sequence[Run]]) -> RecordedRow:
+def recorded_row(index: int, cell: TrainedRow, runs: Mapping[int, Sequence[Run]]) -> RecordedRow:
     """What is kept of a row once its runs are resolved; `index`: of its printed row."""
     ids = {seed: tuple(run.run_id for run in some) for seed, some in runs.items()}
     return RecordedRow(

@@ -1,7 +1,7 @@
 """Predictions of any code base, scored: opening what has to be compared, and the progress while it is."""
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -10,7 +10,6 @@ from kdam_ray.data import open_source
 from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
-from kdam_ray.metrics import Convention
 from kdam_ray.service.records.remote_shards import local_root
 from kdam_ray.tasks import DATASETS
 
@@ -18,13 +17,13 @@ PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,
 
 
 class Asked(Protocol):
-    """As `jobs/score_predictions.py` defines its flags."""
+    """The flags of `jobs/score_predictions.py`."""
 
     dataset: str
     root: str
     predictions: str
     split: str
-    convention: Convention
+    convention: str
     edge_ids: str | None
     edge_truth: str
     allow_missing: bool
@@ -39,9 +38,10 @@ def open_request(asked: Asked) -> Request:
     """
     dataset = DATASETS[asked.dataset]
     root = local_root(asked.root, dataset, {asked.split: None})  # type: ignore[dict-item]
+    split: Any = asked.split
     source = open_source(
-        dataset, asked.split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None
-    )  # type: ignore[arg-type]
+        dataset, split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None
+    )
     inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
     edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
     missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]
@@ -65,8 +65,9 @@ def _edge_ids(asked: Asked) -> frozenset[str] | None:
     path = Path(asked.root) / published
     if not path.is_file():
         raise ValueError(
-            f"edge_ids: {path} is not there; published boundary numbers are of the 2,498 images that the SEISM evaluator lists as "
-            "test_new: put its list there, name a list with --edge-ids FILE, or score every image with --edge-ids all"
+            f"edge_ids: {path} is not there; published boundary numbers are of the 2,498 images that the SEISM "
+            "evaluator lists as test_new: put its list there, name a list with --edge-ids FILE, or score every image "
+            "with --edge-ids all"
         )
     return frozenset(read_ids(path))
 

@@ -13,14 +13,13 @@ ROUNDING = 1e-12  # of the largest value; differences that vary by less than thi
 
 @dataclass(frozen=True)
 class Difference:
-    """Of paired values, first minus second.
+    """The difference of paired values, first minus second.
 
     Attributes:
         mean: over the pairs.
         low, high: 95 % interval of the mean, Student's t; None where there is no test.
         p: of the paired t-test, two-sided; None where there is no test: one pair, or pairs that all differ by the same.
         pairs: how many.
-        wins: pairs in which the first is larger.
     """
 
     mean: float
@@ -28,7 +27,6 @@ class Difference:
     high: float | None
     p: float | None
     pairs: int
-    wins: int
 
 
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Difference | None:
@@ -45,19 +43,18 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> Differenc
     if not differences:
         return None
     mean, count = statistics.fmean(differences), len(differences)
-    wins = sum(value > 0 for value in differences)
     error = statistics.stdev(differences) / count**0.5 if count > 1 else 0.0
     if error <= ROUNDING * max(abs(value) for pair in pairs for value in pair):
-        return Difference(mean, None, None, None, count, wins)
+        return Difference(mean, None, None, None, count)
     half = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1)) * error
-    return Difference(
-        mean, mean - half, mean + half, 2 * float(student_t.sf(abs(mean) / error, count - 1)), count, wins
-    )
+    p = 2 * float(student_t.sf(abs(mean) / error, count - 1))
+    return Difference(mean, mean - half, mean + half, p, count)
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm's step-down), in their order, each at most 1; None stays None and does
-    not count.
+    """p-values corrected for their number (Holm's step-down), in their order, each at most 1.
+
+    None stays None and does not count.
     """
     tests = sorted((value, index) for index, value in enumerate(p) if value is not None)
     corrected: list[float | None] = [None] * len(p)

@@ -1,27 +1,24 @@
 """Training and scoring what `report.gain` shows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from kdam_ray.config import Place, Run, Sweep
+from kdam_ray.config import Place, Run
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.service.finished.test_split import score_unseen
-from kdam_ray.service.sweep import SweepResult, run_sweep
+from kdam_ray.service.result import SweepResult
+from kdam_ray.service.sweep import run_sweep
+from kdam_ray.studies.gain import TrainedVariant, VariantSweep
 from kdam_ray.tasks import DATASETS
 
 
 def run_study(
-    sweeps: Sequence[tuple[str, Sweep, Sequence[tuple[str, int]]]],
-    teachers: Mapping[str, Run],
-    variants: Mapping[str, tuple[str, str, Any]],
-    place: Place,
+    sweeps: Sequence[VariantSweep], variants: Mapping[str, TrainedVariant], place: Place
 ) -> tuple[Study, list[SweepResult]]:
     """Train what is missing, score every finished run on the test split.
 
     Args:
-        sweeps: (teacher, sweep, (variant, seed) of each of its cells).
-        teachers: by name.
-        variants: name -> (label, label of its rival, ...), in the order of the rows.
+        sweeps: what is trained; see `gain.gain_sweeps`.
+        variants: by name, in the order of the rows.
         place: where.
 
     Returns:
@@ -29,17 +26,16 @@ def run_study(
     """
     runs: dict[tuple[str, int], Run] = {}
     results: list[SweepResult] = []
-    for name, sweep, labels in sweeps:
-        result = run_sweep(sweep, place, teachers=[teachers[name]])
+    for wanted in sweeps:
+        result = run_sweep(wanted.sweep, place, teachers=[wanted.teacher])
         results.append(result)
-        runs |= {label: row.run for label, row in zip(labels, result.rows, strict=True)}
-    used = [teachers[name] for name, *_ in sweeps]
-    scores = score_unseen([*runs.values(), *used], place)
+        runs |= {label: row.run for label, row in zip(wanted.labels, result.rows, strict=True)}
+    scores = score_unseen([*runs.values(), *(wanted.teacher for wanted in sweeps)], place)
     by_variant: dict[str, dict[int, dict[str, float]]] = {name: {} for name in variants}
     for (name, seed), run in runs.items():
         if run.run_id in scores:
             by_variant[name][seed] = scores[run.run_id]
-    base = sweeps[0][1].base
+    base = sweeps[0].sweep.base
     dataset = DATASETS[base.dataset]
     return Study(
         heading=(
@@ -47,6 +43,10 @@ def run_study(
             f"scored on {dataset.test_images} images that chose nothing"
         ),
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
-        variants=tuple(Variant(variants[name][0], variants[name][1], found) for name, found in by_variant.items()),
-        teachers={f"teacher {name} ({run.student})": scores[run.run_id] for name, run in teachers.items() if run.run_id in scores},
-    ), results  # fmt: skip
+        variants=tuple(Variant(row.label, row.rival, by_variant[name]) for name, row in variants.items()),
+        teachers={
+            f"teacher {wanted.teacher_name} ({wanted.teacher.student})": scores[wanted.teacher.run_id]
+            for wanted in sweeps
+            if wanted.teacher.run_id in scores
+        },
+    ), results

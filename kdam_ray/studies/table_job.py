@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.cells import DATASETS_OF, SWEEP_OF, cells
+from kdam_ray.cells import DATASETS_OF, SWEEP_OF, trained_rows
 from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.paper import TABLES
@@ -67,7 +67,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
     with output(asked.as_json) as say:
         with bad_input_exits():
             number = _number(asked.schedule.dataset, table_of)
-            cells(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
+            trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
 
             from kdam_ray.service.sweep import plan
             from kdam_ray.studies.table_runs import table_sweep, train_table
@@ -96,7 +96,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
 
 
 def _files(weights: tuple[str, ...]) -> dict[str, str]:
-    """Of NETWORK=FILE.
+    """{network: file} of NETWORK=FILE, given several times.
 
     Raises:
         ValueError: something else.
@@ -143,11 +143,16 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
     names = list(found[0][1])
     rows = tuple(
-        (*(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()), Cell(row.kind), Cell(row.status),
-         Cell(f"{row.metrics[OBJECTIVE]:+.2f}"))
+        (
+            *(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()),
+            *(Cell(row.kind), Cell(row.status), Cell(f"{row.metrics[OBJECTIVE]:+.2f}")),
+        )
         for row, params in found[:SHOWN]
-    )  # fmt: skip
+    )
     ended = sum(row.kind == "searched" for row in result.rows)
-    note = f"The best {len(rows)} of {len(found)} points, {ended} of them searched. One teacher is the measure of all: larger students win."
+    note = (
+        f"The best {len(rows)} of {len(found)} points, {ended} of them searched. "
+        "One teacher is the measure of all: larger students win."
+    )
     header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
     return Grid("Searched, the best first", header, len(names), rows, (note,))

@@ -1,11 +1,9 @@
-"""Training what a table of the paper needs: its rows as one sweep, recorded so that the table can be made from MLflow
-alone.
-"""
+"""Training what a table of the paper needs: its rows as one sweep, recorded so that MLflow alone gives the table."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kdam_ray.cells import Cell, cells, networks
+from kdam_ray.cells import TrainedRow, networks, trained_rows
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import SEARCHED, Schedule, sweep_name
@@ -22,7 +20,8 @@ from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
-from kdam_ray.service.sweep import SweepResult, resolve, run_sweep
+from kdam_ray.service.result import SweepResult
+from kdam_ray.service.sweep import resolve, run_sweep
 
 
 @dataclass(frozen=True)
@@ -71,33 +70,29 @@ def table_sweep(
         ValueError: bad input, in one line that names the field.
     """
     table = TABLES[number]
-    shown = cells(table, schedule)
+    shown = trained_rows(table, schedule)
     as_student = _inputs(resolve(schedule.recipe_of(None, None).student, place))
     as_teacher = _inputs(resolve(schedule.recipe_of(None, None).teacher, place, teacher=True))
     start = _stored(weights or {}, shown, place)
     rows, students, teachers = [], dict[str, Run](), dict[str, Run]()
-    for cell in shown:
-        teacher = (
-            None if cell.teacher is None else change(cell.teacher, as_teacher | start.get(cell.teacher.student, {}))
-        )
-        if teacher is not None:
+    for trained in shown:
+        inputs, kept, count = (as_teacher, teachers, 1) if trained.row.is_teacher else (as_student, students, seeds)
+        inputs = inputs | start.get(trained.student.student, {})
+        if trained.teacher is not None:
+            teacher = change(trained.teacher, as_teacher | start.get(trained.teacher.student, {}))
             teachers[teacher.run_id] = teacher
-        inputs = as_teacher if cell.is_teacher else as_student | {"teacher_run": teacher and teacher.run_id}
-        inputs = inputs | start.get(cell.student.student, {})
-        by_seed = {
-            seed: [change(run, inputs) for run in cell.runs(seed)] for seed in range(1 if cell.is_teacher else seeds)
-        }
-        (teachers if cell.is_teacher else students).update(
-            {run.run_id: run for runs in by_seed.values() for run in runs}
-        )
-        rows.append(recorded_row(table.rows.index(cell.row), cell, by_seed))
+            inputs["teacher_run"] = teacher.run_id
+        by_seed = {seed: [change(run, inputs) for run in trained.runs(seed)] for seed in range(count)}
+        kept.update({run.run_id: run for runs in by_seed.values() for run in runs})
+        rows.append(recorded_row(table.rows.index(trained.row), trained, by_seed))
     plain = schedule.recipe_of(None, None).student
     base = change(plain, as_student | start.get(plain.student, {}))
     title = sweep_name(name, smoke=schedule.smoke)
     sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
     sweep = sweep.model_copy(update={"smoke": schedule.smoke})
     recorded = RecordedTable(
-        table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke, rows=tuple(rows)
+        table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke,
+        rows=tuple(rows),
     )  # fmt: skip
     return TableSweep(sweep, tuple(teachers.values()), recorded)
 
@@ -118,18 +113,20 @@ def _inputs(resolved: Run) -> dict[str, object]:
     return {"dataset_hash": resolved.dataset_hash, "batch_norm_ranks": resolved.batch_norm_ranks}
 
 
-def _stored(weights: Mapping[str, str], shown: Sequence[Cell], place: Place) -> dict[str, dict[str, object]]:
+def _stored(weights: Mapping[str, str], shown: Sequence[TrainedRow], place: Place) -> dict[str, dict[str, object]]:
     """backbone -> what its runs record of the file that they start from, which is put into the storage."""
-    runs = {run.student: run for cell in shown for run in (cell.student, cell.teacher) if run is not None}
+    runs = {run.student: run for trained in shown for run in (trained.student, trained.teacher) if run is not None}
     for name in weights:
         if name not in runs:
             raise ValueError(f"weights: {name!r} is none of this table's networks: {', '.join(runs)}")
     return {name: {"pretrained": resolve(runs[name], place, weights=file).pretrained} for name, file in weights.items()}
 
 
-def _stand_ins(shown: Sequence[Cell], schedule: Schedule) -> dict[str, str]:
-    """Of the networks that the table uses."""
-    used = {cell.student.student for cell in shown} | {cell.teacher.student for cell in shown if cell.teacher}
+def _stand_ins(shown: Sequence[TrainedRow], schedule: Schedule) -> dict[str, str]:
+    """The paper's backbones -> the small ones in their place, of the networks that the table uses."""
+    used = {trained.student.student for trained in shown} | {
+        trained.teacher.student for trained in shown if trained.teacher
+    }
     return {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
 
 
@@ -155,15 +152,15 @@ def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResu
 
 def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
     """The table with its networks' costs where the print has some; those of a single-task row together."""
-    if not any(row.fact("params") is not None for row in TABLES[wanted.recorded.table].rows):
+    printed = TABLES[wanted.recorded.table].rows
+    if not any(row.fact("params") is not None for row in printed):
         return wanted.recorded
     costs, runs = Costs(storage), wanted.runs
     rows = []
     for row in wanted.recorded.rows:
-        found = [
-            costs.network(run, run.student, run.decoder) for run in map(runs.__getitem__, next(iter(row.runs.values())))
-        ]
-        with_products = TABLES[wanted.recorded.table].rows[row.index].group == "hrnet18"
+        own = map(runs.__getitem__, next(iter(row.runs.values())))
+        found = [costs.network(run, run.student, run.decoder) for run in own]
+        with_products = printed[row.index].counts_attention
         macs = sum(one.all_macs if with_products else one.macs for one in found)
         rows.append(row.model_copy(update={"params": sum(one.params for one in found), "macs": macs}))
     return wanted.recorded.model_copy(update={"rows": tuple(rows)})

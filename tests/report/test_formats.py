@@ -12,7 +12,10 @@ from kdam_ray.report.printed import document, grid
 
 SMALL = Grid(
     "Swin_t & more", ("model", "mIoU ↑", "rmse ↓"), 1,
-    ((Cell("a|b"), Cell("12.30 ± 0.10", is_best=True), Cell("0.5")), (Cell("<c>"), Cell("9.00"), Cell("0.41", True, True))),
+    (
+        (Cell("a|b"), Cell("12.30 ± 0.10", is_best=True), Cell("0.5")),
+        (Cell("<c>"), Cell("9.00"), Cell("0.41", True, True)),
+    ),
     ("† see 50 %.",),
 )  # fmt: skip
 
@@ -74,8 +77,8 @@ def test_csv_takes_every_kind_of_number_apart():
     header, *rows = csv.reader(io.StringIO(as_csv(grid)))
     assert header == ["table", "name", "value", "value sd", "value low", "value high", "value n", "flagged"]
     assert [row[2:7] for row in rows] == [
-        ["+0.44", "", "-5.37", "+6.25", ""], ["-1.20", "", "", "", "1"], ["11.72", "0.07", "", "", "2"], ["missing", "", "", "", ""],
-        ["6 (paper 600)", "", "", "", ""],
+        ["+0.44", "", "-5.37", "+6.25", ""], ["-1.20", "", "", "", "1"], ["11.72", "0.07", "", "", "2"],
+        ["missing", "", "", "", ""], ["6 (paper 600)", "", "", "", ""],
     ]  # fmt: skip
     assert rows[0][1] == "6 (paper 600)"
 

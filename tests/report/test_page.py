@@ -1,14 +1,16 @@
-"""The report page: one file that needs nothing else, in which no text becomes markup and no drawing takes another's
-ids.
+"""The report page: one file that needs nothing else, no text becomes markup, no drawing takes another's ids.
 
 python -m pytest tests/report/test_page.py
 """
 
 import base64
 import functools
+import inspect
 import io
 import re
+import tomllib
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
@@ -17,14 +19,14 @@ from PIL import Image
 from kdam_ray.report.drawing.curves import learning_curves
 from kdam_ray.report.drawing.page import (
     PACKAGES,
-    Drawing,
     Facts,
-    Picture,
+    PagePicture,
     Section,
     environment,
     inline_svg,
     report_page,
 )
+from kdam_ray.report.drawing.plots import Plot
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.tasks import DATASETS
 
@@ -71,19 +73,22 @@ class Reading(HTMLParser):
 
 
 def drawing(name="no KD", caption="Learning curves"):
-    return Drawing(
-        learning_curves({name: {"val/semseg/mIoU": [(1, 2.0), (2, 3.0)], "train/loss": [(1, 1.0)]}}, TASKS), caption
-    )
+    history = {"val/semseg/mIoU": [(1, 2.0), (2, 3.0)], "train/loss": [(1, 1.0)]}
+    return Plot("curves", learning_curves({name: history}, TASKS), caption)
 
 
 def picture():
     return Image.new("RGB", (8, 6), (200, 30, 30))
 
 
+def png():
+    target = io.BytesIO()
+    picture().save(target, format="PNG")
+    return target.getvalue()
+
+
 @functools.cache
 def full_page():
-    png = io.BytesIO()
-    picture().save(png, format="PNG")
     grid = Grid(
         "A table", ("model", "mIoU"), 1, ((Cell("MT"), Cell("12.5", is_best=True, is_flagged=True)),), ("a note",)
     )
@@ -92,7 +97,7 @@ def full_page():
         [
             Section("Words and numbers", ("A paragraph.", grid)),
             Section("Drawn", (drawing(), drawing(), drawing(caption="again"))),
-            Section("Seen", (Picture(picture(), "from PIL", pixelated=True), Picture(png.getvalue(), "from bytes"))),
+            Section("Seen", (PagePicture(png(), "one"), PagePicture(png(), "another one"))),
             Section("Made", (Facts("Run", {"seed": 0}),)),
         ],
     )
@@ -121,7 +126,7 @@ def test_a_page_has_everything_and_needs_nothing():
         "a note",
         "Learning curves",
         "SemSeg mIoU (%) ↑",
-        "from PIL",
+        "another one",
         "seed",
     ):
         assert said in read.text
@@ -148,7 +153,7 @@ def test_no_text_becomes_markup():
     grid = Grid(EVIL, (EVIL,), 1, ((Cell(EVIL),),), (EVIL,))
     facts = Facts(EVIL, {EVIL: EVIL, "nested": {EVIL: [EVIL, {EVIL: EVIL}]}})
     page = report_page(
-        EVIL, [Section(EVIL, (EVIL, grid, facts, Picture(picture(), EVIL), drawing(EVIL, EVIL))), Section("b", ())]
+        EVIL, [Section(EVIL, (EVIL, grid, facts, PagePicture(png(), EVIL), drawing(EVIL, EVIL))), Section("b", ())]
     )
     read = Reading(page)
     assert read.count("script") == 0
@@ -169,7 +174,7 @@ def test_a_picture_comes_back_pixel_for_pixel():
 
 def test_bytes_that_are_no_png_are_refused():
     with pytest.raises(ValueError, match="picture 'a map': the bytes are no PNG"):
-        report_page("x", [Section("y", (Picture(b"GIF89a", "a map"),))])
+        report_page("x", [Section("y", (PagePicture(b"GIF89a", "a map"),))])
     with pytest.raises(TypeError, match="not dict"):
         report_page("x", [Section("y", ({"a": 1},))])
 
@@ -180,8 +185,9 @@ def test_the_same_sections_make_the_same_page():
 
 def test_style_scripts_and_handlers_of_an_svg_stay_out_and_labels_that_look_like_ids_stay_themselves():
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36"><style>*{fill:red}</style>'
-        '<script>alert(1)</script><g id="a" onclick="alert(2)"/><use href="#a"/><g clip-path="url(#a)"/><text>id="a" url(#a)</text></svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36">'
+        '<style>*{fill:red}</style><script>alert(1)</script><g id="a" onclick="alert(2)"/><use href="#a"/>'
+        '<g clip-path="url(#a)"/><text>id="a" url(#a)</text></svg>'
     )
     inlined = inline_svg(svg, prefix="p", label="what")
     assert "style>" not in inlined
@@ -230,7 +236,13 @@ def test_the_environment_names_what_numbers_hang_on():
     assert isinstance(found["gpus"], list)
 
 
+def test_the_template_is_packaged_with_its_module():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    (pattern,) = project["tool"]["setuptools"]["package-data"]["kdam_ray.report.drawing"]
+    assert [path.name for path in Path(inspect.getfile(report_page)).parent.glob(pattern)] == ["page.html.j2"]
+
+
 def test_a_plain_figure_of_matplotlib_is_welcome():
     figure = Figure(figsize=(2, 1))
     figure.subplots().plot([1, 2])
-    assert Reading(report_page("x", [Section("y", (Drawing(figure, "plain"),))])).count("svg") == 1
+    assert Reading(report_page("x", [Section("y", (Plot("plain", figure, "plain"),))])).count("svg") == 1

@@ -19,16 +19,11 @@ from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
 from kdam_ray.report.beta_temp import table_5
-from kdam_ray.report.drawing.curves import (
-    Series,
-    differences,
-    epochs_curve,
-    gain,
-    importance,
-    learning_curves,
-    parallel_coordinates,
-)
-from kdam_ray.report.drawing.plots import Costed, accuracy_against_cost, as_svg, beta_temp_curves, columns, save
+from kdam_ray.report.drawing.cost_plane import Costed, accuracy_against_cost
+from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
+from kdam_ray.report.drawing.forest import differences, gain
+from kdam_ray.report.drawing.plots import as_svg, columns, save
+from kdam_ray.report.drawing.searches import importance, parallel_coordinates
 from kdam_ray.report.gain import Study, Variant
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import Number, Scored, number
@@ -175,7 +170,8 @@ def test_the_same_plot_is_the_same_file_with_200_dpi_letters_and_no_date(tmp_pat
 
 def test_neither_pyplot_nor_the_callers_settings_are_touched():
     code = (
-        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\nfrom kdam_ray.report.drawing.curves import learning_curves\n"
+        "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\n"
+        "from kdam_ray.report.drawing.curves import learning_curves\n"
         "from kdam_ray.report.drawing.plots import as_svg\nas_svg(learning_curves({}, ()))\n"
         "assert 'matplotlib.pyplot' not in sys.modules\nassert matplotlib.rcParams.copy() == before"
     )
@@ -360,10 +356,10 @@ def test_too_few_trials_are_words_and_no_bar():
 def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
     found = {
         "KDAM − no KD": {
-            "semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5, 5),
-            "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5, 1),
+            "semseg/mIoU": Difference(0.8, 0.4, 1.2, 0.01, 5),
+            "depth/rmse": Difference(-0.1, -0.3, 0.1, 0.2, 5),
         },
-        "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1, 1), "depth/rmse": None},
+        "one seed − no KD": {"semseg/mIoU": Difference(0.5, None, None, None, 1), "depth/rmse": None},
     }
     figure = gain(found, TASKS)
     semseg, depth, normals, _ = figure.axes

@@ -19,7 +19,7 @@ def test_it_is_scipys_paired_t_test_over_the_shared_seeds():
     interval = expected.confidence_interval(0.95)
     assert found.p == pytest.approx(expected.pvalue)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert (found.pairs, found.wins) == (5, 4)
+    assert found.pairs == 5
     assert found.mean == pytest.approx(0.4)
 
 

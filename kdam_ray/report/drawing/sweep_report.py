@@ -1,5 +1,4 @@
-"""What people look at after a sweep: its tables in every format, plots, pictures and one HTML page, in a folder and in
-MLflow.
+"""What people look at after a sweep: its tables in every format, plots, pictures and one HTML page.
 
 Everything is made from what MLflow has of the sweep, after it has ended.
 `<storage>/reports/<dataset>/<sweep>/<sweep_id>/` holds it (a folder that is thrown away where the storage is S3), and
@@ -9,16 +8,14 @@ so do the artifacts `report/` of the sweep's run.
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from kdam_ray.config import Place, Run
 from kdam_ray.report.drawing import page
-from kdam_ray.report.drawing.plots import save
+from kdam_ray.report.drawing.plots import Plot, save
 from kdam_ray.report.formats import FORMATS, Grid
 from kdam_ray.service.cost.totals import spent
 from kdam_ray.service.finished.pictures import FOLDER as PICTURES
@@ -32,19 +29,12 @@ FOLDER = "report"  # among the artifacts of the sweep's run
 PAGE = "report.html"
 MADE_OF = "runs.json"  # run_ids of the finished runs that it shows
 COSTS = {
-    "wall_s": "wall time, seconds", "seconds": "wall time, seconds", "device_hours": "device-hours (GPUs, or CPU cores)",
+    "wall_s": "wall time, seconds", "seconds": "wall time, seconds",
+    "device_hours": "device-hours (GPUs, or CPU cores)",
     "tflop": "10^12 operations", "kwh": "energy, kWh", "runs": "runs", "unknown": "runs whose cost was not recorded",
 }  # fmt: skip
 SUFFIXES = {"text": "txt"}
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A figure, the name of its files, and what stands below it."""
-
-    name: str
-    figure: Figure
-    caption: str
+THIS_PROCESS = "Of the process that made this page"
 
 
 @dataclass(frozen=True)
@@ -79,7 +69,10 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         Where it is: a path, or MLflow's run where the storage is not local.
     """
     tracking = Tracking(place)
-    with _folder(place, result) as folder:
+    kept = _own_folder(place, result)
+    with contextlib.nullcontext(kept) if kept else tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        folder.mkdir(parents=True, exist_ok=True)
         files = [path for plot in content.plots for path in save(plot.figure, folder, plot.name)]
         for name, render in FORMATS.items():
             path = folder / f"tables.{SUFFIXES.get(name, name)}"
@@ -93,22 +86,11 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
         for path in (*files, folder / MADE_OF, folder / PAGE):
             tracking.log_file(result.parent, path, FOLDER)
-        kept = Storage(place.storage).local is not None
         return str(folder / PAGE) if kept else f"artifact {FOLDER}/{PAGE} of run {result.parent}"
 
 
-@contextlib.contextmanager
-def _folder(place: Place, result: SweepResult) -> Iterator[Path]:
-    if (folder := _own_folder(place, result)) is None:
-        with tempfile.TemporaryDirectory() as scratch:
-            yield Path(scratch)
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    yield folder
-
-
 def _own_folder(place: Place, result: SweepResult) -> Path | None:
-    """Of this sweep and no other of its name; None where the storage is not local."""
+    """The folder of this sweep and no other of its name; None where the storage is not local."""
     local = Storage(place.storage).local
     return local and local / "reports" / result.sweep.base.dataset / result.sweep.name / result.sweep.sweep_id
 
@@ -116,18 +98,17 @@ def _own_folder(place: Place, result: SweepResult) -> Path | None:
 def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
     runs = {run.run_id: run for run in content.pictured}
     shown = [
-        page.Picture(path.read_bytes(), f"{runs[run_id].student} {runs[run_id].decoder}, {runs[run_id].distill.method}, run {run_id}")
+        page.PagePicture(path.read_bytes(), f"{run.student} {run.decoder}, {run.distill.method}, run {run_id}")
         for run_id, path in pictures.items()
-    ]  # fmt: skip
+        for run in [runs[run_id]]
+    ]
     found = [
         page.Section("Tables", tuple(content.grids)),
-        page.Section("Plots", tuple(page.Drawing(plot.figure, plot.caption) for plot in content.plots)),
+        page.Section("Plots", tuple(content.plots)),
         page.Section("Pictures", tuple(shown)),
         page.Section("Cost", _cost(result)),
         page.Section("Configuration", _configuration(content, result)),
-        page.Section(
-            "Environment", (page.Facts("Of the process that made this page", page.environment(), is_open=True),)
-        ),
+        page.Section("Environment", (page.Facts(THIS_PROCESS, page.environment(), is_open=True),)),
     ]
     return [section for section in found if section.parts]
 
@@ -151,8 +132,8 @@ def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ..
     sweep = result.sweep
     commit, dirty = git_state()
     where = {
-        "experiment": result.experiment, "MLflow run": result.parent, "tracking": result.tracking_uri, "storage": result.storage,
-        "git commit": commit, "with uncommitted changes": dirty,
+        "experiment": result.experiment, "MLflow run": result.parent, "tracking": result.tracking_uri,
+        "storage": result.storage, "git commit": commit, "with uncommitted changes": dirty,
     }  # fmt: skip
     searched = {
         "space": sweep.space,
@@ -181,5 +162,5 @@ def _finished(result: SweepResult) -> set[str]:
 
 
 def announce(name: str) -> None:
-    """Where the report is, on stderr."""
+    """Says on stderr where the report is."""
     say(f"report: {name}")

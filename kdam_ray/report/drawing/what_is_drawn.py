@@ -3,19 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdam_ray import paper
 from kdam_ray.config import Place, Run, titled
-from kdam_ray.paper import SINGLE_TASK
-from kdam_ray.report.drawing.curves import (
-    Series,
-    differences,
-    epochs_curve,
-    gain,
-    importance,
-    learning_curves,
-    parallel_coordinates,
-)
-from kdam_ray.report.drawing.plots import Costed, accuracy_against_cost, beta_temp_curves
-from kdam_ray.report.drawing.sweep_report import Content, Plot
+from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
+from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
+from kdam_ray.report.drawing.forest import differences, gain
+from kdam_ray.report.drawing.plots import Plot
+from kdam_ray.report.drawing.searches import importance, parallel_coordinates
+from kdam_ray.report.drawing.sweep_report import Content
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.gain import Study
 from kdam_ray.report.gain import grids as gain_grids
@@ -31,34 +26,27 @@ from kdam_ray.service.search.study import searched_params
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
+STAND_INS = "in the place of the paper's networks"
+SMOKE = " (smoke: the numbers mean nothing)"
 
 
-# ----------------------------------------------------------------------------------------------------- Tables 1 to 4,
-# 6, 7
+# ----------------------------------------------------------------------------------------------- Tables 1 to 4, 6, 7
 def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequence[Grid] = ()) -> Content:
-    """Accuracy against cost, learning curves, what distillation changed;
-
-    Table 7's curve; pictures of the distilled rows.
-    """
+    """Accuracy against cost (of Table 7 against epochs), what distillation changed, learning curves, pictures."""
     runs = {row.run.run_id: row for row in (*result.rows, *result.teachers) if row.status == "finished"}
-    plots = [_epochs(shown)] if shown.table.number == "7" else [_costs(shown, result, runs, place)]
+    plots = [_epochs(shown)] if shown.table.varies_epochs else [_costs(shown, result, runs, place)]
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
-    title = f"Table {shown.table.number} on {shown.dataset}" + (
-        " (smoke: the numbers mean nothing)" if shown.smoke else ""
-    )
-    return Content(
-        title, [*grids(shown), *extra], plots, _pictured(shown, runs),
-        {"in the place of the paper's networks": dict(shown.stand_ins)},
-    )  # fmt: skip
+    title = f"Table {shown.table.number} on {shown.dataset}{SMOKE if shown.smoke else ''}"
+    return Content(title, [*grids(shown), *extra], plots, _pictured(shown, runs), {STAND_INS: dict(shown.stand_ins)})
 
 
 def _name(shown: PaperTable, row: Measured) -> str:
-    """Of a row, unlike any other's: with its network where the table has several."""
+    """A row's name, unlike any other's: with its network where the table has several."""
     parts = [row.row.model, *([row.network] if len({other.network for other in shown.rows}) > 1 else [])]
-    parts += [f"by {row.row.group.split()[-1]}"] if "taught by" in row.row.group else []
-    parts += [f"{row.epochs} epochs"] if shown.table.number == "7" else []
+    parts += [f"by {row.row.taught_by}"] if row.row.taught_by else []
+    parts += [f"{row.epochs} epochs"] if shown.table.varies_epochs else []
     return " ".join(parts) + (f" ({row.part})" if row.part else "")
 
 
@@ -69,41 +57,38 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult]
         trained = [runs[run_id].run for run_id in next(iter(row.run_ids.values()), ()) if run_id in runs]
         if not trained or row.part:
             continue
-        is_teacher = "teaching" in row.row.group
-        kind: Any = (
-            "teacher"
-            if is_teacher
-            else "distilled"
-            if "+" in row.row.model
-            else "baseline"
-            if row.row.model == "MT"
-            else "system"
-        )
         gmacs = sum(costs.forward(run, run.student, run.decoder) for run in trained) / 1e9
-        rival = shown.baseline(row)
+        name, rival = _name(shown, row), shown.baseline(row)
         values = {task.metric_key: shown.number(row, task.metric_key) for task in shown.tasks}
-        points.setdefault(
-            _name(shown, row), Costed(_name(shown, row), kind, gmacs, values, _name(shown, rival) if rival else "")
-        )
+        points.setdefault(name, Costed(name, _kind(row.row), gmacs, values, _name(shown, rival) if rival else ""))
     for teacher in (row for row in result.teachers if row.status == "finished" and len(row.run.tasks) > 1):
         own = Scored.of(teacher.run, teacher.metrics).metrics
         gmacs = costs.forward(teacher.run, teacher.run.student, teacher.run.decoder) / 1e9
         values = {task.metric_key: number([own[task.metric_key]]) for task in shown.tasks if task.metric_key in own}
         if not any(point.kind == "teacher" and point.gmacs == gmacs for point in points.values()):
-            points[f"teacher {teacher.run.student}"] = Costed(
-                f"teacher {teacher.run.student}", "teacher", gmacs, values
-            )
-    caption = "Each metric against the multiply-accumulates of one image, those inside attention too; bars: standard deviation."
+            name = f"teacher {teacher.run.student}"
+            points[name] = Costed(name, "teacher", gmacs, values)
+    caption = (
+        "Each metric against the multiply-accumulates of one image, those inside attention too; "
+        "bars: standard deviation."
+    )
     return Plot("accuracy_against_cost", accuracy_against_cost(list(points.values()), shown.tasks), caption)
+
+
+def _kind(row: paper.RunResult) -> PointKind:
+    if row.is_teacher:
+        return "teacher"
+    if row.method:
+        return "distilled"
+    return "baseline" if row.is_plain else "system"
 
 
 def _gains(shown: PaperTable) -> Plot:
     found: dict[str, dict[str, Any]] = {}
     for item in shown.comparisons:
         found.setdefault(f"{_name(shown, item.row)} − {item.baseline.row.model}", {})[item.key] = item.difference
-    return Plot(
-        "gain", gain(found, shown.tasks), "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
-    )
+    caption = "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
+    return Plot("gain", gain(found, shown.tasks), caption)
 
 
 def _epochs(shown: PaperTable) -> Plot:
@@ -115,16 +100,13 @@ def _epochs(shown: PaperTable) -> Plot:
             for task in shown.tasks
         }
         series.append(Series(label, values))
-    return Plot(
-        "epochs",
-        epochs_curve(series, shown.tasks, dataset=shown.dataset),
-        "Table 7: each metric against the epochs trained.",
-    )
+    figure = epochs_curve(series, shown.tasks, dataset=shown.dataset)
+    return Plot("epochs", figure, "Table 7: each metric against the epochs trained.")
 
 
 def _labelled(shown: PaperTable, runs: Mapping[str, RunResult]) -> dict[str, RunResult]:
     """The first seed of each row that learns several tasks."""
-    rows = [row for row in shown.rows if row.row.model != SINGLE_TASK and not row.part]
+    rows = [row for row in shown.rows if not (row.row.is_single_task or row.part)]
     first = {_name(shown, row): next(iter(row.run_ids.values()), ("",))[0] for row in rows}
     return {name: runs[run_id] for name, run_id in list(first.items())[:MOST_CURVES] if run_id in runs}
 
@@ -133,17 +115,19 @@ def _pictured(shown: PaperTable, runs: Mapping[str, RunResult]) -> list[Run]:
     """The first seed of the distilled rows, or of all where none is distilled; of Table 7 the longest."""
     labelled = _labelled(shown, runs)
     chosen = [row.run for name, row in labelled.items() if row.run.distill.method != "none"]
-    if shown.table.number == "7":
+    if shown.table.varies_epochs:
         chosen = sorted(chosen, key=lambda run: run.epochs)[-1:]
     return (chosen or [row.run for row in labelled.values()])[:MOST_PICTURES]
 
 
-# ---------------------------------------------------------------------------------------------------------------- Table
-# 5
+# ------------------------------------------------------------------------------------------------------------- Table 5
 def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
     """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
-    caption = "Table 5: each metric against beta at T = 3 and against T at beta = 1; the band is the runs without distillation."
+    caption = (
+        "Table 5: each metric against beta at T = 3 and against T at beta = 1; "
+        "the band is the runs without distillation."
+    )
     labelled = {
         line.label: rows[line.runs[0].run.run_id]
         for line in results.lines
@@ -154,23 +138,16 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
-    facts = {"in the place of the paper's networks": dict(results.stand_ins)}
-    title = f"Table 5 on {results.dataset}" + (" (smoke: the numbers mean nothing)" if results.smoke else "")
-    return Content(title, shown, plots, pictured, facts)
+    title = f"Table 5 on {results.dataset}{SMOKE if results.smoke else ''}"
+    return Content(title, shown, plots, pictured, {STAND_INS: dict(results.stand_ins)})
 
 
-# --------------------------------------------------------------------------------------------------- what is gained at
-# all
+# ----------------------------------------------------------------------------------------------- what is gained at all
 def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Content:
     """Every variant against its rival; learning curves and pictures of the first seed."""
     rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
-    plots = [
-        Plot(
-            "gain",
-            gain(differences(study), study.tasks),
-            "Each variant minus its rival, paired by seed, with 95 % intervals.",
-        )
-    ]
+    caption = "Each variant minus its rival, paired by seed, with 95 % intervals."
+    plots = [Plot("gain", gain(differences(study), study.tasks), caption)]
     labelled = {titled(row.run, results[0].sweep.base): row for row in rows}
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), study.tasks, place))
     distilled = [row.run for row in rows if row.run.distill.method != "none"]
@@ -181,23 +158,21 @@ def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Conte
 def search_plots(result: SweepResult) -> list[Plot]:
     """Parallel coordinates and importances, where something was searched."""
     trials = [
-        {"params": params, "value": row.metrics.get(OBJECTIVE) if row.status == "finished" else None, "state": row.status}
-        for row in result.rows if (params := searched_params(result.sweep, row.run)) is not None
-    ]  # fmt: skip
+        {"params": params, "value": value if row.status == "finished" else None, "state": row.status}
+        for row, value in ((row, row.metrics.get(OBJECTIVE)) for row in result.rows)
+        if (params := searched_params(result.sweep, row.run)) is not None
+    ]
     if not result.sweep.space or not trials:
         return []
+    tried = "Every point of the searched space: the table's own cells and the drawn ones."
     return [
-        Plot(
-            "search",
-            parallel_coordinates(trials),
-            "Every point of the searched space: the table's own cells and the drawn ones.",
-        ),
+        Plot("search", parallel_coordinates(trials), tried),
         Plot("importance", importance(trials), "What the objective hung on among those points."),
     ]
 
 
 def _curves(rows: Mapping[str, RunResult], tasks: Sequence[Any], place: Place) -> Plot:
-    """Of one run for each label."""
+    """Learning curves of one run for each label."""
     tracking, histories = Tracking(place), {}
     looks = [f"val/{name}" for name in LOOKED_AT]
     for label, row in rows.items():
