@@ -92,7 +92,8 @@ def main() -> int:
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.report.beta_temp import as_grids, as_report, of_result
+        from kdam_ray.report.beta_temp import of_result
+        from kdam_ray.report.beta_temp_grid import as_grids, as_report
         from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_beta_temp
 
@@ -101,7 +102,7 @@ def main() -> int:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
         if any(row.status == "finished" for row in result.rows):
-            results = of_result(result, asked.method)
+            results = of_result(result, asked.method, smoke=asked.pair.smoke)
             say(*as_report(results, result))
             if not is_there(result, asked.place):
                 content = of_beta_temp(results, as_grids(results), result, asked.place)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdam_ray.config import Place, Run, Sweep
-from kdam_ray.report.gain import Study, Variant
+from kdam_ray.report.gain import GainTable
+from kdam_ray.report.tables import SeedRow
 from kdam_ray.service.finished.test_split import score_unseen
 from kdam_ray.service.sweep import SweepResult, run_sweep
 from kdam_ray.tasks import DATASETS
@@ -15,7 +16,7 @@ def run_study(
     teachers: Mapping[str, Run],
     variants: Mapping[str, tuple[str, str, Any]],
     place: Place,
-) -> tuple[Study, list[SweepResult]]:
+) -> tuple[GainTable, list[SweepResult]]:
     """Train what is missing, score every finished run on the test split.
 
     Args:
@@ -41,12 +42,13 @@ def run_study(
             by_variant[name][seed] = scores[run.run_id]
     base = sweeps[0][1].base
     dataset = DATASETS[base.dataset]
-    return Study(
+    return GainTable(
         heading=(
             f"{base.student} on {base.dataset}, {base.epochs} epochs of {base.train_images} images, "
             f"scored on {dataset.test_images} images that chose nothing"
         ),
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
-        variants=tuple(Variant(variants[name][0], variants[name][1], found) for name, found in by_variant.items()),
+        rows=tuple(SeedRow(variants[name][0], found, variants[name][1]) for name, found in by_variant.items()),
+        dataset=base.dataset,
         teachers={f"teacher {name} ({run.student})": scores[run.run_id] for name, run in teachers.items() if run.run_id in scores},
     ), results  # fmt: skip

@@ -19,10 +19,11 @@ from kdam_ray.config import change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import recipe
 from kdam_ray.report import gain, row_grid
-from kdam_ray.report.beta_temp import as_grids, as_report, table_5
+from kdam_ray.report.beta_temp import Scored, table_5
+from kdam_ray.report.beta_temp_grid import as_grids, as_report
 from kdam_ray.report.formats import FORMATS
-from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.report.tables import Scored
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.report.tables import SeedRow
 from kdam_ray.service.cost.totals import Spent
 from kdam_ray.tasks import DATASETS
 
@@ -131,7 +132,9 @@ def row_of(number, index, seeds, *, network=None, part="", epochs=4, tasks=None,
     ids = {seed: (f"{index:06x}{len(part):03x}{seed:03x}",) for seed in by_seed}
     network = network or f"net_{row.group.replace(' ', '_')}"
     keys = tuple(task.metric_key for task in learnt) if more.pop("says_keys", True) else ()
-    return Measured(row, part, network, epochs, by_seed, ids, keys=keys, **more)
+    return SeedRow(
+        row.model, by_seed, run_ids=ids, part=part, network=network, epochs=epochs, printed=row, keys=keys, **more
+    )
 
 
 def table_1():
@@ -145,7 +148,7 @@ def table_1():
     rows[6] = row_of("1", 6, range(2), instead={1: drawn(TABLES["1"].tasks, "one") | {"depth/rmse": NAN}})
     rows[16] = row_of("1", 16, range(2), network="net_swin_s", tasks=2)
     cost = Spent(12, 3600.0, 2.0, 61.0, None, unknown=1)
-    return PaperTable(TABLES["1"], "rooms", tuple(rows), {"hrnet18": "resnet_w8", "swin_t": "swin_w12"}, False, cost)
+    return PaperTable.of(TABLES["1"], "rooms", tuple(rows), {"hrnet18": "resnet_w8", "swin_t": "swin_w12"}, cost=cost)
 
 
 def table_2():
@@ -156,24 +159,24 @@ def table_2():
     for row in rows[:5]:
         for metrics in row.by_seed.values():
             metrics.update(alike)
-    return PaperTable(TABLES["2"], "nyud", tuple(rows), {})
+    return PaperTable.of(TABLES["2"], "nyud", tuple(rows), {})
 
 
 def table_3():
     rows = [row_of("3", index, range(2)) for index in range(13)]
     rows[7] = row_of("3", 7, range(2), tasks=4)
-    return PaperTable(TABLES["3"], "rooms_pascal", tuple(rows), {"swin_t": "swin_w12"}, True)
+    return PaperTable.of(TABLES["3"], "rooms_pascal", tuple(rows), {"swin_t": "swin_w12"}, smoke=True)
 
 
 def table_4():
     rows = [row_of("4", index, range(1 if row.is_teacher else 3)) for index, row in enumerate(TABLES["4"].rows)]
     for metrics in rows[2].by_seed.values():
         metrics["edge/odsF"] = 0.0
-    return PaperTable(TABLES["4"], "nyud", tuple(rows), {}, cost=Spent(0, 0.0, 0.0, 0.0, None))
+    return PaperTable.of(TABLES["4"], "nyud", tuple(rows), {}, cost=Spent(0, 0.0, 0.0, 0.0, None))
 
 
 def table_6():
-    return PaperTable(TABLES["6"], "rooms", tuple(row_of("6", index, (0,)) for index in range(4)), {}, True)
+    return PaperTable.of(TABLES["6"], "rooms", tuple(row_of("6", index, (0,)) for index in range(4)), {}, smoke=True)
 
 
 def table_7():
@@ -187,7 +190,7 @@ def table_7():
     unseen = row_of(
         "7", 3, (0,), instead={1: {}, 2: {}}, epochs=4, part="one run", network="net", unseen=frozenset({1, 2})
     )
-    return PaperTable(TABLES["7"], "rooms", (*rows, *looks, unseen), {"swin_t": "net"})
+    return PaperTable.of(TABLES["7"], "rooms", (*rows, *looks, unseen), {"swin_t": "net"})
 
 
 PAPER = (table_1, table_2, table_3, table_4, table_6, table_7)
@@ -195,7 +198,7 @@ PAPER = (table_1, table_2, table_3, table_4, table_6, table_7)
 
 # ----------------------------------------------------------------------------------------------------------- the study
 def variant(label, against, seeds, tasks, **more):
-    return gain.Variant(label, against, {seed: drawn(tasks, f"{label} {seed}") | more for seed in seeds})
+    return SeedRow(label, {seed: drawn(tasks, f"{label} {seed}") | more for seed in seeds}, against)
 
 
 def study():
@@ -214,19 +217,19 @@ def study():
         "teacher strong (resnet_w16)": drawn(tasks, "strong"),
         "teacher blind (resnet_w8)": drawn(tasks[:2], "blind"),
     }
-    return gain.Study("net on rooms, 4 epochs of 8 images", tasks, variants, teachers)
+    return gain.GainTable(tasks, variants, heading="net on rooms, 4 epochs of 8 images", teachers=teachers)
 
 
 def study_of_one_seed():
     tasks = DATASETS["rooms_pascal"].tasks
     plain, kdam = variant("no KD", "", (0,), tasks, **{"edge/odsF": 0.0}), variant("KDAM", "no KD", (0,), tasks)
-    return gain.Study("net on rooms_pascal", tasks, (plain, kdam), {})
+    return gain.GainTable(tasks, (plain, kdam), heading="net on rooms_pascal")
 
 
 def study_without_rivals():
     tasks = DATASETS["rooms"].tasks
-    return gain.Study(
-        "net on rooms", tasks, (variant("no KD", "", range(2), tasks), variant("KDAM", "", (0,), tasks)), {}
+    return gain.GainTable(
+        tasks, (variant("no KD", "", range(2), tasks), variant("KDAM", "", (0,), tasks)), heading="net on rooms"
     )
 
 

@@ -24,8 +24,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from kdam_ray import paper
-from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE
-from kdam_ray.report.tables import ARROWS, DELTA, TITLES, Line, Number, Resultset
+from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, BetaTempTable
+from kdam_ray.report.tables import ARROWS, DELTA, TITLES, Number
 from kdam_ray.tasks import Task
 
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
@@ -212,7 +212,7 @@ PARTS = {
 
 
 @in_style
-def beta_temp_curves(results: Resultset) -> Figure:
+def beta_temp_curves(results: BetaTempTable) -> Figure:
     """Table 5 as curves: beta above, T below, a column for each task and for the Delta.
 
     Ours with the spread over seeds where a cell has several; the mean of the runs without distillation as a line, its
@@ -225,12 +225,12 @@ def beta_temp_curves(results: Resultset) -> Figure:
     handles: dict[str, Any] = {}
     rights: dict[str, list[Axes]] = {key: [] for key in labels}
     for row, (part, (fact, x_label)) in zip(grid, PARTS.items(), strict=True):
-        lines = {line.facts[fact]: line for line in results.lines if line.part == part and fact in line.facts}
+        lines = {line.facts[fact]: line for line in results.rows if line.part == part and fact in line.facts}
         for axes, (key, label) in zip(row, labels.items(), strict=True):
-            handles |= _band(axes, results.value(Line("no KD", "reference", {}, results.no_kd), key))
-            printed = {x: float(line.printed[key]) for x, line in lines.items() if key in line.printed}
+            handles |= _band(axes, results.number(results.untaught, key))
+            printed = {x: value for x, line in lines.items() if (value := results.printed(line, key)) is not None}
             found, used = draw_printed(axes, printed, same_scale=results.dataset == paper.TABLE_5A.dataset)
-            handles |= _cells(axes, {x: results.value(line, key) for x, line in lines.items()}) | found
+            handles |= _cells(axes, {x: results.number(line, key) for x, line in lines.items()}) | found
             rights[key] += [used] if used is not axes else []
             axes.set(xlabel=x_label, ylabel=label)
             log_axis(axes.xaxis, lines)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdam_ray.config import Place, Run, titled
-from kdam_ray.paper import SINGLE_TASK
+from kdam_ray.report.beta_temp import BetaTempTable
 from kdam_ray.report.drawing.curves import (
     Series,
     differences,
@@ -17,13 +17,13 @@ from kdam_ray.report.drawing.curves import (
 from kdam_ray.report.drawing.plots import Costed, accuracy_against_cost, beta_temp_curves
 from kdam_ray.report.drawing.sweep_report import Content, Plot
 from kdam_ray.report.formats import Grid
-from kdam_ray.report.gain import Study
+from kdam_ray.report.gain import GainTable
 from kdam_ray.report.gain import grids as gain_grids
-from kdam_ray.report.row_grid import grids
-from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.report.tables import Resultset, Scored, number
+from kdam_ray.report.row_grid import caption, grids
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.report.tables import SeedRow, number
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE
+from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.search.study import searched_params
@@ -41,24 +41,21 @@ def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequenc
     Table 7's curve; pictures of the distilled rows.
     """
     runs = {row.run.run_id: row for row in (*result.rows, *result.teachers) if row.status == "finished"}
-    plots = [_epochs(shown)] if shown.table.number == "7" else [_costs(shown, result, runs, place)]
+    plots = [_epochs(shown)] if shown.table.varies_epochs else [_costs(shown, result, runs, place)]
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
-    title = f"Table {shown.table.number} on {shown.dataset}" + (
-        " (smoke: the numbers mean nothing)" if shown.smoke else ""
-    )
     return Content(
-        title, [*grids(shown), *extra], plots, _pictured(shown, runs),
+        caption(shown), [*grids(shown), *extra], plots, _pictured(shown, runs),
         {"in the place of the paper's networks": dict(shown.stand_ins)},
     )  # fmt: skip
 
 
-def _name(shown: PaperTable, row: Measured) -> str:
+def _name(shown: PaperTable, row: SeedRow) -> str:
     """Of a row, unlike any other's: with its network where the table has several."""
-    parts = [row.row.model, *([row.network] if len({other.network for other in shown.rows}) > 1 else [])]
-    parts += [f"by {row.row.group.split()[-1]}"] if "taught by" in row.row.group else []
-    parts += [f"{row.epochs} epochs"] if shown.table.number == "7" else []
+    parts = [row.label, *([row.network] if len({other.network for other in shown.rows}) > 1 else [])]
+    parts += [f"by {row.printed.taught_by}"] if row.printed.taught_by else []
+    parts += [f"{row.epochs} epochs"] if shown.table.varies_epochs else []
     return " ".join(parts) + (f" ({row.part})" if row.part else "")
 
 
@@ -66,27 +63,26 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, Row], plac
     costs = Costs(Storage(place.storage))
     points: dict[str, Costed] = {}
     for row in shown.rows:
-        trained = [runs[run_id].run for run_id in next(iter(row.run_ids.values()), ()) if run_id in runs]
+        trained = [runs[run_id].run for run_id in row.first_runs if run_id in runs]
         if not trained or row.part:
             continue
-        is_teacher = "teaching" in row.row.group
         kind: Any = (
             "teacher"
-            if is_teacher
+            if row.printed.is_teacher
             else "distilled"
-            if "+" in row.row.model
+            if row.printed.method
             else "baseline"
-            if row.row.model == "MT"
+            if row.label == "MT"
             else "system"
         )
         gmacs = sum(costs.forward(run, run.student, run.decoder) for run in trained) / 1e9
-        rival = shown.baseline(row)
+        rival = shown.rival(row)
         values = {task.metric_key: shown.number(row, task.metric_key) for task in shown.tasks}
         points.setdefault(
             _name(shown, row), Costed(_name(shown, row), kind, gmacs, values, _name(shown, rival) if rival else "")
         )
     for teacher in (row for row in result.teachers if row.status == "finished" and len(row.run.tasks) > 1):
-        own = Scored.of(teacher.run, teacher.metrics).metrics
+        own = scores(teacher.metrics)
         gmacs = costs.forward(teacher.run, teacher.run.student, teacher.run.decoder) / 1e9
         values = {task.metric_key: number([own[task.metric_key]]) for task in shown.tasks if task.metric_key in own}
         if not any(point.kind == "teacher" and point.gmacs == gmacs for point in points.values()):
@@ -100,7 +96,7 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, Row], plac
 def _gains(shown: PaperTable) -> Plot:
     found: dict[str, dict[str, Any]] = {}
     for item in shown.comparisons:
-        found.setdefault(f"{_name(shown, item.row)} − {item.baseline.row.model}", {})[item.key] = item.difference
+        found.setdefault(f"{_name(shown, item.row)} − {item.rival.label}", {})[item.key] = item.difference
     return Plot(
         "gain", gain(found, shown.tasks), "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
     )
@@ -124,8 +120,8 @@ def _epochs(shown: PaperTable) -> Plot:
 
 def _labelled(shown: PaperTable, runs: Mapping[str, Row]) -> dict[str, Row]:
     """The first seed of each row that learns several tasks."""
-    rows = [row for row in shown.rows if row.row.model != SINGLE_TASK and not row.part]
-    first = {_name(shown, row): next(iter(row.run_ids.values()), ("",))[0] for row in rows}
+    rows = [row for row in shown.rows if not row.printed.is_single_task and not row.part]
+    first = {_name(shown, row): next(iter(row.first_runs), "") for row in rows}
     return {name: runs[run_id] for name, run_id in list(first.items())[:MOST_CURVES] if run_id in runs}
 
 
@@ -133,21 +129,19 @@ def _pictured(shown: PaperTable, runs: Mapping[str, Row]) -> list[Run]:
     """The first seed of the distilled rows, or of all where none is distilled; of Table 7 the longest."""
     labelled = _labelled(shown, runs)
     chosen = [row.run for name, row in labelled.items() if row.run.distill.method != "none"]
-    if shown.table.number == "7":
+    if shown.table.varies_epochs:
         chosen = sorted(chosen, key=lambda run: run.epochs)[-1:]
     return (chosen or [row.run for row in labelled.values()])[:MOST_PICTURES]
 
 
 # ---------------------------------------------------------------------------------------------------------------- Table
 # 5
-def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
+def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
     """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = "Table 5: each metric against beta at T = 3 and against T at beta = 1; the band is the runs without distillation."
     labelled = {
-        line.label: rows[line.runs[0].run.run_id]
-        for line in results.lines
-        if line.runs and line.runs[0].run.run_id in rows
+        row.label: rows[row.first_runs[0]] for row in results.rows if row.first_runs and row.first_runs[0] in rows
     }
     plots = [Plot("beta_temp", beta_temp_curves(results), caption), *search_plots(result)]
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
@@ -155,13 +149,12 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
     facts = {"in the place of the paper's networks": dict(results.stand_ins)}
-    title = f"Table 5 on {results.dataset}" + (" (smoke: the numbers mean nothing)" if results.smoke else "")
-    return Content(title, shown, plots, pictured, facts)
+    return Content(results.caption(f"Table 5 on {results.dataset}"), shown, plots, pictured, facts)
 
 
 # --------------------------------------------------------------------------------------------------- what is gained at
 # all
-def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Content:
+def of_gain(study: GainTable, results: Sequence[SweepResult], place: Place) -> Content:
     """Every variant against its rival; learning curves and pictures of the first seed."""
     rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
     plots = [
