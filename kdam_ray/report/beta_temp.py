@@ -8,8 +8,7 @@ resolve at all.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdam_ray import paper
@@ -63,45 +62,18 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class DeltaReference:
-    """What Deltas are measured against.
-
-    Attributes:
-        kind: single-task runs, or the mean of the runs without distillation where there are none.
-        metrics: by `Task.metric_key`.
-    """
-
-    kind: Literal["single-task", "no KD"]
-    metrics: Mapping[str, float]
-
-    @property
-    def sentence(self) -> str:
-        """What a Delta of this table means."""
-        if zeros := [key for key, value in self.metrics.items() if value == 0]:  # no relative change exists
-            return f"Delta does not exist: the reference's {', '.join(zeros)} is 0 ({self.kind} runs)."
-        if self.kind == "single-task":
-            return (
-                "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
-            )
-        return (
-            "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, "
-            "so against the mean of the no-KD runs."
-        )
-
-
-@dataclass(frozen=True)
 class BetaTempTable(RunTable):
     """Table 5: cells, searched runs, and the rows to read them against.
 
     Attributes:
         heading: which systems and data ours and the paper's numbers are of.
-        single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
+        single_task: metrics of single-task runs of the student, by `Task.metric_key`; empty: there are none.
         failed: {"run_id", "name", "reason"} of the runs that failed.
         searched: searched runs that are known; the rows have the best of them.
     """
 
     heading: str = ""
-    single_task: Mapping[str, float] | None = None
+    single_task: Mapping[str, float] = field(default_factory=dict)
     failed: Sequence[Mapping[str, str]] = ()
     searched: int = 0
 
@@ -110,20 +82,17 @@ class BetaTempTable(RunTable):
         """The finished runs without distillation, whose spread says what one seed can resolve."""
         return next((row.ended for row in self.rows if row.facts.get("role") == "no_kd"), SeedRow("no KD", {}))
 
-    @cached_property
-    def delta_reference(self) -> DeltaReference | None:
-        """The single-task metrics if they are complete, else the mean of the no-KD runs, else None."""
-        keys = [task.metric_key for task in self.tasks]
-        alone = self.single_task or {}
-        single = {key: alone[key] for key in keys if key in alone and math.isfinite(alone[key])}
-        if len(single) == len(keys):
-            return DeltaReference("single-task", single)
-        means = self.means(self.untaught)
-        return DeltaReference("no KD", means) if len(means) == len(keys) else None
+    @property
+    def delta_kind(self) -> Literal["single-task", "no KD"] | None:
+        """What Deltas are measured against: single-task runs if all metrics are known, else the mean without KD."""
+        needed = {task.metric_key for task in self.tasks}
+        if needed <= {key for key, value in self.single_task.items() if math.isfinite(value)}:
+            return "single-task"
+        return "no KD" if needed <= self.means(self.untaught).keys() else None
 
     def reference(self, row: SeedRow) -> Mapping[str, float]:
         """The same for each row."""
-        return self.delta_reference.metrics if self.delta_reference else {}
+        return self.single_task if self.delta_kind == "single-task" else self.means(self.untaught)
 
     def competes(self, row: SeedRow, key: str) -> bool:
         """Cells and searched runs that have ended; the rows to read them against are other things."""
@@ -172,8 +141,8 @@ def table_5(
     """Table 5 from finished runs of one sweep.
 
     Args:
-        runs: its students, references and searched runs among them, in any order; one that stands there twice (KDAM at
-            beta 1 is beside the cells, and a cell where KDAM is swept) counts once.
+        runs: its students, those without distillation and searched ones among them, in any order; one that stands there
+            twice (KDAM at beta 1 is beside the cells, and a cell where KDAM is swept) counts once.
         teacher: the teacher's run.
         method: distillation of the cells; None: the one that most runs use.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; None: there are none.
@@ -197,7 +166,7 @@ def table_5(
     return BetaTempTable(
         tasks, tuple(row if with_paper else replace(row, printed=NOT_PRINTED) for row in rows), run.dataset,
         {theirs: ours for theirs, ours in instead.items() if ours not in (None, theirs)}, smoke, paper.TABLE_5A.dataset,
-        heading=_heading(run, teacher, method, with_paper), single_task=single_task,
+        heading=_heading(run, teacher, method, with_paper), single_task=single_task or {},
         failed=[{"run_id": item.run_id, "name": titled(item, run), "reason": why} for item, why in failed],
         searched=len(searched),
     )  # fmt: skip

@@ -15,18 +15,36 @@ from kdam_ray.report.tables import DELTA, TITLES, SeedRow
 if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
     from kdam_ray.service.sweep import SweepResult
 
+DELTA_MEANS = {
+    "single-task": (
+        "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
+    ),
+    "no KD": (
+        "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, so against "
+        "the mean of the no-KD runs."
+    ),
+    None: "Delta: no reference (no finished run without distillation).",
+}
+
 
 # ----------------------------------------------------------------------------------------------------------- sentences
 def sentences(results: BetaTempTable) -> list[str]:
     """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
     said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
-    reference = results.delta_reference
-    said += results.data_notes
-    said.append(reference.sentence if reference else "Delta: no reference (no finished run without distillation).")
+    said += [*results.data_notes, _delta(results)]
     if results.failed:
         failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
         said.append(f"Failed, so without numbers: {failed}.")
     return [*said, *_resolution(results), *_best(results)]
+
+
+def _delta(results: BetaTempTable) -> str:
+    """What a Delta of this table means."""
+    reference = results.reference(results.untaught)
+    zeros = [task.metric_key for task in results.tasks if reference.get(task.metric_key) == 0]
+    if zeros and results.delta_kind:
+        return f"Delta does not exist: the reference's {', '.join(zeros)} is 0 ({results.delta_kind} runs)."
+    return DELTA_MEANS[results.delta_kind]
 
 
 def _resolution(results: BetaTempTable) -> list[str]:
@@ -129,7 +147,7 @@ def as_json(results: BetaTempTable) -> dict[str, Any]:
         "stand_ins": dict(results.stand_ins),
         "heading": results.heading,
         "rows": [_json_row(results, row) for row in results.rows],
-        "delta_reference": results.delta_reference and results.delta_reference.kind,
+        "delta_reference": results.delta_kind,
         "resolved_by_one_seed": results.limits(),
         "failed": [dict(row) for row in results.failed],
     }

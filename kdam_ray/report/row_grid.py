@@ -87,7 +87,7 @@ def _cost(value: float | None, scale: float = 1.0) -> str:
 # --------------------------------------------------------------------------------------------------------------- notes
 def notes(shown: PaperTable) -> list[str]:
     """What the table may be read for."""
-    instead = ", ".join(f"{ours} for {theirs}" for theirs, ours in shown.stand_ins.items())
+    instead = ", ".join(f"{net} for {theirs}" for theirs, net in shown.stand_ins.items())
     said = (
         (True, "Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): best of its column among "
                "multi-task rows on one backbone."),

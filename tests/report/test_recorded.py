@@ -90,7 +90,7 @@ def test_two_sweeps_of_one_experiment_do_not_mix(tracking):
 
 def test_single_task_runs_become_the_reference_once_complete(tracking):
     base = record_sweep(tracking, 20.0, epochs=5)
-    assert last(tracking).delta_reference.kind == "no KD"
+    assert last(tracking).delta_kind == "no KD"
     for task, key in zip(base.tasks, KEYS, strict=True):
         run = change(base, ALONE | {"tasks": (task,)})
         child = tracking.open_member(run, sweep="student")
@@ -101,7 +101,7 @@ def test_single_task_runs_become_the_reference_once_complete(tracking):
         )
         tracking.end_member(child, "finished")
     results = last(tracking)
-    assert results.delta_reference.kind == "single-task"
+    assert results.delta_kind == "single-task"
     assert results.number(line(results, "beta 2"), "delta_mt").mean == pytest.approx(100 / 4)
 
 

@@ -114,7 +114,7 @@ def test_delta_is_against_single_task_runs_once_all_tasks_have_one():
     assert "against the single-task runs" in " ".join(sentences(results))
     assert "no single-task reference" not in " ".join(sentences(results))
     some = {"semseg/mIoU": 20.0}
-    assert table_5(no_kd(), teacher=None, single_task=some).delta_reference.kind == "no KD"
+    assert table_5(no_kd(), teacher=None, single_task=some).delta_kind == "no KD"
     assert "no single-task reference" in " ".join(sentences(table_5(sweep(), teacher=None, single_task=some)))
 
 
