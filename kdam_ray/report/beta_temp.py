@@ -198,22 +198,23 @@ def _is_cell(run: Run, method: str) -> bool:
     return distill.method == method and distill.alpha == 1.0 and on_a_line
 
 
+def _point(run: Run) -> tuple[float, float]:
+    return run.distill.beta, run.distill.temperature
+
+
 def _cells(runs: Sequence[Scored], method: str) -> list[SeedRow]:
     """The paper's 7 + 7 rows and whatever else was swept, the shared cell in both."""
-    by_point: dict[tuple[float, float], list[Scored]] = {}
-    for scored in (scored for scored in runs if _is_cell(scored.run, method)):
-        by_point.setdefault((scored.run.distill.beta, scored.run.distill.temperature), []).append(scored)
-    betas = {row.fact("beta") for row in paper.TABLE_5A.rows}
-    betas |= {beta for beta, temperature in by_point if temperature == FIXED_TEMPERATURE}
-    temperatures = {row.fact("temperature") for row in paper.TABLE_5B.rows}
-    temperatures |= {temperature for beta, temperature in by_point if beta == FIXED_BETA}
-    points = [("5a", f"beta {beta:g}", beta, FIXED_TEMPERATURE) for beta in sorted(betas)]
-    points += [("5b", f"T {value:g}", FIXED_BETA, value) for value in sorted(temperatures)]
+    cells = [scored for scored in runs if _is_cell(scored.run, method)]
+    points = {(row.fact("beta"), row.fact("temperature")) for row in (*paper.TABLE_5A.rows, *paper.TABLE_5B.rows)}
+    swept = sorted(points | {_point(scored.run) for scored in cells})
+    shown = [("5a", f"beta {beta:g}", beta, value) for beta, value in swept if value == FIXED_TEMPERATURE]
+    shown += [("5b", f"T {value:g}", beta, value) for beta, value in swept if beta == FIXED_BETA]
     return [
         _row(
-            label, part, {"beta": beta, "temperature": temperature}, by_point.get((beta, temperature), ()),
+            label, part, {"beta": beta, "temperature": temperature},
+            [scored for scored in cells if _point(scored.run) == (beta, temperature)],
             paper.TABLES[part].find(beta=beta, temperature=temperature) or NOT_PRINTED,
-        ) for part, label, beta, temperature in points
+        ) for part, label, beta, temperature in shown
     ]  # fmt: skip
 
 
@@ -239,14 +240,10 @@ def _beside(runs: Sequence[Scored], teacher: Scored | None) -> list[SeedRow]:
     """Teacher, no KD and KDAM at beta 1, beside the paper's rows of the same meaning."""
     plain = [scored for scored in runs if scored.run.distill.method == "none"]
     kdam = [
-        scored
-        for scored in runs
-        if (scored.run.distill.method, scored.run.distill.beta, scored.run.distill.temperature)
-        == ("kdam", FIXED_BETA, 1.0)
+        scored for scored in runs if scored.run.distill.method == "kdam" and _point(scored.run) == (FIXED_BETA, 1.0)
     ]
     printed = {row.model: row for row in paper.TABLE_1.rows if row.backbone == "swin_t"}
-    teachers = (row for row in paper.TABLE_4.rows if row.is_teacher and not row.is_single_task)
-    swin_l = next(row for row in teachers if row.backbone == "swin_l")
+    swin_l = next(row for row in paper.TABLE_4.rows if row.is_teacher and (row.backbone, row.model) == ("swin_l", "MT"))
     seeds = f" ({len(plain)} seeds)" if len(plain) > 1 else ""
     name = f"teacher {teacher.run.student}" if teacher else "teacher"
     return [

@@ -195,7 +195,10 @@ def test_searched_runs_stand_apart_and_the_best_is_named():
     results = table_5([*sweep(), *searched], teacher=teacher())
     labels = [line.label for line in results.rows if line.part == "searched"]
     assert labels == ["β 0.3 T 2.2 α 0.7", "β 5 T 2.2 α 0.7"]
-    best = "Best of 13 cells and 2 searched runs that finished, judged by Delta against the teacher: beta 0.3, T 2.2, alpha 0.7 (+99.00 %;"
+    best = (
+        "Best of 13 cells and 2 searched runs that finished, judged by Delta against the teacher: beta 0.3, T 2.2, "
+        "alpha 0.7 (+99.00 %;"
+    )
     assert best in sentences(results)[-1]
 
 
