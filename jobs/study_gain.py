@@ -66,7 +66,7 @@ def main() -> int:
         if asked.pair.smoke:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(as_text(study), as_json(study))
-        if study.variants[0].by_seed and not is_there(results[0], asked.place):
+        if study.rows[0].seeds and not is_there(results[0], asked.place):
             announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
         return ended(*results)
 

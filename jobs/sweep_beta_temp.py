@@ -49,7 +49,8 @@ def main() -> int:
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.report.beta_temp import as_grids, as_report, of_result
+        from kdam_ray.report.beta_temp import of_result
+        from kdam_ray.report.beta_temp_grid import as_grids, as_report
         from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_beta_temp
         from kdam_ray.service.result import ended

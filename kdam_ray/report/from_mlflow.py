@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
 from kdam_ray.recipes import sweep_name
-from kdam_ray.report import beta_temp, row_grid
+from kdam_ray.report import beta_temp, beta_temp_grid, row_grid
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
 
@@ -64,7 +64,7 @@ def made(
                 results = beta_temp.recorded(tracking, dataset, sweep, mlflow_run, partial=partial, smoke=smoke)
             except ValueError as error:
                 raise ValueError(f"{error}{'; --sweep shows another: ' if others else ''}{', '.join(others)}") from None
-            grids, document = beta_temp.as_grids(results), beta_temp.as_report(results)[1]
+            grids, document = beta_temp_grid.as_grids(results), beta_temp_grid.as_report(results)[1]
         elif (recorded := table_of(tracking, mlflow_run)) is not None:
             shown = read_table(recorded, tracking, partial=partial)
             grids, document = row_grid.grids(shown), row_grid.document(shown)

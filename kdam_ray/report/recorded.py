@@ -1,5 +1,4 @@
-"""Which runs make a table, as the sweep's run in MLflow keeps it (artifact `table.json`), and the table read back from
-there.
+"""Which runs make a table, as the sweep's run in MLflow keeps it (`table.json`), and the table read back from there.
 
 A table is read from the document of one sweep and from nothing else, so two sweeps in one experiment never mix. Runs
 are found by run_id, wherever they were trained.
@@ -13,7 +12,8 @@ from pydantic import ValidationError
 from kdam_ray.cells import TrainedRow
 from kdam_ray.config import Frozen, Run
 from kdam_ray.paper import TABLES
-from kdam_ray.report.rows import Measured, PaperTable
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.report.tables import SeedRow
 from kdam_ray.service.cost.totals import spent
 from kdam_ray.service.deltas import LOOKED_AT, full_names, scores
 from kdam_ray.tasks import DATASETS
@@ -25,10 +25,11 @@ DOCUMENT = "table.json"
 
 
 class RecordedRow(Frozen):
-    """A row: place of its printed row, what was trained for it, seed -> run_ids (one, or one per task).
+    """What a sweep keeps of a row.
 
-    `tasks`: that it learns; `params` and `macs`: of its network, or of those of its tasks together, one image of the
-    data set's size (`row_cost`). All three are unknown in tables recorded before they were kept.
+    Place of its printed row, what was trained for it, seed -> run_ids (one, or one per task). `tasks`: that it learns;
+    `params` and `macs`: of its network, or of those of its tasks together, one image of the data set's size
+    (`row_cost`). All three are unknown in tables recorded before they were kept.
     """
 
     index: int
@@ -94,19 +95,21 @@ def read_table(recorded: RecordedTable, tracking: "Tracking", *, partial: bool =
             comparison.
     """
     records = tracking.find(recorded.run_ids)
-    table = TABLES[recorded.table]
-    rows = tuple(_measured(row, recorded, records, tracking, partial) for row in recorded.rows)
-    return PaperTable(table, recorded.dataset, rows, recorded.stand_ins, recorded.smoke, spent(records.values()))
+    rows = [_measured(row, recorded, records, tracking, partial) for row in recorded.rows]
+    return PaperTable.of(
+        TABLES[recorded.table], recorded.dataset, rows, recorded.stand_ins,
+        smoke=recorded.smoke, cost=spent(records.values()),
+    )  # fmt: skip
 
 
 def _measured(
     row: RecordedRow, recorded: RecordedTable, records: Mapping[str, "Found"], tracking: "Tracking", partial: bool
-) -> Measured:
+) -> SeedRow:
     by_seed: dict[int, dict[str, float]] = {}
     provisional, unfinished, unseen, failed = set[str](), set[int](), set[int](), dict[int, str]()
-    dataset = DATASETS[recorded.dataset]
+    dataset, printed = DATASETS[recorded.dataset], TABLES[recorded.table].rows[row.index]
     for seed, ids in row.runs.items():
-        together: dict[str, float] = {}
+        by_seed[seed] = {}
         for record in (records[run_id] for run_id in ids if run_id in records):
             if record.status == "failed":
                 failed[seed] = record.reason or "no reason is recorded"
@@ -118,19 +121,19 @@ def _measured(
             if row.part:  # that epoch's look at boundaries is all there will be
                 provisional |= {full for looked, full in LOOKED_AT.items() if looked in metrics and full not in metrics}
             own = {dataset.task(name).metric_key for name in record.run.tasks}
-            together |= {key: value for key, value in full_names(metrics).items() if key in own}
-        by_seed[seed] = together
-    return Measured(
-        TABLES[recorded.table].rows[row.index], row.part, row.network, row.epochs, by_seed, row.runs, frozenset(provisional),
-        unfinished=frozenset(unfinished), unseen=frozenset(unseen), failed=failed,
-        keys=tuple(dataset.task(name).metric_key for name in row.tasks),
-        params=row.params, macs=row.macs,
+            by_seed[seed] |= {key: value for key, value in full_names(metrics).items() if key in own}
+    return SeedRow(
+        printed.model, by_seed, run_ids=row.runs, part=row.part, network=row.network, epochs=row.epochs,
+        printed=printed, keys=tuple(dataset.task(name).metric_key for name in row.tasks),
+        params=row.params, macs=row.macs, provisional=frozenset(provisional),
+        unfinished=frozenset(unfinished), failed=failed, unseen=frozenset(unseen),
     )  # fmt: skip
 
 
 def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: bool) -> dict[str, float]:
-    """Of a finished run its last, of one that is looked at within those of that epoch; of an unfinished one only if
-    `partial`.
+    """The last metrics of a finished run, or those of the epoch at which it is looked at.
+
+    Those of an unfinished one only if `partial`.
     """
     if record.status != "finished" and not (partial and record.status == "unfinished"):
         return {}

@@ -1,21 +1,22 @@
-"""A table of runs: numbers over seeds, the paper's beside them, Delta_mt from the rows, and what chance alone would do.
+"""The one model of a table of runs: rows of seeds, numbers with spread, Delta_mt, best of a column, pairs by seed.
 
-Pure functions of runs and their metrics; `beta_temp` says which runs make Table 5. Deltas are always recomputed: the
-paper's printed ones often do not follow from its rows (`kdam_ray.paper`).
+Pure functions of runs and their metrics. `beta_temp` (Table 5), `rows` (the paper's other tables) and `gain` (the
+study) fill it, `table_grid` shows it. Deltas are always recomputed: the paper's printed ones often do not follow from
+its rows (`kdam_ray.paper`).
 """
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
 
 from kdam_ray.config import Run
 from kdam_ray.metrics import delta_mt
-from kdam_ray.paper import TABLES
-from kdam_ray.report.formats import Cell, Grid
-from kdam_ray.report.formats import as_text as as_text_table
-from kdam_ray.service.deltas import full_names
+from kdam_ray.paper import Row
+from kdam_ray.report.significance import Difference, holm, paired
+from kdam_ray.service.deltas import scores
 from kdam_ray.tasks import DATASETS, Task
 
 TITLES = {
@@ -29,36 +30,7 @@ TITLES = {
 DIGITS = {"%": 2, "m": 4, "deg": 2}  # as the paper prints
 ARROWS = {True: "↑", False: "↓"}
 DELTA = "delta_mt"  # the Delta's key beside the metric keys
-PAPER_DATA = TABLES["5a"].dataset
-NOT_OUR_DATA = (
-    "The paper's numbers are of {theirs}, ours of {ours}: they stand beside each other to be read, not to be compared."
-)
-RESOLVED = 2 * math.sqrt(
-    2
-)  # two runs that differ by chance alone differ by more standard deviations in about 5 % of cases
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A run and its last metrics.
-
-    Attributes:
-        run: the run.
-        metrics: by `Task.metric_key`, in the paper's units.
-        is_finished: otherwise they are of the last epoch that was evaluated.
-    """
-
-    run: Run
-    metrics: Mapping[str, float]
-    is_finished: bool = True
-
-    @classmethod
-    def of(cls, run: Run, recorded: Mapping[str, float], *, is_finished: bool = True) -> "Scored":
-        """From metrics as MLflow has them ("val/semseg/mIoU"); of an unfinished run a look at boundaries counts as
-        their metric.
-        """
-        metrics = {key.removeprefix("val/"): value for key, value in recorded.items() if key.startswith("val/")}
-        return cls(run, metrics if is_finished else full_names(metrics), is_finished)
+NOT_PRINTED = Row("", "", "")  # stands beside a row that the paper does not have
 
 
 @dataclass(frozen=True)
@@ -72,45 +44,18 @@ class Number:
 
     @property
     def diff(self) -> float | None:
+        """Ours minus the paper's."""
         return None if self.paper is None else self.mean - self.paper
 
+    def text(self, digits: int, *, signed: bool = False, of: int | None = None) -> str:
+        """`11.72±0.07`; no spread of a single seed; `11.72 (n 1)` where that is not the row's n, `of`."""
+        spread = "" if self.std is None else f"±{self.std:.{digits}f}"
+        text = f"{self.mean:{'+z' if signed else 'z'}.{digits}f}{spread}"
+        return text if of in (None, self.n) else f"{text} (n {self.n})"
 
-@dataclass(frozen=True)
-class Line:
-    """One row.
-
-    Attributes:
-        label: how the row is called.
-        part: the table it stands in: "5a", "5b", "teacher", "reference", "searched".
-        facts: what makes it this row: {"beta": 0.1, "temperature": 3.0}.
-        runs: its runs, one a seed; none: the row is missing.
-        printed: the paper's row as printed, by `Task.metric_key`; empty: it has none.
-    """
-
-    label: str
-    part: str
-    facts: Mapping[str, Any]
-    runs: tuple[Scored, ...]
-    printed: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def has_ended(self) -> bool:
-        """None of its runs goes on."""
-        return all(scored.is_finished for scored in self.runs)
-
-    @property
-    def name(self) -> str:
-        """The label, and how many of its runs go on."""
-        going_on = sum(not scored.is_finished for scored in self.runs)
-        return f"{self.label} ({going_on} unfinished)" if going_on else self.label
-
-    def number(self, key: str) -> Number | None:
-        """Mean over the seeds of one metric; None: missing."""
-        printed = self.printed.get(key)
-        return number(
-            [scored.metrics[key] for scored in self.runs if key in scored.metrics],
-            None if printed is None else float(printed),
-        )
+    def as_json(self) -> dict[str, Any]:
+        """Mean, spread and count."""
+        return {"mean": self.mean, "std": self.std, "n": self.n}
 
 
 def number(values: Sequence[float], paper: float | None = None) -> Number | None:
@@ -122,252 +67,237 @@ def number(values: Sequence[float], paper: float | None = None) -> Number | None
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What Deltas are measured against.
+class SeedRow:
+    """A row: what one way to train came to at each seed, and what stands beside it.
 
     Attributes:
-        kind: single-task runs, or the mean of the runs without distillation where there are none.
-        metrics: by `Task.metric_key`.
+        label: how the row is called.
+        by_seed: seed -> metrics by `Task.metric_key`; of a single-task row those of its networks together.
+        against: label of the row that it is compared with; "": none, or the table knows better.
+        run_ids: seed -> its runs.
+        part: of its table: "5a", "searched"; "one run": looked at within a longer run.
+        network: backbone that was trained.
+        epochs: after how many.
+        facts: what makes it this row: {"beta": 0.1, "temperature": 3.0}.
+        printed: the paper's row beside it.
+        keys: metric keys of the tasks that its networks learn; empty: not said.
+        provisional: metric keys that are not what the last epoch's full protocol would give.
+        unfinished: seeds of which some run goes on; what it has so far is in `by_seed`.
+        failed: seed -> why a run of it failed; pruned and diverged ones give no numbers.
+        unseen: seeds whose runs have finished without being evaluated after that epoch.
+        params: learnt numbers of its networks; None: not counted.
+        macs: multiply-accumulates of one image, counted as the paper counts that row (`kdam_ray.report.costs`); None:
+            not counted.
     """
 
-    kind: Literal["single-task", "no KD"]
-    metrics: Mapping[str, float]
+    label: str
+    by_seed: Mapping[int, Mapping[str, float]]
+    against: str = ""
+    run_ids: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    part: str = ""
+    network: str = ""
+    epochs: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    printed: Row = NOT_PRINTED
+    keys: tuple[str, ...] = ()
+    provisional: frozenset[str] = frozenset()
+    unfinished: frozenset[int] = frozenset()
+    failed: Mapping[int, str] = field(default_factory=dict)
+    unseen: frozenset[int] = frozenset()
+    params: int | None = None
+    macs: int | None = None
 
     @property
-    def zeros(self) -> list[str]:
-        """Metrics whose reference is 0: no relative change exists."""
-        return [key for key, value in self.metrics.items() if value == 0]
+    def seeds(self) -> list[int]:
+        """Those with numbers."""
+        return sorted(seed for seed, metrics in self.by_seed.items() if metrics)
 
     @property
-    def sentence(self) -> str:
-        if self.zeros:
-            return f"Delta does not exist: the reference's {', '.join(self.zeros)} is 0 ({self.kind} runs)."
-        if self.kind == "single-task":
-            return (
-                "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
-            )
-        return (
-            "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, "
-            "so against the mean of the no-KD runs."
-        )
+    def ended(self) -> "SeedRow":
+        """The same without the seeds that go on."""
+        kept = {seed: metrics for seed, metrics in self.by_seed.items() if seed not in self.unfinished}
+        return replace(self, by_seed=kept, unfinished=frozenset())
 
+    @property
+    def first_runs(self) -> Sequence[str]:
+        """The run_ids of its first seed."""
+        return next(iter(self.run_ids.values()), ())
 
-def reference_of(
-    no_kd: Sequence[Scored], single_task: Mapping[str, float] | None, tasks: Sequence[Task]
-) -> Reference | None:
-    """The single-task metrics if they are complete, else the mean of the no-KD runs, else None."""
-    keys = [task.metric_key for task in tasks]
-    if single_task is not None and all(math.isfinite(single_task.get(key, math.nan)) for key in keys):
-        return Reference("single-task", {key: single_task[key] for key in keys})
-    means = {key: number([scored.metrics[key] for scored in no_kd if key in scored.metrics]) for key in keys}
-    found = {key: value.mean for key, value in means.items() if value is not None}
-    return Reference("no KD", found) if len(found) == len(keys) else None
+    def values(self, key: str) -> dict[int, float]:
+        """seed -> value of a metric, of the seeds that have it."""
+        return {seed: metrics[key] for seed, metrics in self.by_seed.items() if key in metrics}
 
 
 @dataclass(frozen=True)
-class Resultset:
-    """Lines with what is needed to read them.
+class Comparison:
+    """A row against its rival in one column, over the finished seeds that both have.
 
     Attributes:
-        table: the paper's number of the table.
-        dataset: the dataset of ours.
-        heading: which systems and data ours and the paper's numbers are of.
-        tasks: columns.
-        lines: rows, in printed order.
-        titles: title of each part.
-        reference: of the Deltas, or None.
-        no_kd: the runs without distillation, whose spread says what one seed can resolve.
-        failed: {"run_id", "name", "reason"} of the runs that failed.
-        searched: searched runs that are known; the lines have the best of them.
-        stand_ins: the paper's networks -> those that were trained in their place.
-        smoke: the numbers mean nothing.
+        row: the row.
+        rival: what it is compared with.
+        key: of the column.
+        difference: row minus rival; positive is larger, whatever is better.
+        p_corrected: for the number of all tests of the table (Holm); None where there was no test: too few pairs.
     """
 
-    table: str
-    dataset: str
-    heading: str
+    row: SeedRow
+    rival: SeedRow
+    key: str
+    difference: Difference
+    p_corrected: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The difference, its interval, its tests and how many pairs they have."""
+        found = self.difference
+        return {
+            "mean": found.mean, "low": found.low, "high": found.high, "p": found.p, "p_corrected": self.p_corrected,
+            "pairs": found.pairs,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Rows with what is needed to read them; each kind of table says what its rows are measured against and beside.
+
+    Attributes:
+        tasks: the columns.
+        rows: in printed order.
+        dataset: of ours.
+        stand_ins: the paper's backbones -> ours, where they differ.
+        smoke: the numbers mean nothing.
+        printed_on: data set of the paper's numbers beside ours; "": there are none.
+    """
+
     tasks: tuple[Task, ...]
-    lines: tuple[Line, ...]
-    titles: Mapping[str, str]
-    reference: Reference | None
-    no_kd: tuple[Scored, ...]
-    failed: Sequence[Mapping[str, str]] = ()
-    searched: int = 0
+    rows: tuple[SeedRow, ...]
+    dataset: str = ""
     stand_ins: Mapping[str, str] = field(default_factory=dict)
     smoke: bool = False
+    printed_on: str = ""
+
+    # what each kind of table says itself
+    @property
+    def has_delta(self) -> bool:
+        """Whether it shows Deltas."""
+        return True
+
+    def reference(self, row: SeedRow) -> Mapping[str, float]:
+        """What a row's Delta is measured against, by metric key; a metric that is not known is left out."""
+        raise NotImplementedError
+
+    def tasks_of(self, row: SeedRow) -> tuple[Task, ...]:
+        """The tasks that a row's Delta is over."""
+        return self.tasks
+
+    def rival(self, row: SeedRow) -> SeedRow | None:
+        """The row that another is compared with, seed by seed."""
+        return next((other for other in self.rows if other.label == row.against), None)
+
+    def peers(self, row: SeedRow) -> Hashable:
+        """What the rows have in common among which the best of a column is looked for."""
+        return row.part
+
+    def competes(self, row: SeedRow, key: str) -> bool:
+        """Whether it can be the best of a column: nothing that goes on can."""
+        return not row.unfinished
+
+    def is_marked(self, row: SeedRow, key: str) -> bool:
+        """Whether a note explains this number of ours."""
+        return False
+
+    # what follows from it
+    @property
+    def keys(self) -> list[str]:
+        """Metric keys in order, then Delta's where the table has one."""
+        return [task.metric_key for task in self.tasks] + [DELTA] * self.has_delta
 
     @property
     def same_data(self) -> bool:
         """Ours are of the paper's data: a difference means something."""
-        return self.dataset == PAPER_DATA
+        return self.dataset == self.printed_on
 
-    def delta(self, scored: Scored) -> float | None:
-        """Delta_mt of one run, percent; None: it or the reference lacks a metric, or the reference is 0."""
-        if (
-            self.reference is None
-            or self.reference.zeros
-            or any(task.metric_key not in scored.metrics for task in self.tasks)
-        ):
-            return None
-        return delta_mt(scored.metrics, self.reference.metrics, self.tasks)
+    @property
+    def data_notes(self) -> list[str]:
+        """The warning where the paper's numbers are of other data."""
+        if self.same_data or not any(row.printed.printed for row in self.rows):
+            return []
+        return [
+            f"The paper's numbers are of {self.printed_on}, ours of {self.dataset}: they stand beside each other to be "
+            "read, not to be compared."
+        ]
 
-    def line_delta(self, line: Line) -> Number | None:
-        """Delta_mt of a line: mean over its seeds, each against the same reference."""
-        deltas = [self.delta(scored) for scored in line.runs]
-        return number([value for value in deltas if value is not None])
+    def caption(self, title: str) -> str:
+        """A title, with a warning where the numbers mean nothing."""
+        return title + (" (smoke: the numbers mean nothing)" if self.smoke else "")
 
-    def limits(self) -> dict[str, float]:
-        """Per column (metric keys, and "delta_mt"), the difference that one seed can resolve: 2 sqrt(2) sd of the no-KD
-        runs.
+    def values(self, row: SeedRow, key: str) -> dict[int, float]:
+        """seed -> value of a metric, or of Delta_mt in percent: each seed against the same reference.
 
-        A column in which they do not differ at all has none: that says nothing of chance.
+        No Delta exists against 0, nor of a seed that lacks a task.
         """
-        spread = Line("no KD", "reference", {}, self.no_kd)
-        numbers = {task.metric_key: spread.number(task.metric_key) for task in self.tasks} | {
-            DELTA: self.line_delta(spread)
-        }
-        return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std}
+        if key != DELTA:
+            return row.values(key)
+        tasks = self.tasks_of(row)
+        needed = {task.metric_key for task in tasks}
+        reference = {name: value for name, value in self.reference(row).items() if value != 0}
+        if not needed <= reference.keys():
+            return {}
+        whole = {seed: metrics for seed, metrics in row.by_seed.items() if metrics.keys() >= needed}
+        return {seed: delta_mt(metrics, reference, tasks) for seed, metrics in whole.items()}
 
-    def value(self, line: Line, key: str) -> Number | None:
-        return self.line_delta(line) if key == DELTA else line.number(key)
+    def number(self, row: SeedRow, key: str) -> Number | None:
+        """Mean over the seeds, beside the printed number; None: missing."""
+        return number(list(self.values(row, key).values()), self.printed(row, key))
 
-    def is_resolved(self, line: Line, key: str) -> bool:
-        """Whether the line is further from the no-KD mean than one seed's chance."""
-        ours, limit = self.value(line, key), self.limits().get(key)
-        plain = self.value(Line("no KD", "reference", {}, self.no_kd), key)
-        return ours is not None and plain is not None and limit is not None and abs(ours.mean - plain.mean) > limit
+    def difference(self, row: SeedRow, key: str) -> float | None:
+        """Ours minus the paper's, on its own data only."""
+        value = self.number(row, key)
+        return value.diff if value is not None and self.same_data else None
 
+    def means(self, row: SeedRow) -> dict[str, float]:
+        """The mean over the seeds of each metric that any of them has."""
+        numbers = {task.metric_key: number(list(row.values(task.metric_key).values())) for task in self.tasks}
+        return {key: value.mean for key, value in numbers.items() if value is not None}
 
-# --------------------------------------------------------------------------------------------------------------- grids
-def grids(results: Resultset) -> list[Grid]:
-    """A grid for each part: ours, the paper's where it has numbers, Delta.
+    def as_printed(self, row: SeedRow) -> dict[str, str]:
+        """{"semseg/mIoU": "44.42", ...}: the paper's row with its digits, without what it leaves out."""
+        printed = zip(self.tasks, row.printed.printed.split(), strict=False)
+        return {task.metric_key: text for task, text in printed if text != "-"}
 
-    Bold: best of its column; a dagger: resolved by one seed.
-    """
-    parts = list(dict.fromkeys(line.part for line in results.lines))
-    return [_grid(results, part) for part in parts]
+    def printed(self, row: SeedRow, key: str) -> float | None:
+        """What the paper's row says."""
+        text = self.as_printed(row).get(key)
+        return None if text is None else float(text)
 
+    def is_best(self, row: SeedRow, key: str) -> bool:
+        """Whether its mean is the best of its column among its peers; where all are equal nothing is."""
+        mine = self.number(row, key)
+        if mine is None or not self.competes(row, key):
+            return False
+        beside = [one for one in self.rows if self.peers(one) == self.peers(row) and self.competes(one, key)]
+        means = {value.mean for one in beside if (value := self.number(one, key)) is not None}
+        higher = next((task.higher_is_better for task in self.tasks if task.metric_key == key), True)
+        return len(means) > 1 and mine.mean == (max(means) if higher else min(means))
 
-def as_text(results: Resultset) -> str:
-    """All parts under each other."""
-    return "\n\n".join([results.heading, *map(as_text_table, grids(results))])
-
-
-def _grid(results: Resultset, part: str) -> Grid:
-    lines = [line for line in results.lines if line.part == part]
-    columns = ("ours", "paper") if any(line.printed for line in results.lines) else ("ours",)
-    groups = [("", 2), *((column_title(task), len(columns)) for task in results.tasks), ("Δ ↑ %", 1)]
-    header = ("", "n", *(name for _ in results.tasks for name in columns), "ours")
-    rows = tuple(_grid_row(results, line, lines, len(columns) > 1) for line in lines)
-    title = results.titles[part] + (" (smoke: the numbers mean nothing)" if results.smoke else "")
-    return Grid(title, header, 1, rows, groups=tuple(groups))
-
-
-def column_title(task: Task) -> str:
-    """`SemSeg mIoU ↑ %`."""
-    return f"{TITLES[task.name]} {task.metric} {ARROWS[task.higher_is_better]} {task.unit}"
-
-
-def _grid_row(results: Resultset, line: Line, beside: Sequence[Line], with_paper: bool) -> tuple[Cell, ...]:
-    cells = [Cell(line.name), Cell(str(len(line.runs)))]
-    for task in results.tasks:
-        cells.append(_cell(results, line, beside, task.metric_key, DIGITS[task.unit]))
-        if with_paper:
-            cells.append(Cell(line.printed.get(task.metric_key, "-")))
-    return (*cells, _cell(results, line, beside, DELTA, 2))
-
-
-def _cell(results: Resultset, line: Line, beside: Sequence[Line], key: str, digits: int) -> Cell:
-    text = ours(results.value(line, key), digits, signed=key == DELTA, of=len(line.runs))
-    return Cell(text, _is_best(results, line, beside, key), _is_marked(results, line, key))
-
-
-def _is_best(results: Resultset, line: Line, beside: Sequence[Line], key: str) -> bool:
-    """Of the cells and searched runs of its part that have ended; the rows to read them against are other things, and
-    do not compete.
-    """
-    means = [value.mean for other in beside if other.has_ended and (value := results.value(other, key)) is not None]
-    mine = results.value(line, key)
-    if line.part == "reference" or not line.has_ended or mine is None or len(set(means)) < 2:
-        return False
-    higher = next((task.higher_is_better for task in results.tasks if task.metric_key == key), True)
-    return mine.mean == (max(means) if higher else min(means))
-
-
-def _is_marked(results: Resultset, line: Line, key: str) -> bool:
-    """For what distillation did; the teacher is another network, the no-KD runs are what is compared with, the rest has
-    ended.
-    """
-    distilled = line.facts.get("role") not in ("teacher", "no_kd") and line.has_ended
-    return distilled and results.is_resolved(line, key)
-
-
-def ours(value: Number | None, digits: int, *, signed: bool = False, of: int | None = None) -> str:
-    """`11.72±0.07`; "missing" without a value, no spread of a single seed;
-
-    `11.72 (n 1)` where that is not the row's n, `of`.
-    """
-    if value is None:
-        return "missing"
-    text = f"{value.mean:{'+z' if signed else 'z'}.{digits}f}" + (
-        "" if value.std is None else f"±{value.std:.{digits}f}"
-    )
-    return text if of in (None, value.n) else f"{text} (n {value.n})"
+    @cached_property
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every row that has a rival against it, in each column."""
+        pairs = [(row, rival) for row in self.rows if (rival := self.rival(row)) is not None]
+        found = [
+            (row, rival, key, difference)
+            for row, rival in pairs
+            for key in self.keys
+            if (difference := paired(self.values(row.ended, key), self.values(rival.ended, key))) is not None
+        ]
+        corrected = holm([difference.p for *_, difference in found])
+        return tuple(Comparison(*item, p) for item, p in zip(found, corrected, strict=True))
 
 
 def metric_lines(run: Run, recorded: Mapping[str, float]) -> list[str]:
     """One line per task of a single run, from metrics as MLflow has them."""
-    scored = Scored.of(run, recorded)
-    tasks = [DATASETS[run.dataset].task(name) for name in run.tasks]
-    lines = []
-    for task in tasks:
-        if task.metric_key in scored.metrics:
-            value = f"{scored.metrics[task.metric_key]:.{DIGITS[task.unit]}f} {task.unit}"
+    metrics, lines = scores(recorded), []
+    for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
+        if task.metric_key in metrics:
+            value = f"{metrics[task.metric_key]:.{DIGITS[task.unit]}f} {task.unit}"
             lines.append(f"  {TITLES[task.name]:<8} {task.metric} {ARROWS[task.higher_is_better]} {value}")
     return lines
-
-
-# ---------------------------------------------------------------------------------------------------------------- json
-def as_json(results: Resultset) -> dict[str, Any]:
-    """{"table", "dataset", "rows": [{"model", "seeds", "metrics": {"semseg/mIoU": {...}}, "delta_mt": {...}}], ...}."""
-    return {
-        "table": results.table,
-        "dataset": results.dataset,
-        "smoke": results.smoke,
-        "stand_ins": dict(results.stand_ins),
-        "heading": results.heading,
-        "rows": [_json_row(results, line) for line in results.lines],
-        "delta_reference": results.reference and results.reference.kind,
-        "resolved_by_one_seed": results.limits(),
-        "failed": [dict(row) for row in results.failed],
-    }
-
-
-def _json_row(results: Resultset, line: Line) -> dict[str, Any]:
-    delta = results.line_delta(line)
-    return {
-        "part": line.part,
-        "model": line.label,
-        "backbone": line.runs[0].run.student if line.runs else None,
-        **line.facts,
-        "seeds": [scored.run.seed for scored in line.runs],
-        "run_ids": [scored.run.run_id for scored in line.runs],
-        "unfinished": [scored.run.run_id for scored in line.runs if not scored.is_finished],
-        "metrics": {
-            task.metric_key: _json_number(line.number(task.metric_key), same_data=results.same_data)
-            for task in results.tasks
-        },
-        "delta_mt": delta and {"mean": delta.mean, "std": delta.std, "n": delta.n},
-    }
-
-
-def _json_number(value: Number | None, *, same_data: bool) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    return {
-        "mean": value.mean,
-        "std": value.std,
-        "n": value.n,
-        "paper": value.paper,
-        "diff": value.diff if same_data else None,
-    }

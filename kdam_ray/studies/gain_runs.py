@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from kdam_ray.config import Place, Run
-from kdam_ray.report.gain import Study, Variant
+from kdam_ray.report.gain import GainTable
+from kdam_ray.report.tables import SeedRow
 from kdam_ray.service.finished.test_split import score_unseen
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.sweep import run_sweep
@@ -13,7 +14,7 @@ from kdam_ray.tasks import DATASETS
 
 def run_study(
     sweeps: Sequence[VariantSweep], variants: Mapping[str, TrainedVariant], place: Place
-) -> tuple[Study, list[SweepResult]]:
+) -> tuple[GainTable, list[SweepResult]]:
     """Train what is missing, score every finished run on the test split.
 
     Args:
@@ -37,13 +38,14 @@ def run_study(
             by_variant[name][seed] = scores[run.run_id]
     base = sweeps[0].sweep.base
     dataset = DATASETS[base.dataset]
-    return Study(
+    return GainTable(
         heading=(
             f"{base.student} on {base.dataset}, {base.epochs} epochs of {base.train_images} images, "
             f"scored on {dataset.test_images} images that chose nothing"
         ),
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
-        variants=tuple(Variant(row.label, row.rival, by_variant[name]) for name, row in variants.items()),
+        rows=tuple(SeedRow(row.label, by_variant[name], row.rival) for name, row in variants.items()),
+        dataset=base.dataset,
         teachers={
             f"teacher {wanted.teacher_name} ({wanted.teacher.student})": scores[wanted.teacher.run_id]
             for wanted in sweeps

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from kdam_ray.report.gain import Study, Variant, as_json, as_text, grids
+from kdam_ray.report.gain import GainTable, as_json, as_text, grids
 from kdam_ray.report.significance import paired
-from kdam_ray.report.tables import DELTA
+from kdam_ray.report.tables import DELTA, SeedRow
 from kdam_ray.tasks import DATASETS
 
 TASKS = DATASETS["rooms"].tasks
@@ -16,7 +16,11 @@ KEYS = [task.metric_key for task in TASKS]
 
 
 def variant(label, against, *seeds):
-    return Variant(label, against, {seed: dict(zip(KEYS, values, strict=True)) for seed, values in enumerate(seeds)})
+    return SeedRow(label, {seed: dict(zip(KEYS, values, strict=True)) for seed, values in enumerate(seeds)}, against)
+
+
+def difference(study, row, key):
+    return next((item.difference for item in study.comparisons if item.row is row and item.key == key), None)
 
 
 @pytest.fixture
@@ -24,23 +28,22 @@ def study():
     plain = variant("no KD", "", (10.0, 1.0, 30.0, 60.0), (12.0, 1.0, 30.0, 60.0), (14.0, 1.0, 30.0, 60.0))
     kdam = variant("KDAM", "no KD", (11.0, 0.9, 30.0, 60.0), (13.5, 0.9, 30.0, 60.0), (15.0, 0.9, 30.0, 60.0))
     labels = variant("KDAM, labels", "KDAM", (13.0, 0.9, 30.0, 60.0), (13.5, 0.9, 30.0, 60.0))
-    return Study(
-        "net on rooms", TASKS, (plain, kdam, labels), {"teacher": dict(zip(KEYS, (27.0, 0.8, 20.0, 70.0), strict=True))}
-    )
+    teachers = {"teacher": dict(zip(KEYS, (27.0, 0.8, 20.0, 70.0), strict=True))}
+    return GainTable(TASKS, (plain, kdam, labels), heading="net on rooms", teachers=teachers)
 
 
 def test_delta_is_against_the_mean_of_the_first_variant(study):
-    plain, kdam, _ = study.variants
+    plain, kdam, _ = study.rows
     assert study.values(plain, DELTA) == pytest.approx({0: 100 * (10 / 12 - 1) / 4, 1: 0.0, 2: 100 * (14 / 12 - 1) / 4})
     assert study.values(kdam, DELTA)[0] == pytest.approx(100 * ((11 / 12 - 1) + 0.1) / 4)
 
 
 def test_differences_are_against_the_rival_over_shared_seeds(study):
-    assert study.difference(study.variants[1], "semseg/mIoU") == paired(
+    assert difference(study, study.rows[1], "semseg/mIoU") == paired(
         {0: 11.0, 1: 13.5, 2: 15.0}, {0: 10.0, 1: 12.0, 2: 14.0}
     )
-    assert study.difference(study.variants[2], "semseg/mIoU").pairs == 2
-    assert study.difference(study.variants[0], "semseg/mIoU") is None
+    assert difference(study, study.rows[2], "semseg/mIoU").pairs == 2
+    assert difference(study, study.rows[0], "semseg/mIoU") is None
 
 
 def test_tables_show_every_variant_and_every_comparison(study):
@@ -63,8 +66,8 @@ def test_tables_show_every_variant_and_every_comparison(study):
 
 
 def test_a_variant_without_runs_is_missing(study):
-    empty = Variant("DIST", "no KD", {})
-    found = Study(study.heading, TASKS, (*study.variants, empty), {})
+    empty = SeedRow("DIST", {}, "no KD")
+    found = GainTable(TASKS, (*study.rows, empty), heading=study.heading)
     assert [cell.text for cell in grids(found)[0].rows[-1]] == ["DIST", "0"] + ["missing"] * 5
     document = json.loads(json.dumps(as_json(found), allow_nan=False))
     assert document["rows"][-1]["metrics"] == {}
@@ -75,9 +78,9 @@ def test_a_reference_of_zero_or_a_nan_ends_nothing():
     """An hours-long study shall not end in a traceback because one column cannot be compared."""
     plain = variant("no KD", "", (10.0, 1.0, 30.0, 0.0), (12.0, 1.0, 31.0, 0.0))
     kdam = variant("KDAM", "no KD", (11.0, float("nan"), 30.0, 1.0), (13.5, 0.9, 30.0, 2.0))
-    found = Study("net on rooms", TASKS, (plain, kdam), {})
+    found = GainTable(TASKS, (plain, kdam), heading="net on rooms")
     assert found.values(kdam, DELTA) == {}
-    assert found.difference(kdam, "depth/rmse").pairs == 1
+    assert difference(found, kdam, "depth/rmse").pairs == 1
     line = next(line for line in as_text(found).splitlines() if line.startswith("KDAM − no KD"))
     assert "-0.1000 (n 1)" in line
     document = as_json(found)["rows"][1]["differences"]

@@ -18,15 +18,15 @@ from PIL import Image
 from kdam_ray import paper
 from kdam_ray.config import change
 from kdam_ray.recipes import recipe
-from kdam_ray.report.beta_temp import table_5
+from kdam_ray.report.beta_temp import Scored, table_5
 from kdam_ray.report.drawing.cost_plane import Costed, accuracy_against_cost
 from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
 from kdam_ray.report.drawing.forest import differences, gain
 from kdam_ray.report.drawing.plots import as_svg, columns, save
 from kdam_ray.report.drawing.searches import importance, parallel_coordinates
-from kdam_ray.report.gain import Study, Variant
+from kdam_ray.report.gain import GainTable
 from kdam_ray.report.significance import Difference
-from kdam_ray.report.tables import Number, Scored, number
+from kdam_ray.report.tables import Number, SeedRow, number
 from kdam_ray.service.search.importance import importances
 from kdam_ray.tasks import DATASETS
 
@@ -124,7 +124,7 @@ def test_the_band_is_the_spread_without_distillation_and_one_seed_has_none():
 
 
 def test_nothing_at_all_is_said_in_words():
-    figure = beta_temp_curves(replace(sweep(lambda beta: 1), lines=(), no_kd=()))
+    figure = beta_temp_curves(replace(sweep(lambda beta: 1), rows=()))
     assert words(figure).count("no finished run") == 2 * (len(TASKS) + 1)
 
 
@@ -137,12 +137,10 @@ def test_an_empty_panel_has_no_ticks_that_look_like_data():
             if any(label.get_visible() for label in getattr(axes, axis).get_ticklabels())
         ]
 
-    nothing = beta_temp_curves(replace(sweep(lambda beta: 1), lines=(), no_kd=()))
+    nothing = beta_temp_curves(replace(sweep(lambda beta: 1), rows=()))
     assert ticks(nothing, "xaxis") == ticks(nothing, "yaxis") == []
     results = sweep(lambda beta: 1)
-    only_printed = beta_temp_curves(
-        replace(results, lines=tuple(replace(line, runs=()) for line in results.lines), no_kd=())
-    )
+    only_printed = beta_temp_curves(replace(results, rows=tuple(replace(row, by_seed={}) for row in results.rows)))
     assert len(ticks(only_printed, "xaxis")) == 5  # beta still means something to the paper's points
     assert ticks(only_printed, "yaxis") == []
 
@@ -377,13 +375,13 @@ def test_the_forest_plot_has_intervals_directions_and_the_zero_line():
 
 def test_differences_of_a_study_are_those_of_variants_with_a_rival():
     def variant(label, against, offset):
-        return Variant(
+        return SeedRow(
             label,
-            against,
             {seed: dict(zip(KEYS, (10.0 + seed + offset, 1.0, 30.0, 70.0), strict=True)) for seed in range(3)},
+            against,
         )
 
-    study = Study("heading", TASKS, (variant("no KD", "", 0.0), variant("KDAM", "no KD", 1.0)), {})
+    study = GainTable(TASKS, (variant("no KD", "", 0.0), variant("KDAM", "no KD", 1.0)), heading="heading")
     found = differences(study)
     assert list(found) == ["KDAM − no KD"]
     assert found["KDAM − no KD"]["semseg/mIoU"].mean == pytest.approx(1.0)

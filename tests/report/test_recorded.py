@@ -7,7 +7,8 @@ import pytest
 
 from kdam_ray.config import Distill, Place, Sweep, change
 from kdam_ray.recipes import recipe
-from kdam_ray.report.beta_temp import as_report, recorded
+from kdam_ray.report.beta_temp import recorded
+from kdam_ray.report.beta_temp_grid import as_grids, as_report
 from kdam_ray.report.from_mlflow import made
 from kdam_ray.service.records.tracking import Tracking
 
@@ -67,26 +68,30 @@ def last(tracking, **options):
 
 
 def line(results, label):
-    return next(line for line in results.lines if line.label == label)
+    return next(row for row in results.rows if row.label == label)
+
+
+def number_of(results, label, key):
+    return results.number(line(results, label), key)
 
 
 def test_two_sweeps_of_one_experiment_do_not_mix(tracking):
     record_sweep(tracking, 20.0, epochs=5)
     record_sweep(tracking, 30.0, epochs=6)
     results = last(tracking)
-    assert line(results, "beta 2").number("semseg/mIoU").mean == 30.0
-    assert {scored.run.epochs for one in results.lines for scored in one.runs} == {6}
-    assert line(results, "teacher resnet_w16").number("semseg/mIoU").mean == 56.0
-    assert line(results, "no KD (3 seeds)").number("semseg/mIoU").n == 3
-    assert line(results, "beta 4").runs == ()  # still running
-    assert line(results, "beta 8").runs == ()  # failed
+    assert number_of(results, "beta 2", "semseg/mIoU").mean == 30.0
+    assert {row.epochs for row in results.rows if row.run_ids} == {6}
+    assert number_of(results, "teacher resnet_w16", "semseg/mIoU").mean == 56.0
+    assert number_of(results, "no KD (3 seeds)", "semseg/mIoU").n == 3
+    assert line(results, "beta 4").run_ids == {}  # still running
+    assert line(results, "beta 8").run_ids == {}  # failed
     assert [row["reason"] for row in as_report(results)[1]["failed"]] == ["nan"]
     assert "missing" in as_report(results)[0]
 
 
 def test_single_task_runs_become_the_reference_once_complete(tracking):
     base = record_sweep(tracking, 20.0, epochs=5)
-    assert last(tracking).reference.kind == "no KD"
+    assert last(tracking).delta_kind == "no KD"
     for task, key in zip(base.tasks, KEYS, strict=True):
         run = change(base, ALONE | {"tasks": (task,)})
         child = tracking.open_member(run, sweep="student")
@@ -97,8 +102,8 @@ def test_single_task_runs_become_the_reference_once_complete(tracking):
         )
         tracking.end_member(child, "finished")
     results = last(tracking)
-    assert results.reference.kind == "single-task"
-    assert results.line_delta(line(results, "beta 2")).mean == pytest.approx(100 / 4)
+    assert results.delta_kind == "single-task"
+    assert results.number(line(results, "beta 2"), "delta_mt").mean == pytest.approx(100 / 4)
 
 
 def test_a_sweep_whose_tasks_have_factors_is_shown(tracking):
@@ -113,14 +118,14 @@ def test_unfinished_runs_are_shown_where_asked_and_decide_nothing(tracking):
     record_sweep(tracking, 20.0, epochs=5)
     finished, shown = last(tracking), last(tracking, partial=True)
     cell = line(shown, "beta 4")
-    assert cell.number("semseg/mIoU").mean == 77.0
-    assert cell.name == "beta 4 (1 unfinished)"
+    assert shown.number(cell, "semseg/mIoU").mean == 77.0
+    assert "beta 4 (1 unfinished)" in [row[0].text for row in as_grids(shown)[0].rows]
     assert not shown.is_resolved(line(shown, "beta 8"), "semseg/mIoU")  # failed: still missing
     text, document = as_report(shown)
     assert "beta 4 (1 unfinished)" in text
     assert not any("77" in cell for cell in text.split() if "†" in cell)
     assert document["notes"] == as_report(finished)[1]["notes"]  # best point, what one seed resolves
-    assert [row["unfinished"] for row in document["rows"] if row["model"] == "beta 4"] == [[cell.runs[0].run.run_id]]
+    assert [row["unfinished"] for row in document["rows"] if row["model"] == "beta 4"] == [list(cell.run_ids[0])]
 
 
 def test_a_sweep_of_which_nothing_has_ended_says_what_to_ask_for(tracking):

@@ -124,7 +124,7 @@ def test_every_finished_run_is_in_its_row_and_the_others_are_missing(here, track
         [],
     ]
     assert shown.number(shown.rows[2], "edge/odsF").paper == 76.50
-    assert [row.row for row in shown.missing] == [TABLES["6"].rows[1], TABLES["6"].rows[3]]
+    assert [row.printed for row in shown.missing] == [TABLES["6"].rows[1], TABLES["6"].rows[3]]
 
 
 def test_an_unfinished_run_counts_only_where_partial_is_asked_and_is_marked(here, tracking):

@@ -17,16 +17,20 @@ from kdam_ray.metrics import delta_mt
 from kdam_ray.paper import TABLES, printed_deltas
 from kdam_ray.report.formats import FORMATS
 from kdam_ray.report.row_grid import comparison_grid, document, grid, grids, notes
-from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.report.tables import DELTA
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.report.tables import DELTA, SeedRow
 
 GOLDEN = Path(__file__).parent / "golden"
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
 
 
+def seed_row(row, network, epochs, by_seed, run_ids, **more):
+    return SeedRow(row.model, by_seed, run_ids=run_ids, network=network, epochs=epochs, printed=row, **more)
+
+
 def measured(row, *seeds, network="net", **more):
     by_seed = {seed: dict(zip(KEYS, values, strict=True)) for seed, values in enumerate(seeds)}
-    return Measured(row, "", network, 4, by_seed, {seed: (f"{seed:012x}",) for seed in by_seed}, **more)
+    return seed_row(row, network, 4, by_seed, {seed: (f"{seed:012x}",) for seed in by_seed}, **more)
 
 
 def cell(shown, row, title):
@@ -38,8 +42,8 @@ def cell(shown, row, title):
 def as_printed(number, dataset="nyud"):
     """The paper's own numbers as if we had measured them, one seed."""
     table = TABLES[number]
-    rows = tuple(Measured(row, "", row.group, 400, {0: table.metrics(row)}, {0: ("0" * 12,)}) for row in table.rows)
-    return PaperTable(table, dataset, rows, {})
+    rows = tuple(seed_row(row, row.group, 400, {0: table.metrics(row)}, {0: ("0" * 12,)}) for row in table.rows)
+    return PaperTable.of(table, dataset, rows, {})
 
 
 def test_deltas_of_the_papers_own_numbers_are_those_recomputed_from_print():
@@ -48,8 +52,8 @@ def test_deltas_of_the_papers_own_numbers_are_those_recomputed_from_print():
         shown = as_printed(number)
         recomputed = {id(delta.row): delta.recomputed for delta in printed_deltas([shown.table])}
         for row in shown.rows:
-            if id(row.row) in recomputed:
-                assert shown.number(row, DELTA).mean == pytest.approx(recomputed[id(row.row)])
+            if id(row.printed) in recomputed:
+                assert shown.number(row, DELTA).mean == pytest.approx(recomputed[id(row.printed)])
                 assert shown.number(row, DELTA).diff == pytest.approx(0, abs=1e-12)
 
 
@@ -57,7 +61,7 @@ def test_delta_is_of_each_seed_against_the_mean_of_the_single_task_row():
     table = TABLES["1"]
     alone = measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), (12.0, 0.8, 34.0, 74.0))
     mt = measured(table.rows[1], (11.0, 0.9, 32.0, 72.0), (22.0, 0.9, 16.0, 72.0))
-    shown = PaperTable(table, "rooms", (alone, mt), {})
+    shown = PaperTable.of(table, "rooms", (alone, mt), {})
     assert shown.values(mt, DELTA) == pytest.approx({0: 0.0, 1: 100 * (1.0 + 0.0 + 0.5 + 0.0) / 4})
     assert shown.number(alone, DELTA).mean == pytest.approx(0.0)
     assert shown.number(mt, DELTA).std == pytest.approx(statistics.stdev([0.0, 37.5]))
@@ -65,11 +69,11 @@ def test_delta_is_of_each_seed_against_the_mean_of_the_single_task_row():
 
 def test_a_row_whose_backbone_the_print_does_not_name_is_compared_on_its_network_over_its_own_tasks():
     shown = as_printed("1")
-    index = next(i for i, row in enumerate(shown.rows) if row.row.model == "MTFormer")
-    former = Measured(
-        shown.rows[index].row, "", "swin_s", 400, {0: {"semseg/mIoU": 50.56, "depth/rmse": 0.4830}}, {0: ("0" * 12,)}
+    index = next(i for i, row in enumerate(shown.rows) if row.label == "MTFormer")
+    former = seed_row(
+        shown.rows[index].printed, "swin_s", 400, {0: {"semseg/mIoU": 50.56, "depth/rmse": 0.4830}}, {0: ("0" * 12,)}
     )
-    shown = PaperTable(shown.table, "nyud", (*shown.rows[:index], former, *shown.rows[index + 1 :]), {})
+    shown = PaperTable.of(shown.table, "nyud", (*shown.rows[:index], former, *shown.rows[index + 1 :]), {})
     tasks = shown.table.tasks[:2]
     alone = {"semseg/mIoU": 48.92, "depth/rmse": 0.5804}
     assert shown.number(former, DELTA).mean == pytest.approx(delta_mt(former.by_seed[0], alone, tasks))
@@ -94,7 +98,7 @@ def table_6(seeds=3, dataset="rooms"):
     table = TABLES["6"]
     plain = [(10.0 + seed, 1.0, 30.0, 70.0) for seed in range(seeds)]
     better = [(10.5 + seed + 0.1 * seed, 0.9, 30.0, 69.0) for seed in range(seeds)]
-    return PaperTable(
+    return PaperTable.of(
         table,
         dataset,
         (measured(table.rows[0], *plain), *(measured(row, *better) for row in table.rows[1:])),
@@ -119,18 +123,18 @@ def test_a_seed_that_only_one_of_them_has_is_no_pair():
     table = TABLES["6"]
     rows = (
         measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), (11.0, 1.0, 30.0, 70.0)),
-        Measured(table.rows[1], "", "net", 4, {1: dict(zip(KEYS, (13.0, 1.0, 30.0, 70.0), strict=True)), 2: {}}, {}),
+        seed_row(table.rows[1], "net", 4, {1: dict(zip(KEYS, (13.0, 1.0, 30.0, 70.0), strict=True)), 2: {}}, {}),
     )
-    found = [item.difference for item in PaperTable(table, "rooms", rows, {}).comparisons]
+    found = [item.difference for item in PaperTable.of(table, "rooms", rows, {}).comparisons]
     assert [difference.pairs for difference in found] == [1] * 4
     assert found[0].mean == 2.0
 
 
 def test_missing_rows_and_seeds_say_so():
     table = TABLES["6"]
-    empty = Measured(table.rows[1], "", "net", 4, {0: {}, 1: {}}, {0: ("a" * 12,), 1: ("b" * 12,)})
-    half = Measured(table.rows[2], "", "net", 4, {0: dict(zip(KEYS, (1.0, 1.0, 1.0, 1.0), strict=True)), 1: {}}, {})
-    shown = PaperTable(table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0)), empty, half), {})
+    empty = seed_row(table.rows[1], "net", 4, {0: {}, 1: {}}, {0: ("a" * 12,), 1: ("b" * 12,)})
+    half = seed_row(table.rows[2], "net", 4, {0: dict(zip(KEYS, (1.0, 1.0, 1.0, 1.0), strict=True)), 1: {}}, {})
+    shown = PaperTable.of(table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0)), empty, half), {})
     text = FORMATS["text"](grids(shown))
     lines = {line.split("  ")[0].strip("* "): line for line in text.splitlines()}
     assert lines["MT+KDAM intra"].count("missing") == 4
@@ -154,9 +158,9 @@ def test_what_goes_on_is_shown_and_decides_nothing():
         (13.0, 1.0, 30.0, 70.0),
         unfinished=frozenset({0}),
     )
-    shown = PaperTable(table, "rooms", (alone, mt, kdam), {})
+    shown = PaperTable.of(table, "rooms", (alone, mt, kdam), {})
     assert shown.reference(mt)["semseg/mIoU"] == 10.0
-    assert {(item.difference.pairs, item.baseline.row.model) for item in shown.comparisons} == {(2, "MT")}
+    assert {(item.difference.pairs, item.rival.label) for item in shown.comparisons} == {(2, "MT")}
     semseg = next(item.difference for item in shown.comparisons if item.key == "semseg/mIoU")
     assert semseg.mean == 1.5
     assert not shown.is_best(kdam, "semseg/mIoU")
@@ -173,16 +177,15 @@ def test_what_goes_on_is_shown_and_decides_nothing():
 
 def test_failed_runs_are_named_with_their_reason():
     table = TABLES["6"]
-    half = Measured(
+    half = seed_row(
         table.rows[1],
-        "",
         "net",
         4,
         {0: dict.fromkeys(KEYS, 1.0), 1: {}},
         {0: ("a" * 12,), 1: ("b" * 12,)},
         failed={1: "the loss is nan"},
     )
-    shown = PaperTable(table, "rooms", (measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 2), half), {})
+    shown = PaperTable.of(table, "rooms", (measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 2), half), {})
     assert "Failed, so without numbers: MT+KDAM intra net seed 1 (the loss is nan)." in notes(shown)
     assert document(shown)["rows"][1]["failed"] == {1: "the loss is nan"}
     assert document(shown)["rows"][1]["seeds"] == [0]
@@ -194,11 +197,11 @@ def test_a_metric_that_some_seeds_lack_has_its_own_count_and_no_other_quantity_t
     mt = measured(table.rows[1], (11.0, 1.0, 30.0, 50.0), (11.0, 1.0, 30.0, 50.0), keys=KEYS)
     kdam = measured(table.rows[2], (11.0, 1.0, 30.0, 50.0), (11.0, 1.0, 30.0, 50.0), keys=KEYS)
     lost = replace(kdam, by_seed={seed: dict(list(metrics.items())[:3]) for seed, metrics in kdam.by_seed.items()})
-    shown = PaperTable(table, "rooms", (alone, mt, lost), {})
+    shown = PaperTable.of(table, "rooms", (alone, mt, lost), {})
     assert DELTA not in {item.key for item in shown.comparisons}  # a Delta without boundaries is another quantity
     assert [cell(shown, lost, title).text for title in ("Bound odsF ↑ % ours", "Δ ↑ % ours")] == ["missing", "missing"]
     once = replace(kdam, by_seed={0: kdam.by_seed[0], 1: lost.by_seed[1]})
-    shown = PaperTable(table, "rooms", (alone, mt, once), {})
+    shown = PaperTable.of(table, "rooms", (alone, mt, once), {})
     assert cell(shown, once, "n").text == "2"
     assert cell(shown, once, "Bound odsF ↑ % ours").text == "50.00 (n 1)"
 
@@ -216,10 +219,10 @@ def test_rows_that_cannot_be_tested_are_named(seeds, said):
     values = dict(zip(KEYS, (13.0, 1.0, 30.0, 70.0), strict=True))
     rows = (
         measured(table.rows[0], *[(10.0, 1.0, 30.0, 70.0)] * 3),
-        Measured(table.rows[1], "", "net", 4, dict.fromkeys(seeds, values), {}),
+        seed_row(table.rows[1], "net", 4, dict.fromkeys(seeds, values), {}),
     )
-    found = [note for note in notes(PaperTable(table, "rooms", rows, {})) if "shared" in note]
-    assert not any("One seed:" in note for note in notes(PaperTable(table, "rooms", rows, {})))
+    found = [note for note in notes(PaperTable.of(table, "rooms", rows, {})) if "shared" in note]
+    assert not any("One seed:" in note for note in notes(PaperTable.of(table, "rooms", rows, {})))
     assert found == ([f"Not tested against their baselines, which needs two shared seeds: {said}."] if said else [])
 
 
@@ -228,10 +231,8 @@ def test_a_column_that_nobody_has_learnt_is_named():
 
     def said(*scores, run_ids=None, **more):
         rows = [measured(row, *((score, 0.9, 30.0, 50.0) for score in scores)) for row in TABLES["6"].rows]
-        rows = [
-            replace(row, run_ids=run_ids or {seed: (f"{row.row.model} {seed}",) for seed in row.seeds}) for row in rows
-        ]
-        shown = PaperTable(TABLES["6"], "rooms", tuple(rows), {}, **more)
+        rows = [replace(row, run_ids=run_ids or {seed: (f"{row.label} {seed}",) for seed in row.seeds}) for row in rows]
+        shown = PaperTable.of(TABLES["6"], "rooms", tuple(rows), {}, **more)
         return [note for note in notes(shown) if "one answer everywhere" in note]
 
     (note,) = said(11.638, 11.638, 12.0)
@@ -243,7 +244,7 @@ def test_a_column_that_nobody_has_learnt_is_named():
 
 def test_costs_stand_beside_the_printed_ones():
     table = TABLES["1"]
-    shown = PaperTable(
+    shown = PaperTable.of(
         table, "rooms", (measured(table.rows[0], (10.0, 1.0, 30.0, 70.0), params=1_234_567, macs=23_400_000),), {}
     )
     titles = ("params M ours", "params M paper", "GMACs ours", "GMACs paper")
@@ -260,9 +261,9 @@ def test_costs_stand_beside_the_printed_ones():
 
 def test_single_task_row_with_a_missing_network_gives_no_delta():
     table = TABLES["1"]
-    alone = Measured(table.rows[0], "", "net", 4, {0: {"semseg/mIoU": 10.0}}, {})
+    alone = seed_row(table.rows[0], "net", 4, {0: {"semseg/mIoU": 10.0}}, {})
     mt = measured(table.rows[1], (11.0, 0.9, 32.0, 72.0))
-    shown = PaperTable(table, "rooms", (alone, mt), {})
+    shown = PaperTable.of(table, "rooms", (alone, mt), {})
     assert shown.number(mt, DELTA) is None
     assert cell(shown, shown.rows[1], "Δ ↑ % ours").text == "missing"
 

@@ -12,9 +12,10 @@ import pytest
 from kdam_ray import paper
 from kdam_ray.config import Distill, change
 from kdam_ray.recipes import recipe
-from kdam_ray.report.beta_temp import as_grids, as_report, sentences, table_5
+from kdam_ray.report.beta_temp import Scored, table_5
+from kdam_ray.report.beta_temp_grid import as_grids, as_json, as_report, as_text, sentences
 from kdam_ray.report.formats import FORMATS
-from kdam_ray.report.tables import Scored, as_json, as_text, number, reference_of
+from kdam_ray.report.tables import DELTA, number
 from kdam_ray.tasks import DATASETS
 
 KEYS = ("semseg/mIoU", "depth/rmse", "normals/mErr", "edge/odsF")
@@ -66,13 +67,15 @@ def teacher():
 
 def test_thirteen_runs_fill_fourteen_rows_the_shared_cell_in_both():
     results = table_5(sweep(), teacher=teacher())
-    cells = [line for line in results.lines if line.part.startswith("5")]
+    cells = [line for line in results.rows if line.part.startswith("5")]
     assert [len([line for line in cells if line.part == part]) for part in ("5a", "5b")] == [7, 7]
-    assert len({line.runs[0].run.run_id for line in cells}) == 13
+    assert len({line.run_ids[0] for line in cells}) == 13
     for line in cells:
-        assert line.number("semseg/mIoU").mean == pytest.approx(10 + line.facts["beta"] * line.facts["temperature"])
+        assert results.number(line, "semseg/mIoU").mean == pytest.approx(
+            10 + line.facts["beta"] * line.facts["temperature"]
+        )
         printed = paper.TABLES[line.part].find(beta=line.facts["beta"], temperature=line.facts["temperature"])
-        assert line.number("depth/rmse").paper == paper.TABLE_5A.metrics(printed)["depth/rmse"]
+        assert results.number(line, "depth/rmse").paper == paper.TABLE_5A.metrics(printed)["depth/rmse"]
 
 
 def test_json_has_every_number_of_every_row():
@@ -99,28 +102,28 @@ def test_delta_is_positive_for_better_whatever_the_direction(key, better, worse)
         results = table_5(
             [*no_kd(), scored(student(method="plain_kd", beta=2.0, temperature=3.0), values)], teacher=None
         )
-        line = next(line for line in results.lines if line.facts.get("beta") == 2.0)
-        assert results.line_delta(line).mean == pytest.approx(sign * 10 / 4)
+        line = next(line for line in results.rows if line.facts.get("beta") == 2.0)
+        assert results.number(line, DELTA).mean == pytest.approx(sign * 10 / 4)
 
 
 def test_delta_is_against_single_task_runs_once_all_tasks_have_one():
     single = dict(zip(KEYS, (20.0, 1.0, 30.0, 70.0), strict=True))
     results = table_5(sweep(), teacher=teacher(), single_task=single)
-    line = next(line for line in results.lines if line.label == "no KD (3 seeds)")
-    assert results.line_delta(line).mean == pytest.approx(-50 / 4)
+    line = next(line for line in results.rows if line.label == "no KD (3 seeds)")
+    assert results.number(line, DELTA).mean == pytest.approx(-50 / 4)
     assert "against the single-task runs" in " ".join(sentences(results))
     assert "no single-task reference" not in " ".join(sentences(results))
     some = {"semseg/mIoU": 20.0}
-    assert reference_of(no_kd(), some, DATASETS["rooms"].tasks).kind == "no KD"
+    assert table_5(no_kd(), teacher=None, single_task=some).delta_kind == "no KD"
     assert "no single-task reference" in " ".join(sentences(table_5(sweep(), teacher=None, single_task=some)))
 
 
 def test_the_limit_of_one_seed_is_two_root_two_sd_of_the_no_kd_runs():
     results = table_5(sweep(), teacher=teacher())
     assert results.limits()["semseg/mIoU"] == pytest.approx(2 * math.sqrt(2) * 1.0)
-    resolved = {line.label for line in results.lines if line.part == "5a" and results.is_resolved(line, "semseg/mIoU")}
+    resolved = {line.label for line in results.rows if line.part == "5a" and results.is_resolved(line, "semseg/mIoU")}
     assert resolved == {"beta 1", "beta 2", "beta 4", "beta 8", "beta 16"}  # 10 + 3 beta is past 12.83
-    assert not any(results.is_resolved(line, "depth/rmse") for line in results.lines if line.part.startswith("5"))
+    assert not any(results.is_resolved(line, "depth/rmse") for line in results.rows if line.part.startswith("5"))
     # 13 cells: 5 of those above and T 4, 8, 16; the shared one counts once
     said = "\n".join(sentences(results))
     assert (
@@ -131,7 +134,7 @@ def test_the_limit_of_one_seed_is_two_root_two_sd_of_the_no_kd_runs():
 def test_chance_of_crossing_the_limit_is_what_a_simulation_finds():
     import numpy as np
 
-    from kdam_ray.report.beta_temp import _chance
+    from kdam_ray.report.beta_temp_grid import _chance
 
     noise = np.random.default_rng(0).normal(size=(200_000, 4))
     seeds, cell = noise[:, :3], noise[:, 3]
@@ -154,9 +157,10 @@ def test_seeds_of_a_cell_become_mean_and_spread():
         scored(student(seed, method="plain_kd", beta=1.0, temperature=3.0), (10.0 + 2 * seed, 1.0, 30.0, 70.0))
         for seed in (2, 0, 1)
     ]
-    line = next(line for line in table_5([*runs, *no_kd()], teacher=None).lines if line.label == "beta 1")
-    assert [run.run.seed for run in line.runs] == [0, 1, 2]
-    value = line.number("semseg/mIoU")
+    results = table_5([*runs, *no_kd()], teacher=None)
+    line = next(line for line in results.rows if line.label == "beta 1")
+    assert list(line.by_seed) == [0, 1, 2]
+    value = results.number(line, "semseg/mIoU")
     assert (value.mean, value.std, value.n) == (12.0, statistics.stdev([10, 12, 14]), 3)
 
 
@@ -171,8 +175,9 @@ def test_a_half_finished_sweep_says_missing():
 
 def test_a_sweep_of_which_only_the_reference_has_finished_is_a_table():
     results = table_5(no_kd(), teacher=None)
-    assert next(line for line in results.lines if line.label.startswith("no KD")).number("semseg/mIoU").n == 3
-    assert all(line.runs == () for line in results.lines if line.part.startswith("5"))
+    plain = next(line for line in results.rows if line.label.startswith("no KD"))
+    assert results.number(plain, "semseg/mIoU").n == 3
+    assert all(line.run_ids == {} for line in results.rows if line.part.startswith("5"))
 
 
 def test_nan_is_missing_not_a_number():
@@ -188,9 +193,12 @@ def test_searched_runs_stand_apart_and_the_best_is_named():
         for b, value in ((0.3, 99.0), (5.0, 1.0))
     ]
     results = table_5([*sweep(), *searched], teacher=teacher())
-    labels = [line.label for line in results.lines if line.part == "searched"]
+    labels = [line.label for line in results.rows if line.part == "searched"]
     assert labels == ["β 0.3 T 2.2 α 0.7", "β 5 T 2.2 α 0.7"]
-    best = "Best of 13 cells and 2 searched runs that finished, judged by Delta against the teacher: beta 0.3, T 2.2, alpha 0.7 (+99.00 %;"
+    best = (
+        "Best of 13 cells and 2 searched runs that finished, judged by Delta against the teacher: beta 0.3, T 2.2, "
+        "alpha 0.7 (+99.00 %;"
+    )
     assert best in sentences(results)[-1]
 
 
@@ -251,7 +259,7 @@ def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
         for i in range(12)
     ]
     results = table_5([*searched, *no_kd()], teacher=None)
-    labels = [line.label for line in results.lines if line.part == "searched"]
+    labels = [line.label for line in results.rows if line.part == "searched"]
     assert len(labels) == 8
     assert labels[0].startswith("β 1.3 ")
     assert "Best of 0 cells and 12 searched runs" in sentences(results)[-1]
@@ -276,14 +284,16 @@ def test_the_cells_are_of_the_method_that_most_runs_use(method):
     cells = [scored(student(method=method, beta=beta, temperature=3.0), PLAIN) for beta in (0.5, 2.0)]
     reference = scored(student(method="kdam", beta=1.0, temperature=1.0), PLAIN)
     results = table_5([*cells, reference, *no_kd()], teacher=None, method=None)
-    assert [line.label for line in results.lines if line.part == "5a" and line.runs] == ["beta 0.5", "beta 2"]
-    assert next(line for line in results.lines if line.label == "KDAM beta 1").runs == (reference,)
+    assert [line.label for line in results.rows if line.part == "5a" and line.run_ids] == ["beta 0.5", "beta 2"]
+    assert next(line for line in results.rows if line.label == "KDAM beta 1").run_ids == {0: (reference.run.run_id,)}
 
 
 def test_a_run_that_is_cell_and_reference_is_one_seed():
     kdam = scored(student(method="kdam", beta=1.0, temperature=1.0), PLAIN)
     results = table_5([kdam, *no_kd(), kdam], teacher=None, method="kdam")
-    assert [line.runs for line in results.lines if line.label in ("T 1", "KDAM beta 1")] == [(kdam,), (kdam,)]
+    mine = [line for line in results.rows if line.label in ("T 1", "KDAM beta 1")]
+    assert [line.run_ids for line in mine] == [{0: (kdam.run.run_id,)}] * 2
+    assert [line.by_seed for line in mine] == [{0: kdam.metrics}] * 2
 
 
 def test_fits_a_terminal_and_stays_aligned():
@@ -328,8 +338,9 @@ def test_table_5_in_every_format():
 def test_a_searched_run_beside_a_cell_is_no_cell():
     """Same beta and T, another alpha: not what Table 5 fixes."""
     beside = scored(student(method="plain_kd", beta=2.0, temperature=3.0, alpha=0.5), (99.0, 1.0, 30.0, 70.0))
-    line = next(line for line in table_5([*sweep(), beside], teacher=None).lines if line.label == "beta 2")
-    assert line.number("semseg/mIoU").mean == pytest.approx(16.0)
+    results = table_5([*sweep(), beside], teacher=None)
+    line = next(line for line in results.rows if line.label == "beta 2")
+    assert results.number(line, "semseg/mIoU").mean == pytest.approx(16.0)
 
 
 def test_a_reference_of_zero_has_no_delta():
@@ -337,4 +348,4 @@ def test_a_reference_of_zero_has_no_delta():
     runs = [scored(student(seed), (10.0, 1.0, 30.0, 0.0)) for seed in range(3)]
     results = table_5([*runs, scored(student(method="plain_kd"), PLAIN)], teacher=None)
     assert "Delta does not exist: the reference's edge/odsF is 0 (no KD runs)." in sentences(results)
-    assert all(results.line_delta(line) is None for line in results.lines)
+    assert all(results.number(line, DELTA) is None for line in results.rows)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kdam_ray import paper
-from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE
+from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, BetaTempTable
 from kdam_ray.report.drawing.plots import (
     BLACK,
     BLUE,
@@ -29,7 +29,7 @@ from kdam_ray.report.drawing.plots import (
     panels,
     say,
 )  # fmt: skip
-from kdam_ray.report.tables import DELTA, Line, Number, Resultset
+from kdam_ray.report.tables import DELTA, Number
 from kdam_ray.tasks import Task
 
 PRINTED = {"color": VERMILLION, "marker": "s", "markerfacecolor": "white", "linestyle": DASHES[2], "linewidth": 1.0}
@@ -46,7 +46,7 @@ VARIED = {
 
 
 @in_style
-def beta_temp_curves(results: Resultset) -> Figure:
+def beta_temp_curves(results: BetaTempTable) -> Figure:
     """Table 5 as curves: beta above, T below, a column for each task and for the Delta.
 
     Ours with the spread over seeds where a cell has several; the mean of the runs without distillation as a line, its
@@ -59,12 +59,12 @@ def beta_temp_curves(results: Resultset) -> Figure:
     handles: dict[str, Any] = {}
     rights: dict[str, list[Axes]] = {key: [] for key in labels}
     for row, (part, (fact, x_label)) in zip(grid, VARIED.items(), strict=True):
-        lines = {line.facts[fact]: line for line in results.lines if line.part == part and fact in line.facts}
+        lines = {line.facts[fact]: line for line in results.rows if line.part == part and fact in line.facts}
         for axes, (key, label) in zip(row, labels.items(), strict=True):
-            handles |= _band(axes, results.value(Line("no KD", "reference", {}, results.no_kd), key))
-            printed = {x: float(line.printed[key]) for x, line in lines.items() if key in line.printed}
+            handles |= _band(axes, results.number(results.untaught, key))
+            printed = {x: value for x, line in lines.items() if (value := results.printed(line, key)) is not None}
             found, used = _draw_printed(axes, printed, same_scale=results.dataset == paper.TABLE_5A.dataset)
-            handles |= _cells(axes, {x: results.value(line, key) for x, line in lines.items()}) | found
+            handles |= _cells(axes, {x: results.number(line, key) for x, line in lines.items()}) | found
             rights[key] += [used] if used is not axes else []
             axes.set(xlabel=x_label, ylabel=label)
             log_axis(axes.xaxis, lines)

@@ -9,16 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kdam_ray.report.drawing.plots import BLUE, columns, in_style, legend, panels, say
-from kdam_ray.report.gain import Study
+from kdam_ray.report.gain import GainTable
 from kdam_ray.report.significance import Difference
 from kdam_ray.report.tables import DELTA
 from kdam_ray.tasks import Task
 
 
-def differences(study: Study) -> dict[str, dict[str, Difference | None]]:
+def differences(study: GainTable) -> dict[str, dict[str, Difference | None]]:
     """{"KDAM - no KD": {"semseg/mIoU": difference, ...}}: what `gain` draws, of every variant that has a rival."""
-    compared = [variant for variant in study.variants if variant.against]
-    return {f"{v.label} − {v.against}": {key: study.difference(v, key) for key in study.keys} for v in compared}
+    found: dict[str, dict[str, Difference | None]] = {
+        f"{row.label} − {row.against}": dict.fromkeys(study.keys) for row in study.rows if row.against
+    }
+    for item in study.comparisons:
+        found[f"{item.row.label} − {item.rival.label}"][item.key] = item.difference
+    return found
 
 
 @in_style

@@ -5,6 +5,7 @@ from typing import Any
 
 from kdam_ray import paper
 from kdam_ray.config import Place, Run, titled
+from kdam_ray.report.beta_temp import BetaTempTable
 from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
 from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
 from kdam_ray.report.drawing.forest import differences, gain
@@ -12,13 +13,14 @@ from kdam_ray.report.drawing.plots import Plot
 from kdam_ray.report.drawing.searches import importance, parallel_coordinates
 from kdam_ray.report.drawing.sweep_report import Content
 from kdam_ray.report.formats import Grid
-from kdam_ray.report.gain import Study
+from kdam_ray.report.gain import GainTable
 from kdam_ray.report.gain import grids as gain_grids
+from kdam_ray.report.row_grid import caption as caption_of
 from kdam_ray.report.row_grid import grids
-from kdam_ray.report.rows import Measured, PaperTable
-from kdam_ray.report.tables import Resultset, Scored, number
+from kdam_ray.report.rows import PaperTable
+from kdam_ray.report.tables import SeedRow, number
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE
+from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.result import RunResult, SweepResult
@@ -27,7 +29,6 @@ from kdam_ray.service.search.study import searched_params
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
 STAND_INS = "in the place of the paper's networks"
-SMOKE = " (smoke: the numbers mean nothing)"
 
 
 # ----------------------------------------------------------------------------------------------- Tables 1 to 4, 6, 7
@@ -38,14 +39,14 @@ def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequenc
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
-    title = f"Table {shown.table.number} on {shown.dataset}{SMOKE if shown.smoke else ''}"
+    title = caption_of(shown)
     return Content(title, [*grids(shown), *extra], plots, _pictured(shown, runs), {STAND_INS: dict(shown.stand_ins)})
 
 
-def _name(shown: PaperTable, row: Measured) -> str:
+def _name(shown: PaperTable, row: SeedRow) -> str:
     """A row's name, unlike any other's: with its network where the table has several."""
-    parts = [row.row.model, *([row.network] if len({other.network for other in shown.rows}) > 1 else [])]
-    parts += [f"by {row.row.taught_by}"] if row.row.taught_by else []
+    parts = [row.label, *([row.network] if len({other.network for other in shown.rows}) > 1 else [])]
+    parts += [f"by {row.printed.taught_by}"] if row.printed.taught_by else []
     parts += [f"{row.epochs} epochs"] if shown.table.varies_epochs else []
     return " ".join(parts) + (f" ({row.part})" if row.part else "")
 
@@ -54,15 +55,15 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult]
     costs = Costs(Storage(place.storage))
     points: dict[str, Costed] = {}
     for row in shown.rows:
-        trained = [runs[run_id].run for run_id in next(iter(row.run_ids.values()), ()) if run_id in runs]
+        trained = [runs[run_id].run for run_id in row.first_runs if run_id in runs]
         if not trained or row.part:
             continue
         gmacs = sum(costs.forward(run, run.student, run.decoder) for run in trained) / 1e9
-        name, rival = _name(shown, row), shown.baseline(row)
+        name, rival = _name(shown, row), shown.rival(row)
         values = {task.metric_key: shown.number(row, task.metric_key) for task in shown.tasks}
-        points.setdefault(name, Costed(name, _kind(row.row), gmacs, values, _name(shown, rival) if rival else ""))
+        points.setdefault(name, Costed(name, _kind(row.printed), gmacs, values, _name(shown, rival) if rival else ""))
     for teacher in (row for row in result.teachers if row.status == "finished" and len(row.run.tasks) > 1):
-        own = Scored.of(teacher.run, teacher.metrics).metrics
+        own = scores(teacher.metrics)
         gmacs = costs.forward(teacher.run, teacher.run.student, teacher.run.decoder) / 1e9
         values = {task.metric_key: number([own[task.metric_key]]) for task in shown.tasks if task.metric_key in own}
         if not any(point.kind == "teacher" and point.gmacs == gmacs for point in points.values()):
@@ -75,7 +76,7 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult]
     return Plot("accuracy_against_cost", accuracy_against_cost(list(points.values()), shown.tasks), caption)
 
 
-def _kind(row: paper.RunResult) -> PointKind:
+def _kind(row: paper.Row) -> PointKind:
     if row.is_teacher:
         return "teacher"
     if row.method:
@@ -86,7 +87,7 @@ def _kind(row: paper.RunResult) -> PointKind:
 def _gains(shown: PaperTable) -> Plot:
     found: dict[str, dict[str, Any]] = {}
     for item in shown.comparisons:
-        found.setdefault(f"{_name(shown, item.row)} − {item.baseline.row.model}", {})[item.key] = item.difference
+        found.setdefault(f"{_name(shown, item.row)} − {item.rival.label}", {})[item.key] = item.difference
     caption = "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
     return Plot("gain", gain(found, shown.tasks), caption)
 
@@ -106,8 +107,8 @@ def _epochs(shown: PaperTable) -> Plot:
 
 def _labelled(shown: PaperTable, runs: Mapping[str, RunResult]) -> dict[str, RunResult]:
     """The first seed of each row that learns several tasks."""
-    rows = [row for row in shown.rows if not (row.row.is_single_task or row.part)]
-    first = {_name(shown, row): next(iter(row.run_ids.values()), ("",))[0] for row in rows}
+    rows = [row for row in shown.rows if not (row.printed.is_single_task or row.part)]
+    first = {_name(shown, row): next(iter(row.first_runs), "") for row in rows}
     return {name: runs[run_id] for name, run_id in list(first.items())[:MOST_CURVES] if run_id in runs}
 
 
@@ -121,7 +122,7 @@ def _pictured(shown: PaperTable, runs: Mapping[str, RunResult]) -> list[Run]:
 
 
 # ------------------------------------------------------------------------------------------------------------- Table 5
-def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
+def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
     """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = (
@@ -129,21 +130,19 @@ def of_beta_temp(results: Resultset, shown: Sequence[Grid], result: SweepResult,
         "the band is the runs without distillation."
     )
     labelled = {
-        line.label: rows[line.runs[0].run.run_id]
-        for line in results.lines
-        if line.runs and line.runs[0].run.run_id in rows
+        row.label: rows[row.first_runs[0]] for row in results.rows if row.first_runs and row.first_runs[0] in rows
     }
     plots = [Plot("beta_temp", beta_temp_curves(results), caption), *search_plots(result)]
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
-    title = f"Table 5 on {results.dataset}{SMOKE if results.smoke else ''}"
+    title = results.caption(f"Table 5 on {results.dataset}")
     return Content(title, shown, plots, pictured, {STAND_INS: dict(results.stand_ins)})
 
 
 # ----------------------------------------------------------------------------------------------- what is gained at all
-def of_gain(study: Study, results: Sequence[SweepResult], place: Place) -> Content:
+def of_gain(study: GainTable, results: Sequence[SweepResult], place: Place) -> Content:
     """Every variant against its rival; learning curves and pictures of the first seed."""
     rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
     caption = "Each variant minus its rival, paired by seed, with 95 % intervals."

@@ -1,0 +1,190 @@
+"""Table 5 shown: a grid for each of its parts, what it may be read for in sentences, one JSON document."""
+
+import textwrap
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from scipy.stats import chi2
+from scipy.stats import t as student_t
+
+from kdam_ray.report.beta_temp import PARTS, RESOLVED, BetaTempTable, objective
+from kdam_ray.report.formats import FORMATS, Grid
+from kdam_ray.report.table_grid import DELTA_TITLE, counted, grid_of, ours, task_columns, texts
+from kdam_ray.report.tables import DELTA, TITLES, SeedRow
+
+if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
+    from kdam_ray.service.sweep import SweepResult
+
+DELTA_MEANS = {
+    "single-task": (
+        "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
+    ),
+    "no KD": (
+        "Delta: mean signed change over the tasks in percent, positive is better; no single-task reference, so against "
+        "the mean of the no-KD runs."
+    ),
+    None: "Delta: no reference (no finished run without distillation).",
+}
+
+
+# ----------------------------------------------------------------------------------------------------------- sentences
+def sentences(results: BetaTempTable) -> list[str]:
+    """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
+    said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
+    said += [*results.data_notes, _delta(results)]
+    if results.failed:
+        failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
+        said.append(f"Failed, so without numbers: {failed}.")
+    return [*said, *_resolution(results), *_best(results)]
+
+
+def _delta(results: BetaTempTable) -> str:
+    """What a Delta of this table means."""
+    reference = results.reference(results.untaught)
+    zeros = [task.metric_key for task in results.tasks if reference.get(task.metric_key) == 0]
+    if zeros and results.delta_kind:
+        return f"Delta does not exist: the reference's {', '.join(zeros)} is 0 ({results.delta_kind} runs)."
+    return DELTA_MEANS[results.delta_kind]
+
+
+def _resolution(results: BetaTempTable) -> list[str]:
+    limits, plain = results.limits(), results.untaught
+    have = {key: value.n for key in results.keys if (value := results.number(plain, key))}
+    if not limits:
+        lone = max((have[task.metric_key] for task in results.tasks if task.metric_key in have), default=0) < 2
+        why = "without at least two no-KD seeds the spread between seeds is not known"
+        return [f"One seed resolves nothing here: {why if lone else 'the no-KD seeds do not differ at all'}."]
+    names = {task.metric_key: TITLES[task.name] for task in results.tasks} | {DELTA: "Delta"}
+    units = {task.metric_key: task.unit for task in results.tasks} | {DELTA: "%"}
+    cells, seeds = results.cells, min(have[key] for key in limits)
+    low, high = _sd_range(seeds)
+    differences = ", ".join(f"{names[key]} {limit:.2g} {units[key]}" for key, limit in limits.items())
+    lacking = ", ".join(f"{names[key]} of {have[key]}" for key in limits if have[key] < len(plain.seeds))
+    counts = {key: [row.label for row in cells if results.is_resolved(row, key)] for key in limits}
+    marked = ", ".join(
+        f"{names[key]} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "")
+        for key, labels in counts.items()
+    )
+    chance = len(cells) * _chance(seeds, min((len(row.seeds) for row in cells), default=1))
+    return [
+        f"One seed resolves differences of more than 2·√2·sd of the {len(plain.seeds)} no-KD seeds"
+        f"{f' ({lacking})' if lacking else ''}: {differences}. Smaller ones are chance.",
+        f"Cells of {len(cells)} further than that from the no-KD mean (marked †): {marked}.",
+        f"By chance alone about {chance:.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
+        f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
+    ]
+
+
+def _chance(seeds: int, runs: int = 1) -> float:
+    """Probability that a cell of `runs` runs without any effect lies beyond the limit.
+
+    Its distance is from a mean of n, in sd estimated from the n.
+    """
+    return float(2 * student_t.sf(RESOLVED / (1 / runs + 1 / seeds) ** 0.5, seeds - 1))
+
+
+def _sd_range(seeds: int) -> tuple[float, float]:
+    """True sd / estimated sd, 95 % interval for normal noise."""
+    low, high = chi2.ppf([0.975, 0.025], seeds - 1)
+    return float(((seeds - 1) / low) ** 0.5), float(((seeds - 1) / high) ** 0.5)
+
+
+def _best(results: BetaTempTable) -> list[str]:
+    cells = len(results.cells)
+    rows = [*results.cells, *(row for row in results.rows if row.part == "searched" and not row.unfinished)]
+    row = max(rows, key=objective, default=None)
+    if row is None or (best := objective(row)) == float("-inf"):
+        return []
+    facts = {"alpha": 1.0, **row.facts}
+    where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
+    delta, plain = results.number(row, DELTA), results.number(results.untaught, DELTA)
+    than = "" if delta is None or plain is None else f" {'better' if delta.mean > plain.mean else 'worse'} than no KD"
+    judged = f"more than one seed's chance{than}" if results.is_resolved(row, DELTA) else "not resolved by one seed"
+    gain = "" if delta is None else f"; the table's Delta {delta.mean:+.2f} %, {judged}"
+    searched = max(results.searched, len(rows) - cells)
+    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
+    return [f"Best of {among}, judged by Delta against the teacher: {where} ({best:+.2f} %{gain})."]
+
+
+# ------------------------------------------------------------------------------------------------------ grids and json
+def grids(results: BetaTempTable) -> list[Grid]:
+    """A grid for each part: ours, the paper's where it has numbers, Delta.
+
+    Bold: best of its column; a dagger: resolved by one seed.
+    """
+    with_paper = any(row.printed.printed for row in results.rows)
+    columns = texts({"": _name, "n": counted})
+    for task in results.tasks:
+        columns += task_columns(results, task, with_paper=with_paper, with_diff=False)
+    columns.append(ours(results, DELTA, DELTA_TITLE))
+    parts = {part: [row for row in results.rows if row.part == part] for part in PARTS}
+    return [grid_of(results.caption(PARTS[part]), 1, columns, rows) for part, rows in parts.items() if rows]
+
+
+def _name(row: SeedRow) -> str:
+    """The label, and how many of its runs go on."""
+    return f"{row.label} ({len(row.unfinished)} unfinished)" if row.unfinished else row.label
+
+
+def as_grids(results: BetaTempTable) -> list[Grid]:
+    """Its parts, with what they may be read for under the last."""
+    first, *others, last = grids(results)
+    first = replace(first, title=f"{first.title} ({results.heading})")
+    return [first, *others, replace(last, notes=tuple(sentences(results)))]
+
+
+def as_text(results: BetaTempTable) -> str:
+    """All parts under each other."""
+    return f"{results.heading}\n\n{FORMATS['text'](grids(results))}"
+
+
+def as_json(results: BetaTempTable) -> dict[str, Any]:
+    """{"table", "dataset", "rows": [{"model", "seeds", "metrics": {"semseg/mIoU": {...}}, "delta_mt": {...}}], ...}."""
+    return {
+        "table": "5",
+        "dataset": results.dataset,
+        "smoke": results.smoke,
+        "stand_ins": dict(results.stand_ins),
+        "heading": results.heading,
+        "rows": [_json_row(results, row) for row in results.rows],
+        "delta_reference": results.delta_kind,
+        "resolved_by_one_seed": results.limits(),
+        "failed": [dict(row) for row in results.failed],
+    }
+
+
+def _json_row(results: BetaTempTable, row: SeedRow) -> dict[str, Any]:
+    delta = results.number(row, DELTA)
+    numbers = {task.metric_key: results.number(row, task.metric_key) for task in results.tasks}
+    return {
+        "part": row.part,
+        "model": row.label,
+        "backbone": row.network or None,
+        **row.facts,
+        "seeds": row.seeds,
+        "run_ids": [run_id for ids in row.run_ids.values() for run_id in ids],
+        "unfinished": [run_id for seed, ids in row.run_ids.items() if seed in row.unfinished for run_id in ids],
+        "metrics": {
+            key: value and value.as_json() | {"paper": value.paper, "diff": results.difference(row, key)}
+            for key, value in numbers.items()
+        },
+        "delta_mt": delta and delta.as_json(),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------- the job's end
+def as_report(results: BetaTempTable, result: "SweepResult | None" = None) -> tuple[str, dict[str, Any]]:
+    """What is printed, and the same as one JSON document; with a sweep's result also where everything lies."""
+    said = sentences(results)
+    wrapped = (line for sentence in said for line in textwrap.wrap(sentence, 116, subsequent_indent="  "))
+    text = [as_text(results), "", *wrapped]
+    document = as_json(results) | {"notes": said}
+    if result is not None:
+        text += ["", *result.where(in_full=True)]
+        document |= {
+            "best": result.best_params, "trained": result.trained, "seconds": result.seconds,
+            "experiment": result.experiment, "parent": result.parent, "tracking_uri": result.tracking_uri,
+            "storage": result.storage, "study": result.study,
+            "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
+        }  # fmt: skip
+    return "\n".join(text), document
