@@ -1,6 +1,4 @@
-"""Fixtures that are dear or shared by several rooms: one Ray, one MLflow database, one gloo group for the whole
-session.
-"""
+"""Fixtures that are dear or shared by several rooms: one Ray, one MLflow database, one gloo group a session."""
 
 from collections.abc import Iterator
 
@@ -45,7 +43,8 @@ def mlflow_uri(tmp_path_factory) -> str:
 
 @pytest.fixture
 def place(tmp_path, mlflow_uri) -> Place:
-    """A storage of the test's own, two CPU workers, no pictures; the tracking store is shared, so tests name their own
-    sweeps.
+    """A storage of the test's own, two CPU workers, no pictures.
+
+    The tracking store is shared, so tests name their own sweeps.
     """
     return Place(storage=str(tmp_path / "runs"), tracking_uri=mlflow_uri, workers=2, gpus=False, pictures_every=0)

@@ -1,5 +1,6 @@
-"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data: python -m pytest
-tests/test_prepare_data.py
+"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data.
+
+python -m pytest tests/test_prepare_data.py
 """
 
 import hashlib

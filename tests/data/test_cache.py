@@ -1,5 +1,6 @@
-"""Decoded samples in a memory map: the same samples, built once, damage noticed: python -m pytest
-tests/data/test_cache.py
+"""Decoded samples in a memory map: the same samples, built once, damage noticed.
+
+python -m pytest tests/data/test_cache.py
 """
 
 import multiprocessing

@@ -1,4 +1,7 @@
-"""mIoU, maxF, rmse, mErr against numpy and laws that hold for all metrics: python -m pytest tests/metrics/test_dense.py"""
+"""mIoU, maxF, rmse, mErr against numpy and laws that hold for all metrics.
+
+python -m pytest tests/metrics/test_dense.py
+"""
 
 import numpy as np
 import pytest

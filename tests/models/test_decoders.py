@@ -150,9 +150,7 @@ def rooms(tmp_path_factory):
     "decoder", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOWEST)) for name in SYSTEMS]
 )
 def test_it_learns_rooms_and_its_checkpoint_is_the_same_network(decoder, rooms, tmp_path):
-    """Loss falls, mIoU passes what the commonest class alone would give (100 / 17 classes at most), the checkpoint
-    loads.
-    """
+    """Loss falls, the checkpoint loads, mIoU passes what the commonest class alone gives (at most 100 / 17 classes)."""
     run = run_of(decoder, epochs=8)
     losses, last = [], None
     for report in train_cohort([run], train=rooms["train"], val=rooms["val"], evaluate_every=8):

@@ -92,8 +92,9 @@ def test_an_even_window_is_refused():
 
 
 def test_bf16_is_rounded_once():
-    """Sums are in float32: the result is the bf16 nearest to that of the same numbers in float64 (a unit in the last
-    place).
+    """Sums are in float32.
+
+    The result is the bf16 nearest to that of the same numbers in float64 (a unit in the last place).
     """
     query, key = draw(1, 33, 6, 7, dtype=torch.bfloat16), draw(1, 33, 6, 7, dtype=torch.bfloat16, seed=1)
     weights = window_softmax(draw(1, 81, 6, 7, dtype=torch.bfloat16, seed=2), 9)
@@ -111,9 +112,7 @@ def test_bf16_is_rounded_once():
 
 
 def test_a_window_keeps_scores_not_channels():
-    """What the backward needs: 2 maps of scores (masked ones and their softmax) and the inputs, never k^2 C numbers a
-    pixel.
-    """
+    """What the backward needs: 2 maps of scores (masked, their softmax) and the inputs, never k^2 C numbers a pixel."""
     query, key, value = (draw(2, 16, 6, 8, dtype=torch.float32, seed=seed).requires_grad_() for seed in range(3))
     kept = {}
     with saved_tensors_hooks(lambda x: kept.setdefault(x.untyped_storage().data_ptr(), x), lambda x: x):

@@ -1,6 +1,6 @@
 """Table 5 from MLflow alone: the newest sweep, what has finished of it, its teacher and its single-task references.
 
-python -m pytest tests/report/test_recorded.py
+python -m pytest tests/report/test_beta_temp.py
 """
 
 import pytest

@@ -1,4 +1,7 @@
-"""Costs of Table 1: within what is promised, and as the README prints them: python -m pytest tests/report/test_costs.py"""
+"""Costs of Table 1: within what is promised, and as the README prints them.
+
+python -m pytest tests/report/test_costs.py
+"""
 
 import re
 from pathlib import Path

@@ -1,5 +1,4 @@
-"""Tables of rows from MLflow alone: sweeps do not mix, half-finished ones are right, a long run is looked at on its
-way.
+"""Tables of rows from MLflow alone: sweeps do not mix, half-finished ones are right, long runs are looked at.
 
 python -m pytest tests/report/test_recorded_tables.py
 """

@@ -1,4 +1,4 @@
-"""Deltas of a run's metrics: python -m pytest tests/service/test_compare.py"""
+"""Deltas of a run's metrics: python -m pytest tests/service/test_deltas.py"""
 
 import pytest
 from fakes import make_run, taught_by

@@ -1,7 +1,6 @@
-"""The jobs of the tables, run as their users run them: one after the other in one storage, then the tables from MLflow
-alone.
+"""The jobs of the tables, run as their users run them, in one storage; then the tables from MLflow alone.
 
-python -m pytest tests/test_table_jobs.py
+python -m pytest tests/studies/test_table_job.py
 """
 
 import json
@@ -15,7 +14,7 @@ import pytest
 from kdam_ray.config import Place
 from kdam_ray.service.records.tracking import Tracking
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.long
 
 

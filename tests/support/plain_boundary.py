@@ -1,6 +1,4 @@
-"""odsF's steps from libraries, slowly: what the compiled ones are compared with, in tests and in
-benchmarks/boundary.py.
-"""
+"""Steps of odsF from libraries, slowly: what tests and benchmarks/boundary.py compare the compiled ones with."""
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates

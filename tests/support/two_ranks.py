@@ -34,8 +34,9 @@ def serve(rank: int, port: int, pipe) -> None:
 
 
 class TwoRanks:
-    """Calls a module-level function on both ranks; arguments and results go through pickle, so keep them plain or
-    numpy.
+    """Calls a module-level function on both ranks.
+
+    Arguments and results go through pickle, so keep them plain or numpy.
     """
 
     def __init__(self) -> None:

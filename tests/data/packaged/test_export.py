@@ -1,4 +1,4 @@
-"""Procedural rooms written as public packagings and read back: python -m pytest tests/data/test_export.py"""
+"""Procedural rooms written as public packagings and read back: python -m pytest tests/data/packaged/test_export.py"""
 
 import numpy as np
 import pytest

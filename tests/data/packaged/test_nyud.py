@@ -1,4 +1,4 @@
-"""The reader of the NYUD packaging, on files written here: python -m pytest tests/data/test_nyud.py"""
+"""The reader of the NYUD packaging, on files written here: python -m pytest tests/data/packaged/test_nyud.py"""
 
 import shutil
 

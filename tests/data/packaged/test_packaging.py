@@ -1,6 +1,6 @@
 """What all packagings share, on the three of NYUD-v2: links, recognition, labels as stored; and their hostile files.
 
-python -m pytest tests/data/test_packaging.py
+python -m pytest tests/data/packaged/test_packaging.py
 """
 
 import pickle

@@ -1,4 +1,7 @@
-"""The reader of PASCAL-Context, on files written here as the real ones are: python -m pytest tests/data/test_pascal.py"""
+"""The reader of PASCAL-Context, on files written here as the real ones are.
+
+python -m pytest tests/data/packaged/test_pascal.py
+"""
 
 import numpy as np
 import pytest
@@ -147,9 +150,7 @@ def test_edges_where_differences_cancel(seed):
 
 
 def test_six_parts_of_all_people(root):
-    """Every name of PASCAL-Part on a pixel of its own; two people, of whom the later lies in front; a dog has a head
-    too.
-    """
+    """Every name of PASCAL-Part on a pixel of its own; two people, the later in front; a dog has a head too."""
     names = (
         "hair head lear rear lebrow rebrow leye reye nose mouth | neck torso | luarm ruarm | llarm rlarm lhand rhand"
     )

@@ -1,6 +1,6 @@
 """Procedural rooms: the same bytes everywhere, and labels that agree with each other and with geometry.
 
-python -m pytest tests/data/test_rooms.py
+python -m pytest tests/data/rooms/test_render.py
 """
 
 import hashlib
@@ -71,7 +71,8 @@ def test_pixels_do_not_change_silently():
 def test_another_process_on_an_older_processor_renders_the_same_bytes():
     """numpy chooses its loops by the processor; without the newer instructions they must give the same bits."""
     newer = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__.get(name)]
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_rooms; print(test_rooms.three_rooms())"
+    here = Path(__file__)
+    code = f"import sys; sys.path.insert(0, {str(here.parent)!r}); from {here.stem} import *; print(three_rooms())"
     environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(newer)}
     answer = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
@@ -163,8 +164,9 @@ def holds(shape, row, points) -> bool:
 
 
 def test_a_body_hangs_together():
-    """No arm floats beside its torso: solids that hold an end or the middle of another join, and all of a person are
-    joined.
+    """No arm floats beside its torso.
+
+    Solids that hold an end or the middle of another join, and all of a person are joined.
     """
     persons = 0
     for index in range(40):

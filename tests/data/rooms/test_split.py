@@ -1,6 +1,6 @@
 """Procedural rooms as a Source: splits, fingerprints, and a cache that many processes may fill at once.
 
-python -m pytest tests/data/test_rooms_source.py
+python -m pytest tests/data/rooms/test_split.py
 """
 
 import hashlib

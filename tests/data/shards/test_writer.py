@@ -1,5 +1,6 @@
-"""Parquet shards: nothing lost, the same bytes twice, resumable, hostile files named: python -m pytest
-tests/data/test_shards.py
+"""Parquet shards: nothing lost, the same bytes twice, resumable, hostile files named.
+
+python -m pytest tests/data/shards/test_writer.py
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """ATRC: each type of context against its equation, which parts exist for which contexts, and the printed cost.
 
-pytest tests/models/test_decoder_atrc.py
+pytest tests/models/decoders/test_atrc.py
 """
 
 from dataclasses import replace

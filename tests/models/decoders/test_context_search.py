@@ -1,6 +1,6 @@
 """The search for ATRC's contexts: what it samples, how it anneals, and that what it finds is an ATRC.
 
-pytest tests/models/test_context_search.py
+pytest tests/models/decoders/test_context_search.py
 """
 
 import math

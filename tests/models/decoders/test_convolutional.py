@@ -1,6 +1,6 @@
 """Cross-Stitch, NDDR-CNN, PAD-Net and MTI-Net: their equations written out with loops, their starts, their costs.
 
-pytest tests/models/test_decoder_convolutional.py
+pytest tests/models/decoders/test_convolutional.py
 """
 
 import pytest

@@ -1,6 +1,6 @@
 """DeMT: deformable sampling and attention across tasks against loops, what may see what, and the printed size.
 
-pytest tests/models/test_decoder_demt.py
+pytest tests/models/decoders/test_demt.py
 """
 
 import math

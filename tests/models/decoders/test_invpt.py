@@ -1,6 +1,6 @@
 """InvPT: joint attention and its messages against a reference in loops, the pyramid's sizes, and the cost.
 
-pytest tests/models/test_decoder_invpt.py
+pytest tests/models/decoders/test_invpt.py
 """
 
 from dataclasses import replace
@@ -106,8 +106,9 @@ def reference(module, x, message=None):
 
 
 def assert_scores(actual, expected):
-    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}; keys run pixel by pixel, task by
-    task.
+    """[B, heads, h, w, T, keys of all tasks] against {(head, t, s): [B, h, w, keys]}.
+
+    Keys run pixel by pixel, task by task.
     """
     actual = actual.unflatten(-1, (-1, TASKS))
     for (head, t, s), value in expected.items():

@@ -1,6 +1,6 @@
 """MQTransformer: the equations with loops over images, tasks and heads, what may see what, and the published size.
 
-pytest tests/models/test_decoder_mqtransformer.py
+pytest tests/models/decoders/test_mqtransformer.py
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """MTFormer: windows, attention across tasks against a dense reference, its heads, and the printed size.
 
-pytest tests/models/test_decoder_mtformer.py
+pytest tests/models/decoders/test_mtformer.py
 """
 
 from dataclasses import replace
@@ -184,8 +184,9 @@ def test_relative_biases_are_those_of_displacements():
 
 
 def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
-    """64.03 M; three patch embeddings (a 4x4 convolution and a norm) come on top of ours, the finest level's channels
-    go.
+    """64.03 M.
+
+    Three patch embeddings (a 4x4 convolution and a norm) come on top of ours, the finest level's channels go.
     """
     cost = network_cost("swin_s", "mtformer", TWO, image_size=(425, 560))
     unused, finest = 3 * (16 * 256 * 256 + 3 * 256), 96 * 256

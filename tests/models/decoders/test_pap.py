@@ -1,6 +1,6 @@
 """PAP: affinities, their mix and the diffusion against sums written out, and the printed cost.
 
-pytest tests/models/test_decoder_pap.py
+pytest tests/models/decoders/test_pap.py
 """
 
 from dataclasses import replace

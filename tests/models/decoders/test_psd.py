@@ -1,6 +1,6 @@
 """PSD: structures, matching and diffusion against dense matrices, and the printed cost.
 
-pytest tests/models/test_decoder_psd.py
+pytest tests/models/decoders/test_psd.py
 """
 
 from dataclasses import replace

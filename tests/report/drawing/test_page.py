@@ -1,7 +1,6 @@
-"""The report page: one file that needs nothing else, in which no text becomes markup and no drawing takes another's
-ids.
+"""The report page: one file that needs nothing else, in which no text becomes markup; each drawing has ids of its own.
 
-python -m pytest tests/report/test_page.py
+python -m pytest tests/report/drawing/test_page.py
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Plots: every number drawn once, spread only where there are seeds, gaps where nothing is, the same bytes every time.
 
-python -m pytest tests/report/test_plots.py
+python -m pytest tests/report/drawing/test_plots.py
 """
 
 import math
@@ -339,9 +339,7 @@ def test_importance_finds_the_parameter_that_matters_and_says_what_chance_would(
 
 
 def test_noise_is_not_more_than_chance():
-    """fANOVA's shares sum to 1 for noise too: only the comparison with shuffled objectives shows that they mean
-    nothing.
-    """
+    """fANOVA's shares sum to 1 for noise too: only shuffled objectives show that they mean nothing."""
     random = np.random.default_rng(3)
     found = importances([trial | {"value": float(random.normal())} for trial in trials(30)])
     assert sum(found.shares.values()) == pytest.approx(1)

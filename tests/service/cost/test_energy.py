@@ -1,4 +1,4 @@
-"""Joules come from counters or not at all: python -m pytest tests/service/test_energy.py"""
+"""Joules come from counters or not at all: python -m pytest tests/service/cost/test_energy.py"""
 
 import ctypes
 from pathlib import Path

@@ -1,6 +1,6 @@
 """What runs cost: counted before they run, measured while they do, kept over interruption.
 
-python -m pytest tests/service/test_run_costs.py
+python -m pytest tests/service/cost/test_meter.py
 """
 
 from types import SimpleNamespace

@@ -1,6 +1,6 @@
 """What runs have cost together, and what a sweep has over its calls, interrupted ones among them.
 
-python -m pytest tests/service/test_spent.py
+python -m pytest tests/service/cost/test_totals.py
 """
 
 import zlib

@@ -1,7 +1,6 @@
-"""Pictures of finished runs, beside teacher and baseline, as artifacts of their MLflow runs; and checkpoints found
-again.
+"""Pictures of finished runs, beside teacher and baseline, as artifacts of their MLflow runs.
 
-python -m pytest tests/service/test_pictures_recorded.py
+python -m pytest tests/service/finished/test_pictures.py
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Finished runs on the test split: python -m pytest tests/service/test_unseen.py"""
+"""Finished runs on the test split: python -m pytest tests/service/finished/test_test_split.py"""
 
 import zlib
 

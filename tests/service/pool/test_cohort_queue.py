@@ -1,6 +1,6 @@
 """Who trains what: nothing is lost, nothing is trained twice, and what keeps dying is given up.
 
-python -m pytest tests/service/test_cohort_queue.py
+python -m pytest tests/service/pool/test_cohort_queue.py
 """
 
 from kdam_ray.service.pool.cohort_queue import ATTEMPTS, CohortQueue

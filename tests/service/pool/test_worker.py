@@ -1,6 +1,6 @@
 """A real sweep, killed in the middle and taken up again: laws 2, 6 and 8 through Ray, MLflow and the storage.
 
-python -m pytest tests/service/test_interrupted.py
+python -m pytest tests/service/pool/test_worker.py
 """
 
 import os

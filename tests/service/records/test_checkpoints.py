@@ -1,6 +1,6 @@
 """Checkpoints that are whole or not there, the newest two, and the one before a damaged one.
 
-python -m pytest tests/service/test_storage.py
+python -m pytest tests/service/records/test_checkpoints.py
 """
 
 import os

@@ -1,5 +1,6 @@
-"""Storage, shards and checkpoints on a server that speaks S3, over HTTP on this machine: python -m pytest
-tests/service/test_s3.py
+"""Storage, shards and checkpoints on a server that speaks S3, over HTTP on this machine.
+
+python -m pytest tests/service/records/test_storage.py
 """
 
 import contextlib

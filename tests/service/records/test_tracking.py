@@ -1,6 +1,6 @@
 """What MLflow is told: names, tags, params once, one record per run, and whose child is shown where.
 
-python -m pytest tests/service/test_tracking.py
+python -m pytest tests/service/records/test_tracking.py
 """
 
 import subprocess

@@ -1,6 +1,6 @@
 """Packing runs into cohorts, and the study: cells first, seeded draws, trials cut short, pruning.
 
-python -m pytest tests/service/test_search.py
+python -m pytest tests/service/search/test_study.py
 """
 
 from collections import Counter
