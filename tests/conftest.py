@@ -1,6 +1,8 @@
 """Fixtures that are dear or shared by several rooms: one Ray, one MLflow database, one gloo group a session."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from two_ranks import TwoRanks
@@ -9,7 +11,7 @@ from kdam_ray.config import Place
 
 
 @pytest.fixture(scope="session")
-def two_ranks():
+def two_ranks() -> Iterator[TwoRanks]:
     """Two processes in a gloo group, started once a session: `two_ranks(function, *args)` -> both ranks' results."""
     pool = TwoRanks()
     yield pool
@@ -31,18 +33,39 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def mlflow_uri(tmp_path_factory) -> str:
-    """An sqlite tracking store; making one takes seconds."""
+def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new sqlite tracking store to copy: making one takes seconds.
+
+    What this process writes to sqlite is not forced to the disk from here on: that is nine tenths of the time, and
+    only a power cut would tell.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
     from kdam_ray.service.records.tracking import Tracking
 
-    place = Place(storage=str(tmp_path_factory.mktemp("mlflow")))
-    uri = f"sqlite:///{place.storage}/mlflow.db"
-    _ = Tracking(place.model_copy(update={"tracking_uri": uri})).client
-    return uri
+    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    place = Place(storage=str(tmp_path_factory.mktemp("empty")))
+    path = Path(place.storage) / "mlflow.db"
+    _ = Tracking(place.model_copy(update={"tracking_uri": f"sqlite:///{path}"})).client
+    return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_uri(tmp_path_factory: pytest.TempPathFactory, empty_mlflow: Path) -> str:
+    """The tracking store that tests share."""
+    return f"sqlite:///{shutil.copy(empty_mlflow, tmp_path_factory.mktemp('mlflow'))}"
 
 
 @pytest.fixture
-def place(tmp_path, mlflow_uri) -> Place:
+def own_mlflow(tmp_path: Path, empty_mlflow: Path) -> Path:
+    """A tracking store of the test's own, empty, where the storage `runs` of its folder has one."""
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    return Path(shutil.copy(empty_mlflow, tmp_path / "runs"))
+
+
+@pytest.fixture
+def place(tmp_path: Path, mlflow_uri: str) -> Place:
     """A storage of the test's own, two CPU workers, no pictures.
 
     The tracking store is shared, so tests name their own sweeps.

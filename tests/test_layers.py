@@ -1,4 +1,4 @@
-"""The layers, held: jobs -> studies -> report -> service -> core -> plain data, and who alone may touch MLflow, S3 and Ray.
+"""The layers, held: jobs -> studies -> report -> service -> core -> plain data; who alone may touch MLflow, S3, Ray.
 
 python -m pytest tests/test_layers.py
 

@@ -63,6 +63,6 @@ def test_the_table_names_what_exists(module, test):
 
 
 def test_tests_stand_in_rooms_that_the_package_has():
-    """Each folder of tests mirrors one of kdam_ray; `support` holds what tests share, `golden` what they compare with."""
+    """Each folder of tests mirrors one of kdam_ray; `support` holds what tests share."""
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
     assert [str(folder) for folder in folders if not (ROOT / "kdam_ray" / folder).is_dir()] == []

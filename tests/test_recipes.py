@@ -93,7 +93,8 @@ def test_other_fields_are_set_by_name_for_the_student_and_for_the_teacher():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("optim.lr", "is not FIELD=VALUE"), ("optim.lr=", "is not FIELD=VALUE"), ("student=swin_t", "a field among optim.*, image_size"),
+        ("optim.lr", "is not FIELD=VALUE"), ("optim.lr=", "is not FIELD=VALUE"),
+        ("student=swin_t", "a field among optim.*, image_size"),
         ("optim.rate=1", "no such field"), ("optim.lr=fast", "optim.lr"), ("precision=fp8", "precision"),
     ],
 )  # fmt: skip

@@ -34,7 +34,7 @@ BETAS = (0.5, 1.0, 2.0)
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A sweep with three children, two epochs each, written as the service writes it: (place, parent, {beta: child})."""
+    """A sweep with three children of two epochs, written as the service writes it: (place, parent, {beta: child})."""
     if not (BROWSER and DRIVER):
         reason = "no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)"
         pytest.fail(reason) if os.environ.get("KDAM_REQUIRE_BROWSER") == "1" else pytest.skip(reason)

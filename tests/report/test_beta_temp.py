@@ -16,8 +16,8 @@ ALONE = {"distill": Distill().model_dump(), "teacher": None, "teacher_run": None
 
 
 @pytest.fixture
-def tracking(tmp_path):
-    return Tracking(Place(storage=str(tmp_path / "runs"), tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db"))
+def tracking(own_mlflow):
+    return Tracking(Place(storage=str(own_mlflow.parent), tracking_uri=f"sqlite:///{own_mlflow}"))
 
 
 def record(tracking, run, sweep, values, *, parent=None, status="finished"):
@@ -147,7 +147,8 @@ def test_an_older_sweep_is_shown_by_name(tracking):
         made("5", "rooms", tracking, smoke=False, partial=False, sweep_run="x")
 
 
-def test_nothing_recorded_is_said_with_where_it_was_looked_for(tracking, tmp_path):
+def test_nothing_recorded_is_said_with_where_it_was_looked_for(tmp_path):
+    tracking = Tracking(Place(storage=str(tmp_path / "runs"), tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db"))
     with pytest.raises(
         ValueError,
         match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp",

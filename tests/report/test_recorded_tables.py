@@ -19,8 +19,8 @@ GOOD = (40.0, 0.6, 21.0, 76.0)
 
 
 @pytest.fixture
-def here(tmp_path):
-    return Place(storage=str(tmp_path / "runs"), workers=2, gpus=False)
+def here(own_mlflow):
+    return Place(storage=str(own_mlflow.parent), workers=2, gpus=False)
 
 
 @pytest.fixture

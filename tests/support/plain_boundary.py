@@ -71,7 +71,7 @@ def blobs(seed, height, width, scale):
 
 
 def scene(seed, height, width, *, scale=10):
-    """(probability float32, edges bool): contours of random regions, and a guess of them with doubts, gaps and clutter."""
+    """(probability float32, edges bool): contours of random regions, and a guess with doubts, gaps and clutter."""
     rng = np.random.default_rng(seed)
 
     def field(sigma):

@@ -272,7 +272,7 @@ def test_light_and_colour_vary():
 
 
 def test_rendering_is_quick_enough():
-    """CPU time, so that a busy machine does not matter; about 6 ms were measured, the bar is 20 ms, the bound generous."""
+    """CPU time, so that a busy machine does not matter; about 6 ms were measured, the bound is generous."""
     render(0, 0, image_size=(96, 128))
     start = time.process_time()
     for index in range(20):

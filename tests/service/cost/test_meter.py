@@ -166,10 +166,11 @@ class Ticking:
 
 
 def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: None):
-    """What a worker does with a cohort, without Ray; stops at a StepReport of epoch `until` as if it had been killed."""
+    """What a worker does with a cohort, without Ray; stops at a step of epoch `until` as if it had been killed."""
     members = {
-        run.run_id: Member(run, run.run_id, tracking.open_member(run, sweep="costs"), None, False, None, None, LIGHT) for run in runs
-    }  # fmt: skip
+        run.run_id: Member(run, run.run_id, tracking.open_member(run, sweep="costs"), None, False, None, None, LIGHT)
+        for run in runs
+    }
     actor = SimpleNamespace(notice=SimpleNamespace(remote=lambda *_: None))
     meter = Meter(ranks=1, evaluate_every=1, notes=storage.cache() / "unrecorded", clock=clock)
     recorder = Recorder({"title": "cohort", "epochs_done": 0}, members, storage, tracking, actor, meter)

@@ -25,7 +25,7 @@ LONELY = change(STUDENT, {"seed": 43})  # nobody trained the same seed without a
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, mlflow_uri):
-    """A place where a teacher, two students of it and one baseline have been trained; and their MLflow runs by run_id."""
+    """A place where a teacher, two students of it and one baseline have been trained; their MLflow runs by run_id."""
     place = Place(storage=str(tmp_path_factory.mktemp("finished")), tracking_uri=mlflow_uri, workers=1, gpus=False)
     return place, {run.run_id: train(run, place) for run in (TEACHER, ALONE, STUDENT, LONELY)}
 

@@ -30,7 +30,8 @@ RUN_IT = """
 import sys
 from kdam_ray.config import Place, Run, Sweep
 from kdam_ray.service.sweep import run_sweep
-sweep, place, teacher = (model.model_validate_json(text) for model, text in zip((Sweep, Place, Run), sys.argv[1:], strict=True))
+pairs = zip((Sweep, Place, Run), sys.argv[1:], strict=True)
+sweep, place, teacher = (model.model_validate_json(text) for model, text in pairs)
 run_sweep(sweep, place, teachers=[teacher])
 """
 
@@ -38,7 +39,8 @@ run_sweep(sweep, place, teachers=[teacher])
 def tiny_sweep(place: Place) -> tuple[Sweep, Run]:
     """Four members of three epochs of four steps, and their teacher, trained by two ranks."""
     small = Run(
-        dataset="rooms", image_size=(32, 32), train_images=16, val_images=8, batch=4, epochs=2, tasks=TASKS, student="resnet_w8",
+        dataset="rooms", image_size=(32, 32), train_images=16, val_images=8, batch=4, epochs=2, tasks=TASKS,
+        student="resnet_w8",
         optim=Optim(name="adamw", lr=5e-3, clip_norm=10.0),
     )  # fmt: skip
     teacher = resolve(small, place, teacher=True)

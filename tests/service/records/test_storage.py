@@ -275,7 +275,9 @@ def test_shards_in_a_bucket_are_those_of_a_folder(bucket, remote, packaging, tmp
     for path in (tmp_path / "shards").glob("*.parquet"):
         assert bucket.get_object(Bucket="kdam", Key=f"nyud/{path.name}")["Body"].read() == path.read_bytes()
     assert keys(bucket, "nyud/") == [
-        "nyud/dataset.json", *(f"nyud/train-0000{n}-of-00003.parquet" for n in range(3)), "nyud/val-00000-of-00001.parquet",
+        "nyud/dataset.json",
+        *(f"nyud/train-0000{n}-of-00003.parquet" for n in range(3)),
+        "nyud/val-00000-of-00001.parquet",
     ]  # fmt: skip
 
 
