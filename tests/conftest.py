@@ -1,6 +1,8 @@
 """Fixtures that are dear or shared by several rooms: one Ray, one MLflow database, one gloo group a session."""
 
+import contextlib
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +46,11 @@ def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from kdam_ray.service.records.tracking import Tracking
 
-    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    def in_no_hurry(connection: sqlite3.Connection, _: object) -> None:
+        with contextlib.suppress(sqlite3.DatabaseError):  # no database: what opens it says so
+            connection.execute("PRAGMA synchronous=OFF")
+
+    event.listen(Engine, "connect", in_no_hurry)
     place = Place(storage=str(tmp_path_factory.mktemp("empty")))
     path = Path(place.storage) / "mlflow.db"
     _ = Tracking(place.model_copy(update={"tracking_uri": f"sqlite:///{path}"})).client
