@@ -1,15 +1,22 @@
 """Fixtures that are dear or shared by several rooms: one Ray, one MLflow database, one gloo group a session."""
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from two_ranks import TwoRanks
 
 from kdam_ray.config import Place
+
+# As a worker on CPUs has: tiny networks gain nothing from more, and threads that wait for each other on a busy machine
+# take five times as long.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what tests start
 
 
 @pytest.fixture(scope="session")
