@@ -119,9 +119,19 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path, log):
     assert decoded(log) == 6
 
 
+class Stuck(Slow):
+    """Never gets past its third image."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            time.sleep(3600)
+        return super().__getitem__(index)
+
+
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path, log):
     context = multiprocessing.get_context("fork")
-    builder = context.Process(target=_read, args=(tmp_path / "cache", log, context.Queue()))
+    stuck = cached(Stuck(log), tmp_path / "cache", image_size=None)
+    builder = context.Process(target=stuck.__getitem__, args=(5,))
     builder.start()
     deadline = time.monotonic() + 30
     while decoded(log) < 3 and time.monotonic() < deadline:

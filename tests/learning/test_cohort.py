@@ -59,6 +59,7 @@ def test_a_member_is_its_solo_run_bit_for_bit(method, make_run, sources, teacher
     assert alone_metrics[run.run_id] == beside_metrics[run.run_id]
 
 
+@pytest.mark.slow
 def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run, sources, teacher, tmp_path):
     """Law 1 for networks that have nothing in common but the batch and the teacher's logits."""
     runs = [make_run("kdam", decoder=decoder, epochs=1) for decoder in zoo.DECODERS]
@@ -70,6 +71,7 @@ def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run,
         assert alone_metrics[run.run_id] == metrics[run.run_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoders", [("mt_baseline", "mt_baseline"), ("context_search", "nddr_cnn")])
 @pytest.mark.usefixtures("dropping")
 def test_interrupted_and_resumed_equals_uninterrupted(decoders, make_run, sources, teacher, tmp_path):

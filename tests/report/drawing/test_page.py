@@ -161,6 +161,7 @@ def test_no_text_becomes_markup():
 
 def test_a_picture_comes_back_pixel_for_pixel():
     sources = [attrs["src"] for tag, attrs in Reading(full_page()).elements if tag == "img"]
+    assert sources
     for source in sources:
         with Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))) as image:
             assert image.tobytes() == picture().tobytes()

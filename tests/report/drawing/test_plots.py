@@ -330,6 +330,7 @@ def test_odd_searches_are_drawn_or_said(odd):
     assert "too few" in words(importance(odd))
 
 
+@pytest.mark.slow
 def test_importance_finds_the_parameter_that_matters_and_says_what_chance_would():
     found = importances(trials(24))
     assert list(found.shares) == ["distill.beta", "distill.temperature"]
@@ -338,6 +339,7 @@ def test_importance_finds_the_parameter_that_matters_and_says_what_chance_would(
     assert [patch.get_width() for patch in importance(trials(24)).axes[0].patches] == list(found.shares.values())
 
 
+@pytest.mark.slow
 def test_noise_is_not_more_than_chance():
     """fANOVA's shares sum to 1 for noise too: only shuffled objectives show that they mean nothing."""
     random = np.random.default_rng(3)

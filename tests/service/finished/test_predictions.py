@@ -17,6 +17,7 @@ from kdam_ray.tasks import DATASETS
 RUN = make_run(student="resnet_w8", data_seed=92)
 
 
+@pytest.mark.slow
 def test_every_image_of_the_evaluation_has_its_maps_and_the_run_its_metrics(place, tmp_path):
     storage = Storage(place.storage)
     torch.manual_seed(0)

@@ -43,6 +43,7 @@ def recorded(tmp_path, mlflow_uri, monkeypatch):
     return place, runs, opened
 
 
+@pytest.mark.slow
 def test_finished_runs_are_scored_once_and_recorded(recorded):
     place, runs, opened = recorded
     found = unseen.score_unseen(runs, place)
