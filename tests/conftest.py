@@ -29,7 +29,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def two_ranks() -> Iterator[TwoRanks]:
-    """Two processes in a gloo group, started once a session: `two_ranks(function, *args)` -> both ranks' results."""
+    """Two processes in a gloo group: `two_ranks(function, *args)` gives both ranks' results."""
     pool = TwoRanks()
     yield pool
     pool.close()

@@ -24,8 +24,7 @@ TASKS = ("semseg", "depth", "normals", "edge")
 def make_run(**changes) -> Run:
     """A tiny run on the procedural rooms: make_run(seed=1, epochs=3)."""
     values = {
-        "dataset": "rooms", "image_size": (32, 32), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 2,
-        "tasks": TASKS,
+        "dataset": "rooms", "image_size": (32, 32), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 2, "tasks": TASKS,
         "student": "swin_w12", "optim": Optim(name="adamw"),
     }  # fmt: skip
     return Run.model_validate(values | changes)

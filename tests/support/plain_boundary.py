@@ -1,4 +1,6 @@
-"""Steps of odsF from libraries, slowly: what tests and benchmarks/boundary.py compare the compiled ones with."""
+"""odsF's steps from libraries, slowly: what the compiled ones are compared with, in tests and in
+benchmarks/boundary.py.
+"""
 
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
@@ -71,7 +73,7 @@ def blobs(seed, height, width, scale):
 
 
 def scene(seed, height, width, *, scale=10):
-    """(probability float32, edges bool): contours of random regions, and a guess with doubts, gaps and clutter."""
+    """(probability float32, edges bool): contours of random regions, and a guess of them with doubts, gaps and clutter."""
     rng = np.random.default_rng(seed)
 
     def field(sigma):

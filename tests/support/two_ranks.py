@@ -5,6 +5,7 @@ import socket
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -14,12 +15,13 @@ SECONDS = 60  # an exchange that the other rank never joins ends as an error, no
 
 
 def free_port() -> int:
+    """A port of this machine that nobody listened on a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def serve(rank: int, port: int, pipe) -> None:
+def serve(rank: int, port: int, pipe: Connection) -> None:
     """In the child: joins the group, then answers (function, args) with (True, result) or (False, traceback)."""
     torch.set_num_threads(1)
     timeout = timedelta(seconds=SECONDS)
@@ -41,7 +43,8 @@ class TwoRanks:
 
     def __init__(self) -> None:
         context, port = multiprocessing.get_context("spawn"), free_port()
-        self.pipes, self.processes = [], []
+        self.pipes: list[Connection] = []
+        self.processes: list[multiprocessing.process.BaseProcess] = []
         for rank in range(2):
             ours, theirs = context.Pipe()
             process = context.Process(target=serve, args=(rank, port, theirs), daemon=True)
