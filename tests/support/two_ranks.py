@@ -68,5 +68,6 @@ class TwoRanks:
         for pipe, process in zip(self.pipes, self.processes, strict=True):
             if process.is_alive():
                 pipe.send(None)
+        for process in self.processes:  # each leaves the group only when both do
             process.join(10)
             process.kill()
