@@ -230,6 +230,7 @@ print(source.path.stat().st_size // 2**20)
 """
 
 
+@pytest.mark.slow
 def test_three_hundred_images_are_written_and_cached_in_little_memory(tmp_path):
     """1.1 GB decoded; the limit is on all that the process ever had, libraries (about 0.3 GiB) included."""
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=300)

@@ -111,6 +111,7 @@ print(len(list(source.prepare())), hashlib.sha256(b"".join(source[i]["image"].to
 """
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_cache(tmp_path):
     """Both start together; one renders, both read the same."""
     racers = [

@@ -213,6 +213,7 @@ def test_order_of_tasks_does_not_matter():
         torch.testing.assert_close(there(maps())[name], here(maps())[name])
 
 
+@pytest.mark.slow
 def test_cost_of_table_1():
     """5.06 M and 25.76 G are printed; its authors' counter also counts what is neither layer nor product (2 %)."""
     cost = network_cost("hrnet18", "atrc", NYUD.tasks, image_size=(425, 560))
@@ -222,12 +223,14 @@ def test_cost_of_table_1():
     assert cost.all_macs / 1e9 == pytest.approx(25.76, rel=0.03)
 
 
+@pytest.mark.slow
 def test_cost_of_pascal_context():
     """The published head has 5.383 M parameters for the five tasks with 21 semantic classes."""
     tasks = [replace(task, channels=21) if task.name == "semseg" else task for task in PASCAL.tasks]
     assert network_cost("hrnet18", "atrc", tasks, image_size=(512, 512)).params / 1e6 == pytest.approx(5.383, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_memory_of_a_training_step():
     """Nothing is quadratic in pixels: eight images, even with 16 local contexts, below 8 GB."""
     for contexts in (None, everywhere("local", NYUD.tasks)):

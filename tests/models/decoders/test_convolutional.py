@@ -50,6 +50,7 @@ def perturbed(module, seed=7):
     return module
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", COSTS)
 def test_row_of_table_1(decoder):
     cost = network_cost("hrnet18", decoder, NYUD.tasks, image_size=(425, 560))

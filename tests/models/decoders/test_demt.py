@@ -164,6 +164,7 @@ def test_every_task_depends_on_every_mixer_but_a_task_alone_has_no_interaction()
 
 
 # published code, measured; GMACs as counted there: one key and one value a query, no deformable weight
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "params"),
     [("swin_t", 32.070), ("swin_s", 53.39), ("swin_b", 91.97), ("swin_l", 201.58), ("hrnet18", 6.75)],
@@ -173,6 +174,7 @@ def test_printed_size(backbone, params):
     assert cost.params / 1e6 == pytest.approx(params, abs=0.005)
 
 
+@pytest.mark.slow
 def test_printed_cost():
     cost = network_cost("swin_t", "demt", NYUD.tasks, image_size=(425, 560))
     projection = 107 * 140 * 256 * 256 / 1e9

@@ -152,6 +152,7 @@ def unused_in_the_published_code(dim=256):
     return embedding + attention + positions + 2 * dim
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backbone", "params"),
     [("swin_t", 33.18), ("swin_s", 54.49), ("swin_b", 92.89), ("swin_l", 202.13), ("hrnet18", 8.32)],

@@ -183,6 +183,7 @@ def test_relative_biases_are_those_of_displacements():
     assert not torch.equal(bias[:, 0, 8], bias[:, 8, 0])
 
 
+@pytest.mark.slow
 def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
     """64.03 M.
 
@@ -196,6 +197,7 @@ def test_size_is_the_printed_one_with_what_the_published_code_never_calls():
     assert cost.products / 1e9 == pytest.approx(2.53, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_memory_grows_with_the_map_not_with_its_square():
     small, large = (
         activation_bytes("resnet_w16", "mtformer", NYUD.tasks, image_size=(224, side), batch=1) for side in (448, 896)
