@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # a cluster of its own: two minutes in all
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def stop(process: subprocess.Popen) -> None:
     """The head and everything it started, by id."""
     family = {pid: started_at(pid) for pid in descendants(process.pid)}
     process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for what it started, which is ended below
+        process.wait(2)
     for pid, start in family.items():
         if start is not None and started_at(pid) == start:
             with contextlib.suppress(ProcessLookupError):

@@ -215,8 +215,9 @@ class Images:
         ramp = np.add.outer(np.arange(425), np.arange(560)) + index
         normals = np.zeros((425, 560, 3), np.float16)
         normals[..., 2] = 1
-        return {"image": np.stack([ramp, ramp + 1, ramp * 2], -1).astype(np.uint8), "semseg": (ramp % 40).astype(np.uint8),
-                "depth": (ramp / 100).astype(np.float32), "normals": normals, "edge": (ramp % 2).astype(np.uint8)}
+        return {"image": np.stack([ramp, ramp + 1, ramp * 2], -1).astype(np.uint8),
+                "semseg": (ramp % 40).astype(np.uint8), "depth": (ramp / 100).astype(np.float32),
+                "normals": normals, "edge": (ramp % 2).astype(np.uint8)}
 
 folder, nyud = Path(sys.argv[1]), DATASETS["nyud"]
 for _ in write_shards(Images(), nyud, "train", Storage(str(folder / "shards"))): pass

@@ -15,14 +15,14 @@ SECONDS = 60  # an exchange that the other rank never joins ends as an error, no
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listened on a moment ago."""
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def serve(rank: int, port: int, pipe: Connection) -> None:
-    """In the child: joins the group, then answers (function, args) with (True, result) or (False, traceback)."""
+    """The child: joins the group, then answers (function, args) with (True, result) or (False, traceback)."""
     torch.set_num_threads(1)
     timeout = timedelta(seconds=SECONDS)
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timeout)
@@ -36,10 +36,7 @@ def serve(rank: int, port: int, pipe: Connection) -> None:
 
 
 class TwoRanks:
-    """Calls a module-level function on both ranks.
-
-    Arguments and results go through pickle, so keep them plain or numpy.
-    """
+    """Calls a module-level function on both ranks, through pickle: keep arguments and results plain or numpy."""
 
     def __init__(self) -> None:
         context, port = multiprocessing.get_context("spawn"), free_port()

@@ -141,7 +141,7 @@ def test_edges_are_the_thinned_laplacian(root):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_edges_where_differences_cancel(seed):
-    """Numbers in arithmetic progression: the Laplacian vanishes on some contours, and on straight borders of the image."""
+    """Numbers in arithmetic progression: the Laplacian vanishes on some contours and on straight borders."""
     labels = np.random.default_rng(seed).integers(0, 4, (15, 11))
     laplacian = ndimage.laplace(labels.astype(float), mode="mirror")
     contour = (labels != np.roll(labels, 1, 0)) | (labels != np.roll(labels, 1, 1))
@@ -265,7 +265,8 @@ WRONG = {
     "hdf5": (CONTEXT, lambda path: path.write_bytes(HDF5), r": is a MATLAB 7\.3 file"),
     "other key": (CONTEXT, mat(labels=BLACK), r": has no variable LabelMap; it has labels"),
     "other anno": (PARTS, mat(objects=1), r": has no variable anno; it has objects"),
-    "context of other size": (CONTEXT, mat(LabelMap=BLACK[:20]), r": is 20 x 32 \(height x width\), but .*\.jpg is 24 x 32"),
+    "context of other size": (CONTEXT, mat(LabelMap=BLACK[:20]),
+        r": is 20 x 32 \(height x width\), but .*\.jpg is 24 x 32"),
     "flat context": (CONTEXT, mat(LabelMap=np.zeros((3, 4, 5))), r": its LabelMap is \(3, 4, 5\)"),
     "text context": (CONTEXT, mat(LabelMap=["a" * 32] * 24), r": (is|its LabelMap)"),
     "label 460": (CONTEXT, number(460), r": its LabelMap holds label 460"),
@@ -274,15 +275,23 @@ WRONG = {
     "parts no struct": (PARTS, mat(anno=np.eye(3)), r": its anno has not the structure of a parts annotation"),
     "parts empty": (PARTS, mat(anno=np.zeros((0, 0))), r": its anno has not the structure of a parts annotation"),
     "objects no struct": (PARTS, mat(anno={"imname": "x", "objects": np.eye(3)}), r": its anno has not the structure"),
-    "part unknown": (PARTS, mat(**annotation(("person", 15, BLACK + 1, [("wing", BLACK)]))), r": names the part 'wing' of a person"),
-    "parts of two sizes": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL), ("nose", BLACK)]))), r": its anno has not"),
-    "parts of other size": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL)]))), r": is \(5, 5\), its image \(24, 32\)"),
-    "class 200": (f"semseg/VOC12/{ONE}.png", png(BLACK + np.uint8(200)), r": holds label 200; labels should be 0 to 20, or 255"),
-    "colour saliency": (f"sal_distill/{ONE}.png", png(np.zeros((*SIZE, 3), np.uint8)), r": is a PNG of mode RGB; sal_distill should be"),
-    "grey normals": (f"normals_distill/{ONE}.png", png(BLACK), r": is a PNG of mode L; normals_distill should be 8 bit RGB"),
+    "part unknown": (PARTS, mat(**annotation(("person", 15, BLACK + 1, [("wing", BLACK)]))),
+        r": names the part 'wing' of a person"),
+    "parts of two sizes": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL), ("nose", BLACK)]))),
+        r": its anno has not"),
+    "parts of other size": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL)]))),
+        r": is \(5, 5\), its image \(24, 32\)"),
+    "class 200": (f"semseg/VOC12/{ONE}.png", png(BLACK + np.uint8(200)),
+        r": holds label 200; labels should be 0 to 20, or 255"),
+    "colour saliency": (f"sal_distill/{ONE}.png", png(np.zeros((*SIZE, 3), np.uint8)),
+        r": is a PNG of mode RGB; sal_distill should be"),
+    "grey normals": (f"normals_distill/{ONE}.png", png(BLACK),
+        r": is a PNG of mode L; normals_distill should be 8 bit RGB"),
     "cut normals": (f"normals_distill/{ONE}.png", cut, r": cannot be decoded"),
-    "png image": (f"JPEGImages/{ONE}.jpg", lambda path: Image.fromarray(BLACK).save(path, "PNG"), r": cannot be read as a JPEG image"),
-    "cut image": (f"JPEGImages/{ONE}.jpg", lambda path: path.write_bytes(path.read_bytes()[:-40]), r": cannot be decoded"),
+    "png image": (f"JPEGImages/{ONE}.jpg", lambda path: Image.fromarray(BLACK).save(path, "PNG"),
+        r": cannot be read as a JPEG image"),
+    "cut image": (f"JPEGImages/{ONE}.jpg", lambda path: path.write_bytes(path.read_bytes()[:-40]),
+        r": cannot be decoded"),
 }  # fmt: skip
 
 

@@ -107,7 +107,8 @@ from kdam_ray.data.rooms.split import Rooms
 source = Rooms("train", images=70, image_size=(24, 32), tasks=("semseg",), cache=Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
-print(len(list(source.prepare())), hashlib.sha256(b"".join(source[i]["image"].tobytes() for i in range(70))).hexdigest())
+images = len(list(source.prepare()))
+print(images, hashlib.sha256(b"".join(source[i]["image"].tobytes() for i in range(70))).hexdigest())
 """
 
 
