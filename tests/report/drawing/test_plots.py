@@ -133,6 +133,7 @@ def test_nothing_at_all_is_said_in_words():
     assert words(figure).count("no finished run") == 2 * (len(TASKS) + 1)
 
 
+@pytest.mark.slow
 def test_an_empty_panel_has_no_ticks_that_look_like_data():
     def ticks(figure, axis):
         as_svg(figure)  # lays it out
@@ -173,6 +174,7 @@ def test_the_same_plot_is_the_same_file_with_200_dpi_letters_and_no_date(tmp_pat
     assert "dc:date" not in text
 
 
+@pytest.mark.slow
 def test_neither_pyplot_nor_the_callers_settings_are_touched():
     code = (
         "import sys, matplotlib\nbefore = matplotlib.rcParams.copy()\nfrom kdam_ray.report.drawing.curves import learning_curves\n"
