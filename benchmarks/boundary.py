@@ -23,7 +23,7 @@ import numpy as np
 import scipy
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "metrics"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import plain_boundary as plain
 
 from kdam_ray.metrics import HED_THRESHOLDS, MONITOR_THRESHOLDS, BoundaryF, boundary_counts, warm_up

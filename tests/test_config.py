@@ -26,8 +26,9 @@ from kdam_ray.contexts import GENOTYPES, published_contexts, read_contexts
 from kdam_ray.tasks import DATASETS
 
 BASE = Run(
-    dataset="rooms", image_size=(48, 64), train_images=1200, val_images=200, tasks=("semseg", "depth", "normals", "edge"),
-    student="swin_w12", teacher="resnet_w16", teacher_run="0123456789ab", distill=Distill(method="plain_kd"), epochs=3,
+    dataset="rooms", image_size=(48, 64), train_images=1200, val_images=200,
+    tasks=("semseg", "depth", "normals", "edge"), student="swin_w12", teacher="resnet_w16",
+    teacher_run="0123456789ab", distill=Distill(method="plain_kd"), epochs=3,
 )  # fmt: skip
 
 
@@ -49,9 +50,10 @@ def test_run_id_does_not_depend_on_how_a_number_was_spelt():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"seed": 1}, {"distill.beta": 2.0}, {"distill.temperature": 1.0}, {"optim.lr": 0.5}, {"epochs": 4}, {"dataset_hash": "ff"},
-     {"batch_norm_ranks": 2}, {"teacher_run": "ba9876543210"}, {"student": "resnet_w8"}, {"decoder": "pad_net"},
-     {"teacher_decoder": "atrc"}, {"optim.mixing_lr": 100.0}, {"optim.architecture_lr": 0.1}, {"task_factors": {"edge": 2.0}}],
+    [{"seed": 1}, {"distill.beta": 2.0}, {"distill.temperature": 1.0}, {"optim.lr": 0.5}, {"epochs": 4},
+     {"dataset_hash": "ff"}, {"batch_norm_ranks": 2}, {"teacher_run": "ba9876543210"}, {"student": "resnet_w8"},
+     {"decoder": "pad_net"}, {"teacher_decoder": "atrc"}, {"optim.mixing_lr": 100.0}, {"optim.architecture_lr": 0.1},
+     {"task_factors": {"edge": 2.0}}],
 )  # fmt: skip
 def test_whatever_can_change_a_number_changes_the_run_id(changes):
     assert change(BASE, changes).run_id != BASE.run_id

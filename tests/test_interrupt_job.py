@@ -16,8 +16,8 @@ pytestmark = pytest.mark.long
 
 def test_an_interrupted_job_says_one_line_and_goes_on(tmp_path):
     command = [
-        sys.executable, ROOT / "jobs" / "train_student.py", "--smoke", "--epochs", "400", "--storage", tmp_path / "runs", "--workers", "1",
-        "--evaluate-every", "400", "--pictures-every", "0",
+        sys.executable, ROOT / "jobs" / "train_student.py", "--smoke", "--epochs", "400",
+        "--storage", tmp_path / "runs", "--workers", "1", "--evaluate-every", "400", "--pictures-every", "0",
     ]  # fmt: skip
     log = tmp_path / "stderr"
     environment = os.environ | {"MLFLOW_TRACKING_URI": "", "OMP_NUM_THREADS": "1"}

@@ -26,7 +26,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RAY = str(Path(sys.executable).parent / "ray")
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # a cluster of its own: two minutes in all
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def stop(process: subprocess.Popen) -> None:
     """The head and everything it started, by id."""
     family = {pid: started_at(pid) for pid in descendants(process.pid)}
     process.terminate()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(10)
+    with contextlib.suppress(subprocess.TimeoutExpired):  # it waits for what it started, which is ended below
+        process.wait(2)
     for pid, start in family.items():
         if start is not None and started_at(pid) == start:
             with contextlib.suppress(ProcessLookupError):
@@ -105,9 +105,11 @@ def head() -> Iterator[Head]:
     subprocess.run([RAY, "get-auth-token", "--generate"], env=environment, check=True, capture_output=True)
     gcs, dashboard, listen, grpc, client, metrics = free_ports(6)
     command = [
-        RAY, "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", '--resources={"driver": 8}', f"--temp-dir={folder / 's'}",
+        RAY, "start", "--head", "--block", "--num-cpus=2", "--num-gpus=0", '--resources={"driver": 8}',
+        f"--temp-dir={folder / 's'}",
         f"--port={gcs}", "--include-dashboard=true", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
-        f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}", f"--ray-client-server-port={client}",
+        f"--dashboard-agent-listen-port={listen}", f"--dashboard-agent-grpc-port={grpc}",
+        f"--ray-client-server-port={client}",
         f"--metrics-export-port={metrics}", "--node-ip-address=127.0.0.1", "--disable-usage-stats",
     ]  # fmt: skip
     with (folder / "head.log").open("w") as log:
@@ -175,7 +177,10 @@ def test_the_smoke_sweep_as_a_submitted_job(head, checkout, tmp_path):
         assert {"jobs", "kdam_ray"} <= names
         assert not names & {"runs", "sweep.log"}
     tables = subprocess.run(
-        [sys.executable, str(ROOT / "jobs" / "make_tables.py"), "--table", "5", "--smoke", "--format", "json", "--storage", str(storage)],
+        [
+            sys.executable, str(ROOT / "jobs" / "make_tables.py"), "--table", "5", "--smoke", "--format", "json",
+            "--storage", str(storage),
+        ],
         capture_output=True, text=True, env=head.environment, cwd=tmp_path, check=True,
     )  # fmt: skip
     rows = json.loads(tables.stdout)["rows"]

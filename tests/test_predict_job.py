@@ -30,8 +30,8 @@ TASKS = [task.name for task in PASCAL.tasks]
 def storage(tmp_path_factory):
     """A storage with the checkpoint of one run of all five tasks of PASCAL-Context."""
     run = Run.model_validate({
-        "dataset": "rooms_pascal", "image_size": (48, 64), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 3, "tasks": TASKS,
-        "student": "resnet_w8",
+        "dataset": "rooms_pascal", "image_size": (48, 64), "train_images": 8, "val_images": 4, "batch": 4, "epochs": 3,
+        "tasks": TASKS, "student": "resnet_w8",
     })  # fmt: skip
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("storage")

@@ -1,5 +1,6 @@
-"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data: python -m pytest
-tests/test_prepare_data.py
+"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data.
+
+python -m pytest tests/test_prepare_data.py
 """
 
 import hashlib
@@ -82,6 +83,7 @@ def test_one_split_after_the_other_is_both_at_once(prepare, root, tmp_path):
     assert hashes(tmp_path / "both") == hashes(tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_taken_up(root, tmp_path):
     """Killed for real, at its second shard."""
     code = (

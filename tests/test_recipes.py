@@ -22,9 +22,7 @@ def test_every_dataset_has_a_recipe_with_its_own_tasks_and_size():
 
 
 def test_nyud_is_trained_as_the_paper_says():
-    """Swin-L teaches Swin-T, SGD 0.001, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8, 400 epochs of 99 steps:
-    40k.
-    """
+    """Swin-L teaches Swin-T, SGD 0.001, momentum 0.9, weight decay 5e-4, poly 0.9, batch 8, 40k steps."""
     row = recipe("nyud")
     assert (row.teacher.student, row.student.student) == ("swin_l", "swin_t")
     for run in (row.teacher, row.student):
@@ -95,7 +93,8 @@ def test_other_fields_are_set_by_name_for_the_student_and_for_the_teacher():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("optim.lr", "is not FIELD=VALUE"), ("optim.lr=", "is not FIELD=VALUE"), ("student=swin_t", "a field among optim.*, image_size"),
+        ("optim.lr", "is not FIELD=VALUE"), ("optim.lr=", "is not FIELD=VALUE"),
+        ("student=swin_t", "a field among optim.*, image_size"),
         ("optim.rate=1", "no such field"), ("optim.lr=fast", "optim.lr"), ("precision=fp8", "precision"),
     ],
 )  # fmt: skip

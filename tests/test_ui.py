@@ -32,12 +32,17 @@ PATIENCE = 90  # seconds for a page on a loaded machine
 BETAS = (0.5, 1.0, 2.0)
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A sweep with three children, two epochs each, written as the service writes it: (place, parent, {beta: child})."""
+@pytest.fixture(scope="module", autouse=True)
+def chromium() -> None:
+    """Before anything is started: there is a browser, or the tests are skipped."""
     if not (BROWSER and DRIVER):
         reason = "no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)"
         pytest.fail(reason) if os.environ.get("KDAM_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A sweep with three children of two epochs, written as the service writes it: (place, parent, {beta: child})."""
     place = Place(storage=str(tmp_path_factory.mktemp("runs")))
     tracking = Tracking(place.model_copy(update={"tracking_uri": f"sqlite:///{place.storage}/mlflow.db"}))
     distilled = {"teacher": "resnet_w16", "teacher_run": "0123456789ab", "distill": {"method": "plain_kd"}}

@@ -1,5 +1,6 @@
-"""Decoded samples in a memory map: the same samples, built once, damage noticed: python -m pytest
-tests/data/test_cache.py
+"""Decoded samples in a memory map: the same samples, built once, damage noticed.
+
+python -m pytest tests/data/test_cache.py
 """
 
 import multiprocessing
@@ -118,9 +119,19 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path, log):
     assert decoded(log) == 6
 
 
+class Stuck(Slow):
+    """Never gets past its third image."""
+
+    def __getitem__(self, index):
+        if index == 3:
+            time.sleep(3600)
+        return super().__getitem__(index)
+
+
 def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path, log):
     context = multiprocessing.get_context("fork")
-    builder = context.Process(target=_read, args=(tmp_path / "cache", log, context.Queue()))
+    stuck = cached(Stuck(log), tmp_path / "cache", image_size=None)
+    builder = context.Process(target=stuck.__getitem__, args=(5,))
     builder.start()
     deadline = time.monotonic() + 30
     while decoded(log) < 3 and time.monotonic() < deadline:
@@ -204,8 +215,9 @@ class Images:
         ramp = np.add.outer(np.arange(425), np.arange(560)) + index
         normals = np.zeros((425, 560, 3), np.float16)
         normals[..., 2] = 1
-        return {"image": np.stack([ramp, ramp + 1, ramp * 2], -1).astype(np.uint8), "semseg": (ramp % 40).astype(np.uint8),
-                "depth": (ramp / 100).astype(np.float32), "normals": normals, "edge": (ramp % 2).astype(np.uint8)}
+        return {"image": np.stack([ramp, ramp + 1, ramp * 2], -1).astype(np.uint8),
+                "semseg": (ramp % 40).astype(np.uint8), "depth": (ramp / 100).astype(np.float32),
+                "normals": normals, "edge": (ramp % 2).astype(np.uint8)}
 
 folder, nyud = Path(sys.argv[1]), DATASETS["nyud"]
 for _ in write_shards(Images(), nyud, "train", Storage(str(folder / "shards"))): pass
@@ -219,6 +231,7 @@ print(source.path.stat().st_size // 2**20)
 """
 
 
+@pytest.mark.slow
 def test_three_hundred_images_are_written_and_cached_in_little_memory(tmp_path):
     """1.1 GB decoded; the limit is on all that the process ever had, libraries (about 0.3 GiB) included."""
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=300)

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_loader import Numbered, equal, readers, train, val
-from test_transforms import TASKS, blocks, levels, make_sample, plain, planes, sizes
 
 from kdam_ray.data import loader, on_device
 from kdam_ray.data.on_device import collate, render
 from kdam_ray.data.transforms import Colour, assemble, centred, draw, draw_candidates, draw_colour, is_varied
+from tests.data.test_loader import Numbered, equal, readers, train, val
+from tests.data.test_transforms import TASKS, blocks, levels, make_sample, plain, planes, sizes
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 

@@ -44,6 +44,7 @@ def dropping(monkeypatch):
     monkeypatch.setattr(member_module, "network_of", build_with_dropout)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dropping")
 @pytest.mark.parametrize("method", ["none", "plain_kd", "dist", "kdam"])
 def test_a_member_is_its_solo_run_bit_for_bit(method, make_run, sources, teacher, tmp_path):
@@ -59,6 +60,7 @@ def test_a_member_is_its_solo_run_bit_for_bit(method, make_run, sources, teacher
     assert alone_metrics[run.run_id] == beside_metrics[run.run_id]
 
 
+@pytest.mark.slow
 def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run, sources, teacher, tmp_path):
     """Law 1 for networks that have nothing in common but the batch and the teacher's logits."""
     runs = [make_run("kdam", decoder=decoder, epochs=1) for decoder in zoo.DECODERS]
@@ -70,6 +72,7 @@ def test_students_with_other_decoders_share_a_cohort_under_one_teacher(make_run,
         assert alone_metrics[run.run_id] == metrics[run.run_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoders", [("mt_baseline", "mt_baseline"), ("context_search", "nddr_cnn")])
 @pytest.mark.usefixtures("dropping")
 def test_interrupted_and_resumed_equals_uninterrupted(decoders, make_run, sources, teacher, tmp_path):
@@ -101,6 +104,7 @@ def test_the_teacher_is_bit_identical_after_training_and_stays_in_eval_mode(make
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+@pytest.mark.slow
 def test_a_member_that_diverges_leaves_and_the_others_do_not_notice(make_run, sources, teacher, tmp_path):
     healthy = make_run("kdam")
     doomed = make_run("kdam", optim=Optim(lr=1e30, momentum=0.0))

@@ -19,6 +19,8 @@ from kdam_ray.models import local, network_of
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import DECODERS
 
+pytestmark = pytest.mark.slow
+
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 ROOMS = DATASETS["rooms"]

@@ -88,6 +88,7 @@ def test_boundaries_of_the_truth_score_a_hundred_but_for_what_the_protocol_takes
     assert 60 < scored(packaging, perfect).metrics["edge/odsF"] < 100  # random specks, a third of them near the border
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(packaging, perfect):
     draw = np.random.default_rng(1)
     for path in (perfect / "depth").iterdir():
@@ -254,6 +255,7 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
     candidate = Candidate(network, names, predictions=tmp_path / "out")
     ours = evaluate({"x": candidate}, source, NYUD, image_size=(48, 80))["x"]
     theirs = scored(packaging, tmp_path / "out").metrics
+    assert {name.partition("/")[0] for name in ours} == set(names)
     for name, value in ours.items():
         # normals of training labels are kept in 16 bits, those that are scored in 32
         assert theirs[name] == pytest.approx(value, abs=0.02 if name == "normals/mErr" else 1e-6), name

@@ -15,6 +15,8 @@ from kdam_ray.models import Teacher, build_network
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.tasks import DATASETS
 
+pytestmark = pytest.mark.slow
+
 NYUD = DATASETS["nyud"]
 SIZE = (32, 48)
 

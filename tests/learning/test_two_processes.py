@@ -22,6 +22,8 @@ from kdam_ray.models import Teacher, build_network, heads, network_of
 from kdam_ray.models.decoders import context_search
 from kdam_ray.tasks import DATASETS
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("none", "plain_kd", "dist", "kdam")
 DECODERS = ("pad_net", "context_search")  # with auxiliary predictions; with labels cut into classes and a penalty
 

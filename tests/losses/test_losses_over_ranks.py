@@ -13,6 +13,8 @@ from kdam_ray import ranks
 from kdam_ray.losses import dist, kdam, plain_kd, supervised_loss
 from kdam_ray.tasks import DATASETS, IGNORE
 
+pytestmark = pytest.mark.slow
+
 TASKS = {task.name: task for name in ("rooms", "rooms_pascal") for task in DATASETS[name].tasks}
 LOSSES = [
     *TASKS,

@@ -327,6 +327,7 @@ def test_the_truth_is_read_by_the_datasets_rule():
         assert (metric.truth, metric.max_dist) == (DATASETS[name].edge_truth, DATASETS[name].edge_max_dist)
 
 
+@pytest.mark.slow
 def test_a_large_image_needs_no_quadratic_memory():
     """2000 x 3000 pixels, in a process of its own: a table of all pairs of boundary pixels would take terabytes."""
     code = """
@@ -368,6 +369,7 @@ def test_f_score_and_average_precision_by_hand():
     np.testing.assert_array_equal(f_score(np.array([[0, 0], [0, 3], [0, 0], [5, 0]])), [0, 0])
 
 
+@pytest.mark.slow
 def test_without_a_writable_cache_it_still_compiles():
     program = (
         "import numba.core.caching as caching\n"

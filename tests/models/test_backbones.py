@@ -68,6 +68,7 @@ def test_stochastic_depth_grows_to_the_published_rate_and_small_members_have_non
     assert max(rates, default=0.0) == pytest.approx(rate)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", ["from kdam_ray.models.backbones import declare_torchvision_operators as d; d(); d()", "import torch"]
 )

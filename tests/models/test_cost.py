@@ -25,6 +25,7 @@ PRINTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", PRINTED)
 def test_baselines_cost_what_table_1_prints(backbone):
     multi = network_cost(backbone, "mt_baseline", NYUD.tasks, image_size=SIZE)

@@ -147,6 +147,7 @@ def rooms(tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "decoder", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOWEST)) for name in SYSTEMS]
 )

@@ -48,6 +48,7 @@ def test_logits_are_a_quarter_of_any_image_rounded_up(name, size):
         assert logits[task.name].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_nyud_size_of_the_paper_on_meta():
     with torch.device("meta"):
         for name in ("hrnet18", "swin_t", "swin_s", "swin_b", "swin_l"):

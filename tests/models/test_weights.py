@@ -191,6 +191,7 @@ def test_imagenet_weights_without_a_network_say_so_in_one_line(monkeypatch):
     one_line(error, "swin_tiny_patch4_window7_224", "ConnectionError: no route", "'none'")
 
 
+@pytest.mark.slow
 def test_imagenet_weights_are_loaded_by_the_same_names(monkeypatch):
     timm = import_timm()
     create = timm.create_model

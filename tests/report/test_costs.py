@@ -11,6 +11,8 @@ from kdam_ray.paper import TABLES
 from kdam_ray.report.costs import as_text, of_networks, table_1
 from kdam_ray.tasks import DATASETS
 
+pytestmark = pytest.mark.slow
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 # largest difference from the print, in percent: of parameters, of GMACs
 PROMISED = {

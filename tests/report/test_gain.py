@@ -1,5 +1,6 @@
-"""The study of what distillation gains: pairs by seed, rivals, every number where it belongs: python -m pytest
-tests/report/test_gain.py
+"""The study of what distillation gains: pairs by seed, rivals, every number where it belongs.
+
+python -m pytest tests/report/test_gain.py
 """
 
 import json

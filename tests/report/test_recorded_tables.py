@@ -19,8 +19,8 @@ GOOD = (40.0, 0.6, 21.0, 76.0)
 
 
 @pytest.fixture
-def here(tmp_path):
-    return Place(storage=str(tmp_path / "runs"), workers=2, gpus=False)
+def here(own_mlflow):
+    return Place(storage=str(own_mlflow.parent), workers=2, gpus=False)
 
 
 @pytest.fixture
@@ -76,6 +76,7 @@ def test_a_sweeps_cells_are_the_runs_of_its_rows(here):
     )
 
 
+@pytest.mark.slow
 def test_networks_start_from_local_files(here, tmp_path):
     from safetensors.torch import save_file
 
@@ -207,6 +208,7 @@ def test_sweeps_that_differ_only_in_their_teachers_schedule_are_two(here, tracki
     assert len(tracking.parents("rooms", "some_smoke")) == 2
 
 
+@pytest.mark.slow
 def test_costs_are_those_of_the_networks_that_make_a_row(here):
     of = wanted(here, "1")
     rows = priced(of, Storage(here.storage)).rows

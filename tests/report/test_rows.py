@@ -1,5 +1,4 @@
-"""Tables 1 to 7 from what was measured: Deltas from the rows, best of column, pairs by seed, every format letter by
-letter.
+"""Tables 1 to 7 from what was measured: Deltas from the rows, best of column, pairs by seed, every format.
 
 python -m pytest tests/report/test_rows.py
 """

@@ -1,5 +1,4 @@
-"""Whole sweeps through Tune and Train with a training that trains nothing: what is recorded, what is done again (law
-8).
+"""Whole sweeps through Tune and Train with a training that trains nothing: what is recorded, what is done again.
 
 python -m pytest tests/service/test_sweep.py
 """
@@ -32,8 +31,9 @@ WORSE_THAN_THE_CELLS = {"distill.beta": (1.0, 16.0)}
 
 @pytest.fixture(scope="module")
 def done(ray_session, mlflow_uri, tmp_path_factory):
-    """One sweep with everything in it: a teacher, cells; one diverges, one is refused, one's worker dies; a reference,
-    a search.
+    """One sweep with everything in it.
+
+    A teacher, cells (one diverges, one is refused, one's worker dies), a reference, a search.
     """
     import ray.cloudpickle
 
@@ -122,9 +122,7 @@ def test_what_mlflow_shows(done):
 
 
 def test_what_it_cost_is_what_its_runs_cost(done):
-    """A first call: all that was ever spent on its runs, one that diverged, one whose worker died and the teacher among
-    them.
-    """
+    """A first call: all that was ever spent on its runs, the lost ones and the teacher among them."""
     _, place, _, before, result = done
     finished = [row for row in (*result.teachers, *result.rows) if row.run.seed != BAD_SEED]
     recorded = [row.metrics if row.metrics else Tracking(place).outcome(row.mlflow_run)[1] for row in finished]
@@ -199,9 +197,7 @@ def test_bad_input_is_refused_before_anything_starts(place):
 
 @pytest.fixture(scope="module")
 def several(ray_session, mlflow_uri, tmp_path_factory):
-    """Three teachers, one of which diverges, and a run that teaches nobody; a student of each and one without a
-    teacher.
-    """
+    """Three teachers, one of which diverges, a run that teaches nobody; students of each and one untaught."""
     import ray.cloudpickle
 
     from kdam_ray.config import Place
@@ -210,7 +206,7 @@ def several(ray_session, mlflow_uri, tmp_path_factory):
     place = Place(
         storage=str(tmp_path_factory.mktemp("several") / "runs"),
         tracking_uri=mlflow_uri,
-        workers=2,
+        workers=1,  # a lane that a dozen processes need not start beside the first
         gpus=False,
         pictures_every=0,
     )
