@@ -5,7 +5,6 @@ import socket
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def serve(rank: int, port: int, pipe: Connection) -> None:
+def serve(rank: int, port: int, pipe) -> None:
     """In the child: joins the group, then answers (function, args) with (True, result) or (False, traceback)."""
     torch.set_num_threads(1)
     timeout = timedelta(seconds=SECONDS)
