@@ -11,34 +11,9 @@ README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
-def annotated_tree() -> list[str]:
-    """Paths of the tree under "Inside", by indentation."""
-    block = README.split("## Inside")[1]
-    lines = [line[4:] for line in block.splitlines() if re.match(r" {4}(?:  )?[\w.]\S*", line)]
-    paths, folder = [], ""
-    for line in lines[: next(i for i, line in enumerate(lines) if line.startswith(("from ", "docker/"))) + 1]:
-        names = re.split(r"  +", line.strip())
-        if line.startswith("  "):
-            paths.append(folder + names[0])
-        else:
-            folder = names[0]
-            paths += names if folder == "docker/" else [folder]
-    return paths
-
-
-@pytest.mark.parametrize("path", annotated_tree())
-def test_the_annotated_tree_is_true(path):
-    assert (ROOT / path).exists()
-
-
-def test_the_annotated_tree_leaves_no_room_out():
-    rooms = {
-        f"kdam_ray/{path.name}{'/' if path.is_dir() else ''}"
-        for path in (ROOT / "kdam_ray").iterdir()
-        if path.name[0] not in "_."
-    }
-    assert rooms <= set(annotated_tree())
-    assert {"jobs/", "tests/", "benchmarks/"} <= set(annotated_tree())
+def test_the_readme_leads_to_every_paper():
+    papers = {path.name for path in ROOT.glob("*.md")} | {"LICENSE", "CITATION.cff"}
+    assert papers - {"README.md"} <= set(re.findall(r"\]\(([^)#:]+)", README))
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:^ {4}|`)make ([a-z][a-z-]*)", README, re.MULTILINE))))
@@ -57,7 +32,7 @@ def test_every_job_is_in_the_readme():
     )
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", README))))
 def test_every_link_leads_somewhere(link):
     assert (ROOT / link).exists()
 
