@@ -219,7 +219,7 @@ LOCAL: dict[Any, Callable] = {
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's progress, which it prints and logs whatever it is asked."""
+    """Silences the exporter's progress, which it prints and logs whatever it is asked."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -84,7 +84,7 @@ def ours(table: RunTable, key: str, group: str, name: str = "ours") -> Column:
 
 
 def task_columns(table: RunTable, task: Task, *, with_paper: bool, with_diff: bool) -> list[Column]:
-    """Of one task ours, the paper's and the difference."""
+    """The columns of one task: ours, the paper's and the difference."""
     key = task.metric_key
 
     def printed(row: SeedRow) -> str:

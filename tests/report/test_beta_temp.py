@@ -110,8 +110,8 @@ def test_a_sweep_whose_tasks_have_factors_is_shown(tracking):
     """Its single-task references learn without them."""
     record_sweep(tracking, 20.0, epochs=5, task_factors={"depth": 2.0})
     results = last(tracking)
-    assert results.reference.kind == "no KD"
-    assert line(results, "beta 2").number("semseg/mIoU").mean == 20.0
+    assert results.delta_kind == "no KD"
+    assert results.number(line(results, "beta 2"), "semseg/mIoU").mean == 20.0
 
 
 def test_unfinished_runs_are_shown_where_asked_and_decide_nothing(tracking):

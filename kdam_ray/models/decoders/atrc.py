@@ -201,7 +201,7 @@ class GlobalContext(nn.Module):
         self.project = Projections(channels, inner, relu=False, affine=affine)
 
     def forward(self, target: Tensor, source: Tensor, regions_t: Tensor | None, regions_s: Tensor | None) -> Tensor:
-        """As `context_block` says; the regions are not read."""
+        """[B, C, h, w] as `context_block` says; the regions are not read."""
         query, key, value = (x.flatten(2) for x in self.project(target, source))  # [B, inner, n]
         query, key = F.softplus(query), F.softplus(key)
         summary = value @ key.mT  # [B, inner (values), inner (keys)]
@@ -218,7 +218,7 @@ class LocalContext(nn.Module):
         self.project = Projections(channels, inner, relu=True, affine=affine)
 
     def forward(self, target: Tensor, source: Tensor, regions_t: Tensor | None, regions_s: Tensor | None) -> Tensor:
-        """As `context_block` says; the regions are not read."""
+        """[B, C, h, w] as `context_block` says; the regions are not read."""
         query, key, value = self.project(target, source)
         return local_attention(query, key, value, WINDOW)
 
@@ -237,7 +237,7 @@ class RegionContext(nn.Module):
         self.project = Projections(channels, inner, relu=True, affine=affine)
 
     def forward(self, target: Tensor, source: Tensor, regions_t: Tensor | None, regions_s: Tensor | None) -> Tensor:
-        """As `context_block` says; reads the regions of the label that it is `of`."""
+        """[B, C, h, w] as `context_block` says; reads the regions of the label that it is `of`."""
         pixels = regions_t if self.of == "target" else regions_s
         assert pixels is not None, "label_tasks names the tasks whose labels must be predicted"
         regions = source.flatten(2) @ pixels.mT  # [B, C, L]

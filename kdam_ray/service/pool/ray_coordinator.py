@@ -30,7 +30,7 @@ class RayCoordinator:
         self._on_its_way: ray.ObjectRef | None = None
 
     def __reduce__(self) -> tuple[type["RayCoordinator"], tuple[Any]]:
-        """Without the answer that is on its way, which is this process's own."""
+        """Travels without the answer that is on its way, which is this process's own."""
         return RayCoordinator, (self._actor,)
 
     def take(self, run: Run) -> int | None:

@@ -238,9 +238,9 @@ def test_the_environment_names_what_numbers_hang_on():
 
 
 def test_the_template_is_packaged_with_its_module():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
-    (pattern,) = project["tool"]["setuptools"]["package-data"]["kdam_ray.report.drawing"]
-    assert [path.name for path in Path(inspect.getfile(report_page)).parent.glob(pattern)] == ["page.html.j2"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    patterns, folder = project["tool"]["setuptools"]["package-data"]["*"], Path(inspect.getfile(report_page)).parent
+    assert [path.name for pattern in patterns for path in folder.glob(pattern)] == ["page.html.j2"]
 
 
 def test_a_plain_figure_of_matplotlib_is_welcome():
