@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from kdam_ray.data.checks import sample_problems
-from kdam_ray.data.packaged.file_kinds import Array, Picture
-from kdam_ray.data.packaged.nyud import LAYOUTS, recognised
-from kdam_ray.data.packaged.packaging import STORED, Layout, Packaged, Size, check_folders, find_file, first_ids
-from kdam_ray.data.packaged.pascal import LAYOUT as PASCAL
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile
+from kdam_ray.data.packaged.nyud import PACKAGINGS, recognised
+from kdam_ray.data.packaged.packaging import STORED, Packaging, Packaged, Size, check_folders, find_file, first_ids
+from kdam_ray.data.packaged.pascal import PASCAL
 from kdam_ray.data.source import Sample, Source, Split, open_source
 from kdam_ray.tasks import Dataset
 
@@ -123,30 +123,30 @@ def official_images(dataset: Dataset, split: Split) -> int:
 def _opened(
     dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None
 ) -> Source:
-    if root is not None and (layout := LAYOUT_OF.get(dataset.name)) and not (Path(root) / "dataset.json").exists():
+    if root is not None and (packaging := PACKAGING_OF.get(dataset.name)) and not (Path(root) / "dataset.json").exists():
         folder = Path(root).expanduser()
-        kind = layout(folder, split)
+        kind = packaging(folder, split)
         check_folders(kind, folder)
         there = len(first_ids(kind, folder, split, None))
         return Lenient(kind, folder, split, images=None if images is None else min(images, there), cache=cache)
     return open_source(dataset, split, images=images, image_size=image_size, resize=False, root=root, cache=None)
 
 
-def _nyud_layout(root: Path, split: Split) -> Layout:
+def _nyud_packaging(root: Path, split: Split) -> Packaging:
     """By the first id whose files are all there."""
-    check_folders(LAYOUTS[0], root)
-    for identity in first_ids(LAYOUTS[0], root, split, None):
+    check_folders(PACKAGINGS[0], root)
+    for identity in first_ids(PACKAGINGS[0], root, split, None):
         whole = [
-            layout for layout in LAYOUTS
-            if all((root / file.folders[0] / f"{identity}{file.suffix}").is_file() for file in layout.files.values())
+            packaging for packaging in PACKAGINGS
+            if all((root / file.folders[0] / f"{identity}{file.suffix}").is_file() for file in packaging.files.values())
         ]  # fmt: skip
         if len(whole) == 1:
             return whole[0]
     return recognised(root, split)
 
 
-LAYOUT_OF: dict[str, Callable[[Path, Split], Layout]] = {
-    "nyud": _nyud_layout,
+PACKAGING_OF: dict[str, Callable[[Path, Split], Packaging]] = {
+    "nyud": _nyud_packaging,
     "pascal": lambda root, split: PASCAL,
 }  # fmt: skip
 
@@ -164,7 +164,7 @@ class Lenient(Packaged):
             size = self._image_size(identity)
         except ValueError as error:
             size, problems = None, [str(error)]
-        for key, file in self.layout.files.items():
+        for key, file in self.packaging.files.items():
             if size is None and key == "image":
                 continue
             try:
@@ -176,19 +176,19 @@ class Lenient(Packaged):
                 problems.append(self._named(key, identity, str(error)))
         if problems:
             return None, problems
-        made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.layout.maps.items()}
+        made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.packaging.maps.items()}
         return {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}, []
 
     def _named(self, key: str, identity: str, problem: str) -> str:
         """A problem with its file, which some leave to their caller."""
         return (
-            problem if str(self.root) in problem else f"{find_file(self.layout, self.root, key, identity)}: {problem}"
+            problem if str(self.root) in problem else f"{find_file(self.packaging, self.root, key, identity)}: {problem}"
         )
 
     def oddities(self, index: int) -> list[str]:
         """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""
-        file, path = self.layout.files["normals"], self._path("normals", self.ids[index])
-        if not isinstance(file.kind, Array | Picture):
+        file, path = self.packaging.files["normals"], self._path("normals", self.ids[index])
+        if not isinstance(file.kind, ArrayFile | ImageFile):
             return []
         stored = file.kind.read(path)
         lengths = _lengths(stored[stored.any(-1)])

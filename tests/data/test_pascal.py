@@ -8,7 +8,7 @@ from scipy.io import savemat
 from skimage.morphology import thin
 
 from kdam_ray.data import open_source, train_batches, val_batches
-from kdam_ray.data.packaged.pascal import LAYOUT, TRUSTED, edges_of
+from kdam_ray.data.packaged.pascal import PASCAL, TRUSTED, edges_of
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)
@@ -301,6 +301,6 @@ def test_missing_folders_and_roots_are_named(root):
         opened(root, images=4)
     (root / "semseg/VOC12").rename(root / "semseg/elsewhere")
     with pytest.raises(
-        ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {LAYOUT.name}"
+        ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {PASCAL.name}"
     ):
         opened(root)

@@ -1,6 +1,6 @@
 """Datasets that are folders of files: lists of ids, checks before training, decoding on demand, memory, fingerprints.
 
-What differs between packagings is data, a `Layout`: which folders and endings there are, what kind of file each is, how
+What differs between packagings is data, a `Packaging`: which folders and endings there are, what kind of file each is, how
 its content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a `Source`.
 
 Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file
@@ -29,7 +29,7 @@ STORED = {"normals": np.float16}  # in samples; `labels` gives them as they were
 Size = tuple[int, int]
 
 
-class Kind(Protocol):
+class FileKind(Protocol):
     """How one sort of file is opened; both raise a ValueError of one line that names the file."""
 
     def size(self, path: Path) -> Size | None:
@@ -59,7 +59,7 @@ class File:
 
     folders: tuple[str, ...]
     suffix: str
-    kind: Kind
+    kind: FileKind
     decode: Callable[[Any], np.ndarray] = unchanged
 
 
@@ -68,7 +68,7 @@ class Map:
     """One map of a sample.
 
     Attributes:
-        files: keys of `Layout.files` that it is made of.
+        files: keys of `Packaging.files` that it is made of.
         make: from their arrays to the map [H, W, ...], at full precision.
     """
 
@@ -77,7 +77,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Packaging:
     """One packaging.
 
     Attributes:
@@ -107,7 +107,7 @@ class Packaged:
 
     def __init__(
         self,
-        layout: Layout,
+        packaging: Packaging,
         root: str | Path,
         split: Split,
         *,
@@ -119,7 +119,7 @@ class Packaged:
         """Opens the split and checks the files of every image that is used.
 
         Args:
-            layout: the packaging.
+            packaging: the packaging.
             root: its folder.
             split: "train" or "val".
             images: how many, the first of the list; None: all.
@@ -130,10 +130,10 @@ class Packaged:
         Raises:
             ValueError: a folder, list or file is missing or is not what it should be; names it.
         """
-        self.layout, self.root = layout, Path(root).expanduser()
+        self.packaging, self.root = packaging, Path(root).expanduser()
         self.image_size, self.cache, self.kept_bytes = image_size, cache, kept_bytes
-        check_folders(layout, self.root)
-        self.ids = first_ids(layout, self.root, split, images)
+        check_folders(packaging, self.root)
+        self.ids = first_ids(packaging, self.root, split, images)
         for identity in self.ids:
             self._check_files(identity)
         self._kept: dict[int, Sample] = {}
@@ -171,16 +171,16 @@ class Packaged:
         Raises:
             ValueError: a map that there is none of, or a file that cannot be read; names it.
         """
-        unknown = [name for name in names if name not in self.layout.maps]
+        unknown = [name for name in names if name not in self.packaging.maps]
         if unknown:
-            raise ValueError(f"names: {unknown[0]!r} is not one of {self.layout.name}: {', '.join(self.layout.maps)}")
-        return self._made(self.ids[index], {name: self.layout.maps[name] for name in names})
+            raise ValueError(f"names: {unknown[0]!r} is not one of {self.packaging.name}: {', '.join(self.packaging.maps)}")
+        return self._made(self.ids[index], {name: self.packaging.maps[name] for name in names})
 
     def regions(self, index: int) -> np.ndarray:
         """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, at the image's own
         size.
         """
-        return self._made(self.ids[index], {"regions": self.layout.regions})["regions"]
+        return self._made(self.ids[index], {"regions": self.packaging.regions})["regions"]
 
     def size(self, index: int) -> Size:
         """(height, width) of the image as it is stored, from its header."""
@@ -189,7 +189,7 @@ class Packaged:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the ids in their order and the contents of their files."""
-        paths = [self._path(key, identity) for identity in self.ids for key in self.layout.files]
+        paths = [self._path(key, identity) for identity in self.ids for key in self.packaging.files]
         hashes = remembered_hashes(self.root, paths, self.cache)
         lines = (
             f"{path.relative_to(self.root).as_posix()} {digest}\n" for path, digest in zip(paths, hashes, strict=True)
@@ -197,17 +197,17 @@ class Packaged:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def _path(self, key: str, identity: str) -> Path:
-        return find_file(self.layout, self.root, key, identity)
+        return find_file(self.packaging, self.root, key, identity)
 
     def _image_size(self, identity: str) -> Size:
         path = self._path("image", identity)
-        size = self.layout.files["image"].kind.size(path)
+        size = self.packaging.files["image"].kind.size(path)
         assert size is not None  # every header of an image tells it
         return size
 
     def _check_files(self, identity: str) -> None:
         height, width = self._image_size(identity)
-        for key, file in self.layout.files.items():
+        for key, file in self.packaging.files.items():
             path = self._path(key, identity)
             size = file.kind.size(path)
             if size not in (None, (height, width)):
@@ -217,7 +217,7 @@ class Packaged:
                 )
 
     def _sample(self, identity: str) -> Sample:
-        made = self._made(identity, self.layout.maps)
+        made = self._made(identity, self.packaging.maps)
         sample = {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}
         return sample if self.image_size is None else resized(sample, self.image_size)
 
@@ -228,7 +228,7 @@ class Packaged:
         return {name: row.make(*(arrays[key] for key in row.files)) for name, row in maps.items()}
 
     def _array(self, key: str, identity: str, size: Size) -> np.ndarray:
-        path, file = self._path(key, identity), self.layout.files[key]
+        path, file = self._path(key, identity), self.packaging.files[key]
         content = file.kind.read(path)
         try:
             array = file.decode(content)
@@ -241,13 +241,13 @@ class Packaged:
         return array
 
 
-def check_folders(layout: Layout, root: Path) -> None:
+def check_folders(packaging: Packaging, root: Path) -> None:
     """Whether the root has the packaging's folders, none of which leads out of it.
 
     Raises:
         ValueError: one is missing, or is a link that leads out of the root; names it.
     """
-    needed = list(dict.fromkeys(layout.folders.values()))
+    needed = list(dict.fromkeys(packaging.folders.values()))
     if not root.is_dir():
         raise ValueError(
             f"root: {root} is no folder; give the folder that holds {', '.join(' or '.join(row) for row in needed)}"
@@ -255,7 +255,7 @@ def check_folders(layout: Layout, root: Path) -> None:
     for alternatives in needed:
         if not any((root / folder).is_dir() for folder in alternatives):
             names = " or ".join(f"{folder}/" for folder in alternatives)
-            raise ValueError(f"root: {root} has no folder {names}, which the {layout.name} packaging has")
+            raise ValueError(f"root: {root} has no folder {names}, which the {packaging.name} packaging has")
         for folder in alternatives:
             _stay_inside(root / folder, root)
 
@@ -265,38 +265,38 @@ def _stay_inside(path: Path, root: Path) -> None:
         raise ValueError(f"{path}: is a link that leads out of {root}; a packaging should hold its own files")
 
 
-def find_file(layout: Layout, root: Path, key: str, identity: str) -> Path:
+def find_file(packaging: Packaging, root: Path, key: str, identity: str) -> Path:
     """Where a file of an image lies; folders are taken as checked.
 
     Raises:
         ValueError: it is missing, or is a link that leads out of the root; names it.
     """
-    file = layout.files[key]
+    file = packaging.files[key]
     paths = [root / folder / f"{identity}{file.suffix}" for folder in file.folders]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         others = "".join(f", nor {path}" for path in paths[1:])
         raise ValueError(
-            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {layout.lists}"
+            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {packaging.lists}"
         )
     if found.is_symlink():
         _stay_inside(found, root)
     return found
 
 
-def first_ids(layout: Layout, root: Path, split: Split, images: int | None) -> list[str]:
+def first_ids(packaging: Packaging, root: Path, split: Split, images: int | None) -> list[str]:
     """The first `images` ids of a split's list, or all.
 
     Raises:
         ValueError: more than there are, or less than one; or see `read_ids`.
     """
-    path = root / layout.lists / f"{split}.txt"
+    path = root / packaging.lists / f"{split}.txt"
     _stay_inside(path, root)
     ids = read_ids(path)
     if images is not None and not 1 <= images <= len(ids):
-        whole = {name: len(read_ids(root / layout.lists / f"{name}.txt")) for name in ("train", "val")}
+        whole = {name: len(read_ids(root / packaging.lists / f"{name}.txt")) for name in ("train", "val")}
         raise ValueError(
-            f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
+            f"{split}_images: {images} are asked for, but {packaging.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
         )
     return ids[:images]
 

@@ -30,13 +30,13 @@ import sys, types
 package = types.ModuleType("kdam_ray.data")
 package.__path__ = [sys.argv[1]]
 sys.modules["kdam_ray.data"] = package
-from kdam_ray.data.rooms.pool import Work, fill
-for _ in fill(Work.read(sys.argv[2])):
+from kdam_ray.data.rooms.pool import Portion, fill
+for _ in fill(Portion.read(sys.argv[2])):
     print(flush=True)
 """
 
 
-class Work(NamedTuple):
+class Portion(NamedTuple):
     """The images that one process renders: `first`, `first` + `step`, ...
 
     Attributes:
@@ -54,9 +54,9 @@ class Work(NamedTuple):
     step: int = 1
 
     @staticmethod
-    def read(text: str) -> "Work":
+    def read(text: str) -> "Portion":
         folder, seed, (height, width), first, step = json.loads(text)
-        return Work(folder, seed, (height, width), first, step)
+        return Portion(folder, seed, (height, width), first, step)
 
 
 def render_all(
@@ -80,7 +80,7 @@ def render_all(
     for field, (channels, dtype) in FIELDS.items():
         np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (images, *image_size, *channels)).flush()
     processes = processes or min(os.cpu_count() or 1, -(-images // IMAGES_PER_PROCESS))
-    works = [Work(str(folder), seed, image_size, first, processes) for first in range(processes)]
+    works = [Portion(str(folder), seed, image_size, first, processes) for first in range(processes)]
     if processes == 1:
         steps: Iterator = fill(works[0])
     else:
@@ -89,7 +89,7 @@ def render_all(
         yield done
 
 
-def fill(work: Work) -> Iterator[None]:
+def fill(work: Portion) -> Iterator[None]:
     """Renders one process's images into the arrays that lie there; yields after each."""
     arrays = {field: np.load(Path(work.folder) / f"{field}.npy", mmap_mode="r+") for field in FIELDS}
     for index in range(work.first, len(arrays["image"]), work.step):
@@ -99,7 +99,7 @@ def fill(work: Work) -> Iterator[None]:
         yield
 
 
-def spread(works: list[Work]) -> Iterator[str]:
+def spread(works: list[Portion]) -> Iterator[str]:
     """Carries out each work in a process of its own; yields after each image.
 
     Processes end when nobody listens any more.

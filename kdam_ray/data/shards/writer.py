@@ -133,12 +133,12 @@ def prefix_fingerprints(source: Source) -> list[str]:
 def _of_files(source: Packaged) -> list[str]:
     """As `Packaged.fingerprint`, of every beginning."""
     paths = [
-        find_file(source.layout, source.root, key, identity) for identity in source.ids for key in source.layout.files
+        find_file(source.packaging, source.root, key, identity) for identity in source.ids for key in source.packaging.files
     ]
     hashes = iter(zip(paths, remembered_hashes(source.root, paths, source.cache), strict=True))
     whole, found = hashlib.sha256(), []
     for _ in source.ids:
-        for _ in source.layout.files:
+        for _ in source.packaging.files:
             path, digest = next(hashes)
             whole.update(f"{path.relative_to(source.root).as_posix()} {digest}\n".encode())
         found.append(whole.copy().hexdigest())
