@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kdam_ray.config import Run, change
-from kdam_ray.data import open_source, train_batches
+from kdam_ray.data.loader import Batching, train_batches
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.learning.evaluate import evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import objective, share
@@ -86,9 +87,8 @@ def by_phase(count: int, teacher: Teacher, source) -> dict[str, float]:
     clock = Clock()
     for epoch in (0, 1):  # the first warms up
         clock = Clock()
-        batches = train_batches(
-            source, tasks=members[0].run.tasks, image_size=(48, 64), batch=8, augment="paper", data_seed=0, epoch=epoch
-        )  # fmt: skip
+        how = Batching(members[0].run.tasks, (48, 64), 8)
+        batches = train_batches(source, how, augment="paper", data_seed=0, epoch=epoch)
         done = steps(members, teacher, batches, clock)
     return {phase: 1000 * value / done for phase, value in clock.seconds.items() if phase != "rest"}
 
@@ -113,8 +113,7 @@ def main() -> None:
     torch.manual_seed(0)
     teacher = Teacher(build_network("resnet_w16", "mt_baseline", DATASET.tasks, image_size=(48, 64)))
     source, val = (
-        open_source(DATASET, split, images=images, image_size=(48, 64), resize=False, root=None, cache=None)
-        for split, images in (("train", IMAGES), ("val", 200))
+        open_source(Wanted(DATASET, split, images, (48, 64))) for split, images in (("train", IMAGES), ("val", 200))
     )
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64"

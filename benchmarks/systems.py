@@ -17,7 +17,7 @@ import torch
 
 from kdam_ray.cells import SYSTEMS
 from kdam_ray.config import change
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.learning.cohort import _train_epoch
 from kdam_ray.learning.member import Member
 from kdam_ray.recipes import recipe
@@ -38,9 +38,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     base = recipe(options.dataset).student
     images = BATCHES * base.batch
-    source = open_source(
-        DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None, cache=None
-    )  # fmt: skip
+    source = open_source(Wanted(DATASETS[options.dataset], "train", images, base.image_size))
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; {base.batch} images of {base.image_size} a step"
     )

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kdam_ray.data import Source, val_batches
+from kdam_ray.data.loader import Batching, val_batches
 from kdam_ray.data.predictions import write_prediction
+from kdam_ray.data.source import Source
 from kdam_ray.metrics import BoundaryF, Metric, build_metric
 from kdam_ray.models.heads import resize
 from kdam_ray.ranks import rank, world_size
@@ -64,15 +65,8 @@ def evaluate(
     try:
         for network in networks.values():
             network.eval()
-        for batch in val_batches(
-            source,
-            tasks=names,
-            image_size=image_size,
-            batch=min(batch_size, 64),
-            rank=rank(),
-            world=world_size(),
-            device=device,
-        ):
+        how = Batching(names, image_size, min(batch_size, 64), rank=rank(), world=world_size(), device=device)
+        for batch in val_batches(source, how):
             image = batch["image"]
             for key, network in networks.items():
                 if key in diverged:

@@ -130,13 +130,13 @@ def open_sources(run: Run, place: Place) -> Sequence:
     Raises:
         ValueError: the folder is missing or is neither the dataset's packaging nor its shards.
     """
-    from kdam_ray.data import open_source
+    from kdam_ray.data.opening import Wanted, open_source
 
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
     dataset = DATASETS[run.dataset]
     root = local_root(place.root, dataset, _wanted(run), cache=cache)
     return [
-        open_source(dataset, split, images=images, image_size=run.image_size, resize=run.resize, root=root, cache=cache)
+        open_source(Wanted(dataset, split, images, run.image_size, run.resize), root=root, cache=cache)
         for split, images in _wanted(run).items()
     ]

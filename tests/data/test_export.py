@@ -1,5 +1,8 @@
 """Procedural rooms written as public packagings and read back: python -m pytest tests/data/test_export.py"""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,21 +10,22 @@ from scipy import ndimage
 from scipy.io import loadmat
 from skimage.morphology import thin
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged import nyud, pascal
 from kdam_ray.data.packaged.export import CONTEXT_OF_ROOMS, UNKNOWN, export_packaging
+from kdam_ray.data.source import Source, Split
 from kdam_ray.tasks import DATASETS, ROOM_CLASSES
 
 SIZE = (48, 64)
 CODE = 1.5 / 127.5  # 8 bits: half a code, 1/255, in each component, then a new length
 
 
-def rooms(name, split="train", images=6):
-    return open_source(DATASETS[name], split, images=images, image_size=SIZE, resize=False, root=None, cache=None)
+def rooms(name: str, split: Split = "train", images: int = 6) -> Source:
+    return open_source(Wanted(DATASETS[name], split, images, SIZE))
 
 
-def opened(dataset, root, split="train"):
-    return open_source(DATASETS[dataset], split, images=None, image_size=SIZE, resize=False, root=str(root), cache=None)
+def opened(dataset: str, root: Path, split: Split = "train") -> Any:
+    return open_source(Wanted(DATASETS[dataset], split, None, SIZE), root=str(root))
 
 
 class Altered:

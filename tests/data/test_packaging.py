@@ -5,16 +5,18 @@ python -m pytest tests/data/test_packaging.py
 
 import pickle
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged import nyud
 from kdam_ray.data.packaged.export import export_packaging
-from kdam_ray.data.packaged.file_kinds import ArrayFile, MatlabFile, ImageFile
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile, MatlabFile
 from kdam_ray.data.packaged.nyud import open_nyud
 from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.tasks import DATASETS
@@ -39,9 +41,10 @@ def root(tmp_path, packaging):
     return written(tmp_path / "NYUD", packaging)
 
 
-def opened(root, **changes):
-    options = {"images": None, "image_size": SIZE, "resize": False, "root": str(root), "cache": None} | changes
-    return open_source(DATASETS["nyud"], "train", **options)
+def opened(root: Path, **changes: Any) -> Any:
+    return open_source(
+        Wanted(DATASETS["nyud"], "train", **({"images": None, "image_size": SIZE} | changes)), root=str(root)
+    )
 
 
 # ---- what a source gives beside samples
@@ -122,7 +125,9 @@ def test_the_root_itself_may_be_a_link(root, tmp_path):
 @pytest.mark.parametrize("place", ["file", "later file", "folder", "list"])
 def test_links_out_of_the_root_are_refused(root, packaging, tmp_path, place):
     number = "0003" if place == "later file" else "0001"
-    name = {"folder": "depth", "list": "gt_sets/train.txt"}.get(place, f"depth/{number}{packaging.files['depth'].suffix}")
+    name = {"folder": "depth", "list": "gt_sets/train.txt"}.get(
+        place, f"depth/{number}{packaging.files['depth'].suffix}"
+    )
     shutil.move(root / name, tmp_path / "outside")
     (root / name).symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match=rf"^{root}/{name}: is a link that leads out of {root}"):

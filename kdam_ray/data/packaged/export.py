@@ -16,6 +16,7 @@ from PIL import Image
 from kdam_ray.data.packaged import nyud, pascal
 from kdam_ray.data.packaged.packaging import Packaging, read_ids
 from kdam_ray.data.source import Sample, Source, Split
+from kdam_ray.files import written_whole
 from kdam_ray.tasks import IGNORE, ROOM_CLASSES, VOC_CLASSES, Dataset
 
 JPEG: dict[str, Any] = {"quality": 98, "subsampling": 0}
@@ -77,11 +78,10 @@ def _split_of(lists: Path) -> Split:
 
 
 def _append(path: Path, ids: Sequence[str]) -> None:
-    """Written beside and renamed."""
+    """The ids behind those that the list has."""
     before = read_ids(path) if path.exists() else []
-    partial = path.with_suffix(".part")
-    partial.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
-    partial.replace(path)
+    with written_whole(path) as beside:
+        beside.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
 
 
 def _write(sample: Sample, packaging: Packaging, root: Path, identity: str, name: str) -> None:

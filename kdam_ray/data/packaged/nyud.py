@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kdam_ray.data.packaged.file_kinds import ArrayFile, MatlabFile, ImageFile
-from kdam_ray.data.packaged.packaging import File, Packaging, Map, Packaged, check_folders, first_ids
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile, MatlabFile
+from kdam_ray.data.packaged.packaging import File, Map, Packaged, Packaging, check_folders, first_ids
 from kdam_ray.data.source import Split
 
 CLASSES = 40
@@ -141,7 +141,11 @@ def recognised(root: Path, split: Split) -> Packaging:
     """
     check_folders(ATRC, root)  # the same for all three
     identity = first_ids(ATRC, root, split, None)[0]
-    whole = [packaging for packaging in PACKAGINGS if all(_is_there(root, file, identity) for file in packaging.files.values())]
+    whole = [
+        packaging
+        for packaging in PACKAGINGS
+        if all(_is_there(root, file, identity) for file in packaging.files.values())
+    ]
     if len(whole) == 1:
         return whole[0]
     # none is whole: whose files they all are will say which one is missing
@@ -150,12 +154,15 @@ def recognised(root: Path, split: Split) -> Packaging:
         for key, suffix in _endings()
         if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()
     }
-    possible = [packaging for packaging in PACKAGINGS if there <= {(key, file.suffix) for key, file in packaging.files.items()}]
+    possible = [
+        packaging for packaging in PACKAGINGS if there <= {(key, file.suffix) for key, file in packaging.files.items()}
+    ]
     if possible:
         return possible[0]
     found = ", ".join(sorted(f"{ATRC.files[key].folders[0]}/*{suffix}" for key, suffix in there))
     known = "; ".join(
-        f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in PACKAGINGS
+        f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}"
+        for row in PACKAGINGS
     )
     raise ValueError(
         f"root: {root} holds {found} for {identity}, which is none of the three packagings, or several ({known})"

@@ -9,9 +9,7 @@ must stay inside.
 """
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +19,11 @@ import numpy as np
 from PIL import Image
 
 from kdam_ray.data.packaged.file_kinds import one_line
-from kdam_ray.data.source import Sample, Split
+from kdam_ray.data.source import Sample, Size, Split, use_all
+from kdam_ray.files import remembered_hashes
 
 KEPT_BYTES = 2 * 2**30
 STORED = {"normals": np.float16}  # in samples; `labels` gives them as they were read
-
-Size = tuple[int, int]
 
 
 class FileKind(Protocol):
@@ -173,7 +170,9 @@ class Packaged:
         """
         unknown = [name for name in names if name not in self.packaging.maps]
         if unknown:
-            raise ValueError(f"names: {unknown[0]!r} is not one of {self.packaging.name}: {', '.join(self.packaging.maps)}")
+            raise ValueError(
+                f"names: {unknown[0]!r} is not one of {self.packaging.name}: {', '.join(self.packaging.maps)}"
+            )
         return self._made(self.ids[index], {name: self.packaging.maps[name] for name in names})
 
     def regions(self, index: int) -> np.ndarray:
@@ -301,11 +300,6 @@ def first_ids(packaging: Packaging, root: Path, split: Split, images: int | None
     return ids[:images]
 
 
-def use_all(images: Mapping[str, int]) -> str:
-    """What to ask for, of data that are not the official splits: `all there are: --train-images 62 --val-images 40`."""
-    return "all there are: " + " ".join(f"--{name}-images {number}" for name, number in images.items())
-
-
 def read_ids(path: Path) -> list[str]:
     """The ids of a list, in its order.
 
@@ -360,53 +354,3 @@ def resized(sample: Sample, size: Size) -> Sample:
 
 def bytes_of(sample: Sample) -> int:
     return sum(array.nbytes for array in sample.values())
-
-
-def remembered_hashes(root: Path, paths: Iterable[Path], cache: Path | None) -> list[str]:
-    """SHA-256 of each file, from memory where size and time of change are those of the last time.
-
-    Args:
-        root: folder that the paths are under.
-        paths: files.
-        cache: folder of the memory, which may be lost or damaged; None: hash everything.
-    """
-    memo = (
-        None
-        if cache is None
-        else cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    )
-    known = {} if memo is None else _load_memo(memo)
-    found: dict[str, list] = {}
-    for path in paths:
-        key, stat = path.relative_to(root).as_posix(), path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
-        entry = known.get(key)
-        found[key] = entry if entry and entry[:2] == state else [*state, _hash(path)]
-    if memo is not None and any(known.get(key) != entry for key, entry in found.items()):
-        _save_memo(memo, known | found)
-    return [entry[2] for entry in found.values()]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load_memo(path: Path) -> dict[str, list]:
-    try:
-        memo = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return (
-        {key: entry for key, entry in memo.items() if isinstance(entry, list) and len(entry) == 3}
-        if isinstance(memo, dict)
-        else {}
-    )
-
-
-def _save_memo(path: Path, memo: dict[str, list]) -> None:
-    """Written beside and renamed, since several processes may open the same root at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(memo))
-    partial.replace(path)

@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from kdam_ray.data.packaged.file_kinds import MatlabFile, ImageFile
+from kdam_ray.data.packaged.file_kinds import ImageFile, MatlabFile
 from kdam_ray.data.packaged.nyud import directions_of_codes
-from kdam_ray.data.packaged.packaging import File, Packaging, Map, Packaged
+from kdam_ray.data.packaged.packaging import File, Map, Packaged, Packaging
 from kdam_ray.data.source import Split
-from kdam_ray.metrics.boundary import true_boundaries
 from kdam_ray.tasks import IGNORE, VOC_CLASSES
 
 CONTEXT_CLASSES = 459
@@ -126,6 +125,8 @@ def edges_of(labels: np.ndarray) -> np.ndarray:
     Where differences cancel (two neighbours whose numbers lie as far below as above) there is none, as in the published
     labels.
     """
+    from kdam_ray.metrics.boundary import true_boundaries  # torch, which opening does without
+
     around = np.pad(labels, 1, mode="reflect")  # without the border pixel itself, as OpenCV does
     laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * labels
     return true_boundaries(laplacian != 0, "mask").astype(np.uint8)

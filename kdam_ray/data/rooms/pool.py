@@ -24,14 +24,10 @@ FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
 }  # fmt: skip
 IMAGES_PER_PROCESS = 32  # fewer are sooner rendered here than a process is started
 
-# The package's own __init__ would import torch, which costs each worker two seconds.
 WORKER = """
-import sys, types
-package = types.ModuleType("kdam_ray.data")
-package.__path__ = [sys.argv[1]]
-sys.modules["kdam_ray.data"] = package
+import sys
 from kdam_ray.data.rooms.pool import Portion, fill
-for _ in fill(Portion.read(sys.argv[2])):
+for _ in fill(Portion.read(sys.argv[1])):
     print(flush=True)
 """
 
@@ -105,23 +101,19 @@ def spread(works: list[Portion]) -> Iterator[str]:
     Processes end when nobody listens any more.
     """
     reading, writing = os.pipe()
-    here = Path(__file__).parents[1]
-    paths = [str(here.parents[1]), *(path for path in sys.path if path)]
+    paths = [str(Path(__file__).parents[3]), *(path for path in sys.path if path)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", WORKER, str(here)]
     running: list[subprocess.Popen] = []
     try:
         with open(reading) as lines:
             try:
                 for work in works:
-                    arguments = [*command, json.dumps(work)]
-                    running.append(
-                        subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=writing, env=environment)
-                    )
+                    command = [sys.executable, "-c", WORKER, json.dumps(work)]
+                    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writing, env=environment))
             finally:
                 os.close(writing)
             yield from lines
@@ -133,5 +125,6 @@ def spread(works: list[Portion]) -> Iterator[str]:
                 process.wait()
     if any(codes):
         raise RuntimeError(
-            f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; is the disk full?"
+            f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; "
+            "is the disk full?"
         )
