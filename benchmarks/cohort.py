@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kdam_ray.config import Run, change
-from kdam_ray.data import Source, open_source, train_batches
-from kdam_ray.data.source import Split
+from kdam_ray.data.loader import Batching, train_batches
+from kdam_ray.data.opening import Wanted, open_source
+from kdam_ray.data.source import Source, Split
 from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import objective, share
@@ -88,9 +89,8 @@ def by_phase(count: int, teacher: Teacher, source: Source) -> dict[str, float]:
     clock = Clock()
     for epoch in (0, 1):  # the first warms up
         clock = Clock()
-        batches = train_batches(
-            source, tasks=members[0].run.tasks, image_size=(48, 64), batch=8, augment="paper", data_seed=0, epoch=epoch
-        )  # fmt: skip
+        how = Batching(members[0].run.tasks, (48, 64), 8)
+        batches = train_batches(source, how, augment="paper", data_seed=0, epoch=epoch)
         done = steps(members, teacher, batches, clock)
     return {phase: 1000 * value / done for phase, value in clock.seconds.items() if phase != "rest"}
 
@@ -114,10 +114,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     teacher = Teacher(build_network("resnet_w16", "mt_baseline", DATASET.tasks, image_size=(48, 64)))
-    source, val = (
-        open_source(DATASET, split, images=images, image_size=(48, 64), resize=False, root=None, cache=None)
-        for split, images in SPLITS
-    )
+    source, val = (open_source(Wanted(DATASET, split, images, (48, 64))) for split, images in SPLITS)
     print(
         f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}; ms per step of batch 8 at 48x64"
     )

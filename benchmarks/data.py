@@ -26,8 +26,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from kdam_ray.data import open_source, train_batches
+from kdam_ray.data.loader import Batching, train_batches
 from kdam_ray.data.on_device import collate, render
+from kdam_ray.data.opening import Wanted, open_source
+from kdam_ray.data.source import Batch, Source
 from kdam_ray.data.transforms import MEAN, PADDING, STD, Colour, assemble, draw, draw_candidates, draw_colour
 from kdam_ray.tasks import DATASETS
 
@@ -237,15 +239,16 @@ def stages(root: Path, ids: list[str], decoder: Callable, read) -> dict[str, Cal
 
 
 def loaders(root: Path, ids: list[str], fresh: Callable, read) -> dict[str, Callable[[], None]]:
-    options = {"tasks": TASKS, "image_size": SIZE, "batch": BATCH, "augment": "paper", "data_seed": 0, "epoch": 1}
+    def batches(source: Source) -> Iterator[Batch]:
+        return train_batches(source, Batching(TASKS, SIZE, BATCH), augment="paper", data_seed=0, epoch=1)
 
     def torch_loader(tuned: bool) -> Iterator:
         data = Plain(root, ids, tuned)
         return iter(DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True, num_workers=WORKERS))
 
     return {
-        "loader, ours, cached": lambda: use(train_batches(read, **options)),
-        "loader, ours, decoding": lambda: use(train_batches(fresh(), **options)),
+        "loader, ours, cached": lambda: use(batches(read)),
+        "loader, ours, decoding": lambda: use(batches(fresh())),
         f"loader, plain, {WORKERS} workers": lambda: use(torch_loader(False)),
         f"loader, tuned, {WORKERS} workers": lambda: use(torch_loader(True)),
     }
@@ -344,12 +347,12 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or write_packaging(Path(folder) / "nyud")
-        common = {"images": IMAGES, "image_size": SIZE, "resize": False, "root": str(root)}
-        read = open_source(DATASET, "train", cache=Path(folder) / "cache", **common)
+        wanted = Wanted(DATASET, "train", IMAGES, SIZE)
+        read = open_source(wanted, root=str(root), cache=Path(folder) / "cache")
 
-        def fresh():
+        def fresh() -> Source:
             """A source that keeps nothing in memory yet."""
-            return open_source(DATASET, "train", cache=None, **common)
+            return open_source(wanted, root=str(root))
 
         def decoder() -> Iterator:
             source = fresh()

@@ -17,7 +17,8 @@ import torch
 
 from kdam_ray.cells import SYSTEMS
 from kdam_ray.config import change
-from kdam_ray.data import Source, open_source
+from kdam_ray.data.opening import Wanted, open_source
+from kdam_ray.data.source import Source
 from kdam_ray.learning.cohort import _train_epoch
 from kdam_ray.learning.member import Member
 from kdam_ray.recipes import recipe
@@ -38,10 +39,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     base = recipe(options.dataset).student
     images = BATCHES * base.batch
-    source = open_source(
-        DATASETS[options.dataset], "train", images=images, image_size=base.image_size, resize=False, root=None,
-        cache=None,
-    )  # fmt: skip
+    source = open_source(Wanted(DATASETS[options.dataset], "train", images, base.image_size))
     machine = f"{platform.machine()}, {options.threads} thread(s), torch {torch.__version__}"
     print(f"{machine}; {base.batch} images of {base.image_size} a step")
     print(f"{'backbone':10s} {'decoder':16s}{'M op/image':>12s}{'ms/step':>10s}{'G op/s':>8s}{'ms beyond':>11s}")

@@ -79,15 +79,13 @@ def checkpoint_folder(asked: Flags) -> Path:
 
 def real_images(asked: Flags, run: "Run", size: tuple[int, int]) -> dict[str, "np.ndarray"]:
     """Those of --images, and rooms if the run learnt on rooms, by name."""
-    from kdam_ray.data import open_source
+    from kdam_ray.data.opening import Wanted, open_source
     from kdam_ray.learning.infer import read_picture
     from kdam_ray.tasks import DATASETS
 
     images = {path: read_picture(Path(path), shape=size).image for path in asked.images}
     if DATASETS[run.dataset].is_procedural:
-        rooms = open_source(
-            DATASETS[run.dataset], "val", images=ROOMS, image_size=size, resize=False, root=None, cache=None
-        )
+        rooms = open_source(Wanted(DATASETS[run.dataset], "val", ROOMS, size))
         images |= {rooms.name(index): rooms[index]["image"] for index in range(ROOMS)}
     return images
 

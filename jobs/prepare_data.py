@@ -94,7 +94,8 @@ def progress() -> Iterator[Any]:
 
 def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     """Look at every image of a split. Returns (examination, datasheet, contact sheet or None)."""
-    from kdam_ray.data.examine import Examination, official_images
+    from kdam_ray.data.examine import Examination
+    from kdam_ray.data.opening import Wanted, official_images
     from kdam_ray.report.datasheet import Datasheet, contact_sheet
     from kdam_ray.service.records.remote_shards import local_root
 
@@ -102,9 +103,7 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     official = official_images(dataset, split)
     images = min(asked.images or official, official) if asked.dataset in PROCEDURAL else asked.images
     root = local_root(asked.root, dataset, {split: None})
-    found = Examination(
-        dataset, split, root=root, images=images, image_size=asked.image_size or dataset.image_size, cache=None
-    )
+    found = Examination(Wanted(dataset, split, images, asked.image_size or dataset.image_size), root=root)
     sheet, shown = Datasheet(dataset), {}
     for index, sample in bar.track(found, total=found.listed, description=f"checking {split}"):
         if sample is None:

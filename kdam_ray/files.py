@@ -1,11 +1,37 @@
-"""Local files and folders that are there whole or not at all."""
+"""Bytes on a local disk: whole or not at all, hashed, made by one process of the node at a time."""
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
+
+from filelock import FileLock
+
+PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied or hashed
+
+
+# ---- whole or not at all
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[Path]:
+    """A path beside `target` for a file, which gets that name, on the disk, when the block ends well; else it is gone."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.{os.getpid()}.part")
+    with removed_on_error(beside):
+        yield beside
+        _fsync(beside)
+        beside.replace(target)
+
+
+def copy_file(path: Path, target: Path) -> None:
+    """A file to `target`, replacing what is there; on the disk when this returns."""
+    with written_whole(target) as beside:
+        shutil.copyfile(path, beside)
 
 
 def move_folder(folder: Path, target: Path) -> None:
@@ -26,30 +52,6 @@ def move_folder(folder: Path, target: Path) -> None:
     else:
         folder.rename(target)
     _fsync(target.parent)
-
-
-def copy_file(path: Path, target: Path) -> None:
-    """A file to `target`, replacing what is there; on the disk when this returns."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    with removed_on_error(beside):
-        shutil.copyfile(path, beside)
-        _fsync(beside)
-        beside.replace(target)
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def one_maker(target: Path) -> Iterator[None]:
-    """One process of the node at a time makes `target`; its folder is made if missing."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with locked(target.with_name(f".{target.name}.lock")):
-        yield
 
 
 @contextlib.contextmanager
@@ -73,15 +75,72 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds an advisory lock of the operating system, which a killed process leaves; without one where there are none."""
-    handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
+# ---- one at a time
 
-            fcntl.flock(handle, fcntl.LOCK_EX)
+
+@contextlib.contextmanager
+def one_maker(target: Path) -> Iterator[None]:
+    """One process of the node at a time makes `target`; its folder is made if missing.
+
+    The lock is the operating system's, so a killed process leaves it; its file, .<name>.lock, stays. Where the file
+    system has no locks, nobody waits.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # a generator may be closed by another thread than began it, so the lock belongs to no thread
+    lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False, fallback_to_soft=False)
+    with contextlib.suppress(OSError):
+        lock.acquire()
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
+
+
+# ---- hashes
+
+
+def stream_digest(stream: IO[bytes]) -> str:
+    """SHA-256 of what a stream holds, hex; in large pieces, as each may be a request to a server."""
+    found = hashlib.sha256()
+    while piece := stream.read(PIECE):
+        found.update(piece)
+    return found.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hex."""
+    with path.open("rb") as file:
+        return stream_digest(file)
+
+
+def remembered_hashes(root: Path, paths: Iterable[Path], cache: Path | None) -> list[str]:
+    """SHA-256 of each file, from memory where size and time of change are those of the last time.
+
+    Args:
+        root: folder that the paths are under.
+        paths: files.
+        cache: folder of the memory, which may be lost or damaged; None: hash everything.
+    """
+    memo = None
+    if cache is not None:
+        memo = cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
+    known = {} if memo is None else _load_memo(memo)
+    found: dict[str, list] = {}
+    for path in paths:
+        key, stat = path.relative_to(root).as_posix(), path.stat()
+        state = [stat.st_size, stat.st_mtime_ns]
+        entry = known.get(key)
+        found[key] = entry if entry and entry[:2] == state else [*state, file_digest(path)]
+    if memo is not None and any(known.get(key) != entry for key, entry in found.items()):
+        with written_whole(memo) as beside:
+            beside.write_text(json.dumps(known | found))
+    return [entry[2] for entry in found.values()]
+
+
+def _load_memo(path: Path) -> dict[str, list]:
+    try:
+        memo = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    entries = memo.items() if isinstance(memo, dict) else ()
+    return {key: entry for key, entry in entries if isinstance(entry, list) and len(entry) == 3}

@@ -17,6 +17,7 @@ from packaging_files import write_packaging
 from PIL import Image
 
 from kdam_ray.data.examine import Examination
+from kdam_ray.data.opening import Wanted
 from kdam_ray.data.packaged.nyud import open_nyud
 from kdam_ray.data.packaged.pascal import open_pascal
 from kdam_ray.data.rooms.split import Rooms
@@ -175,7 +176,7 @@ def test_depth_in_other_units_is_a_problem(prepare, root):
 def test_the_first_image_may_be_the_bad_one(root):
     for path in root.glob("*/0000.*"):
         path.unlink()
-    found = Examination(NYUD, "train", root=str(root), images=None, image_size=(32, 48), cache=None)
+    found = Examination(Wanted(NYUD, "train", None, (32, 48)), root=str(root))
     assert [index for index, sample in found if sample is None] == [0]
     assert len(found.problems["0000"]) == 5
 
@@ -186,7 +187,7 @@ def test_normals_that_are_no_unit_vectors_are_noted(tmp_path):
     unit[..., 2] = 255
     unit[..., :2] = 128
     Image.fromarray(unit).save(root / "normals" / "0001.png")
-    found = Examination(NYUD, "train", root=str(root), images=None, image_size=(32, 48), cache=None)
+    found = Examination(Wanted(NYUD, "train", None, (32, 48)), root=str(root))
     assert all(sample is not None for _, sample in found)
     odd = [note for note in found.notes if "length 1" in note]
     assert len(odd) == 1

@@ -13,25 +13,25 @@ node. Where the disk has no room, the source is read instead, and a warning says
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from kdam_ray.data.source import Sample, Source
-from kdam_ray.files import locked
+from kdam_ray.data.source import Sample, Size, Source
+from kdam_ray.files import one_maker, written_whole
 
 VERSION = 1
 SPARE = 1.1  # of the expected size must be free
 LARGE_BYTES = 2**18  # a sample from which on reading ahead in a thread pays
 
 
-def cached(source: Source, folder: Path | None, *, image_size: tuple[int, int] | None) -> Source:
+def cached(source: Source, folder: Path | None, *, image_size: Size | None) -> Source:
     """The source behind a cache, if it decodes files and there is a folder; else itself.
 
     Args:
@@ -39,17 +39,15 @@ def cached(source: Source, folder: Path | None, *, image_size: tuple[int, int] |
         folder: of the cached files; made if missing.
         image_size: (height, width) that the source resizes to; None: it does not.
     """
-    return (
-        Cached(source, folder, image_size=image_size)
-        if folder is not None and getattr(source, "decodes_files", False)
-        else source
-    )
+    if folder is None or not getattr(source, "decodes_files", False):
+        return source
+    return Cached(source, folder, image_size=image_size)
 
 
 class Cached:
     """A source whose samples are read-only views of a memory map; everything else is the source's own."""
 
-    def __init__(self, source: Source, folder: Path, *, image_size: tuple[int, int] | None):
+    def __init__(self, source: Source, folder: Path, *, image_size: Size | None) -> None:
         """Nothing is decoded yet; see `cached`."""
         self.source, self.folder, self.image_size = source, Path(folder), image_size
         self._reader: Any = None
@@ -75,18 +73,19 @@ class Cached:
 
     @property
     def decodes_files(self) -> bool:
-        """Of small samples a read is a few microseconds."""
+        """Whether reading ahead pays: a small sample is read in a few microseconds."""
         sample = self[0]
         return self._no_room or sum(array.nbytes for array in sample.values()) > LARGE_BYTES
 
     @property
     def path(self) -> Path:
-        """Of the file, there or not."""
+        """Where the file is, or will be."""
         facts = [VERSION, self.fingerprint, self.image_size and list(self.image_size)]
         return self.folder / f"samples-{hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]}.arrow"
 
     def __getitem__(self, index: int) -> Sample:
-        """
+        """One sample, from the file or, where that has no room, from the source.
+
         Raises:
             ValueError: a file of the source that cannot be decoded, or a damaged cache; names it.
         """
@@ -109,11 +108,10 @@ class Cached:
         Raises:
             ValueError: a file of the source that cannot be decoded; names it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         self._reader = self._opened()
         if self._reader is not None:
             return
-        with locked(self.path.with_suffix(".lock")):
+        with one_maker(self.path):
             self._reader = self._opened()  # somebody else may have built it meanwhile
             if self._reader is None:
                 self._build()
@@ -132,23 +130,22 @@ class Cached:
         return reader if facts.get("images") == len(self) == reader.num_record_batches else None
 
     def _build(self) -> None:
-        for left in self.folder.glob(f"{self.path.name}.*.part"):  # by a build that was killed: this one holds the lock
+        for left in self.folder.glob(
+            f".{self.path.name}.*.part"
+        ):  # by a build that was killed: this one holds the lock
             left.unlink(missing_ok=True)
         first = self.source[0]
         needed = int(SPARE * len(self) * sum(array.nbytes for array in first.values()))
         if shutil.disk_usage(self.folder).free < needed:
             warnings.warn(
-                f"{self.folder} has no room for {needed / 1e9:.1f} GB of decoded images; they are decoded anew each time",
+                f"{self.folder} has no room for {needed / 1e9:.1f} GB of decoded images; "
+                "they are decoded anew each time",
                 stacklevel=3,
             )
             self._no_room = True
             return
-        part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
-        try:
+        with written_whole(self.path) as part:
             self._write(part, first)
-            part.replace(self.path)
-        finally:
-            part.unlink(missing_ok=True)
 
     def _write(self, part: Path, first: Sample) -> None:
         fields = {name: [str(array.dtype), *array.shape[2:]] for name, array in first.items()}
@@ -157,15 +154,12 @@ class Cached:
             [*numbers, *((name, pa.large_binary()) for name in fields)],
             metadata={"kdam": json.dumps({"images": len(self), "fields": fields})},
         )
-        with part.open("wb") as file:
-            with pa.ipc.new_file(file, schema) as writer:
-                for index in range(len(self)):
-                    writer.write_batch(_record(first if index == 0 else self.source[index], schema))
-            file.flush()
-            os.fsync(file.fileno())
+        with part.open("wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for index in range(len(self)):
+                writer.write_batch(_record(first if index == 0 else self.source[index], schema))
 
     def _sample(self, index: int) -> Sample:
-        """One record a batch, so that every array begins at an aligned address."""
+        """The sample in a batch of one record, so that every array begins at an aligned address."""
         batch = self._reader.get_batch(index)
         height, width, crc = (batch.column(number)[0].as_py() for number in range(3))
         buffers = {name: batch.column(name)[0].as_buffer() for name in self._fields}
@@ -192,7 +186,7 @@ def _record(sample: Sample, schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _checksum(buffers: Any) -> int:
+def _checksum(buffers: Iterable[pa.Buffer]) -> int:
     crc = 0
     for buffer in buffers:
         crc = zlib.crc32(buffer, crc)

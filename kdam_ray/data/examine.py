@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from kdam_ray.data.checks import sample_problems
-from kdam_ray.data.packaged.file_kinds import Array, Picture
-from kdam_ray.data.packaged.nyud import LAYOUTS, recognised
-from kdam_ray.data.packaged.packaging import STORED, Layout, Packaged, Size, check_folders, find_file, first_ids
-from kdam_ray.data.packaged.pascal import LAYOUT as PASCAL
-from kdam_ray.data.source import Sample, Source, Split, open_source
-from kdam_ray.tasks import Dataset
+from kdam_ray.data.opening import Wanted, official_images, open_source
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile
+from kdam_ray.data.packaged.nyud import PACKAGINGS, recognised
+from kdam_ray.data.packaged.packaging import STORED, Packaged, Packaging, check_folders, find_file, first_ids
+from kdam_ray.data.packaged.pascal import PASCAL
+from kdam_ray.data.shards.manifest import MANIFEST
+from kdam_ray.data.source import Sample, Size, Source, Split
 
 LENGTH_TOLERANCE, ODD_SHARE = 0.1, 0.05  # more vectors than that share, farther than that from length 1, are said
 
@@ -27,39 +28,27 @@ class Examination:
         notes: what is odd, but can be used.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        split: Split,
-        *,
-        root: str | None,
-        images: int | None,
-        image_size: Size,
-        cache: Path | None,
-    ):
+    def __init__(self, wanted: Wanted, *, root: str | None, cache: Path | None = None) -> None:
         """Opens the split.
 
         Args:
-            dataset: its row.
-            split: "train" or "val".
+            wanted: its images at their own size, of a packaging at most so many.
             root: folder of a packaging or of shards; None for data that is made here.
-            images: at most how many, the first ones; None: all.
-            image_size: (height, width) at which data is made that is made here.
-            cache: folder for what may be lost.
+            cache: folder where hashes of files are remembered; None: nowhere.
 
         Raises:
             ValueError: there is nothing that could be looked at, image by image.
         """
-        self.dataset, self.split = dataset, split
+        self.dataset, self.split = wanted.dataset, wanted.split
         self.problems: dict[str, list[str]] = {}
         self.notes: list[str] = []
-        self._all = _opened(dataset, split, root, images, image_size, cache)
+        self._all = _opened(wanted, root, cache)
         self.listed = len(self._all)
         self._names = [self._all.name(index) for index in range(self.listed)]
         self._sizes: Counter[Size] = Counter()
 
     def name(self, index: int) -> str:
-        """Of an image that is listed."""
+        """What messages call an image that is listed."""
         return self._names[index]
 
     def __iter__(self) -> Iterator[tuple[int, Sample | None]]:
@@ -115,38 +104,32 @@ class Examination:
             self.notes.insert(0, f"{self.split}: images differ in size: {sizes}")
 
 
-def official_images(dataset: Dataset, split: Split) -> int:
-    """Of the published split."""
-    return {"train": dataset.train_images, "val": dataset.val_images, "test": dataset.test_images}[split]
+def _opened(wanted: Wanted, root: str | None, cache: Path | None) -> Source:
+    if root is None or wanted.dataset.name not in PACKAGING_OF or (Path(root).expanduser() / MANIFEST).exists():
+        return open_source(wanted, root=root)
+    folder, split = Path(root).expanduser(), wanted.split
+    packaging = PACKAGING_OF[wanted.dataset.name](folder, split)
+    check_folders(packaging, folder)
+    there = len(first_ids(packaging, folder, split, None))
+    images = None if wanted.images is None else min(wanted.images, there)
+    return Lenient(packaging, folder, split, images=images, cache=cache)
 
 
-def _opened(
-    dataset: Dataset, split: Split, root: str | None, images: int | None, image_size: Size, cache: Path | None
-) -> Source:
-    if root is not None and (layout := LAYOUT_OF.get(dataset.name)) and not (Path(root) / "dataset.json").exists():
-        folder = Path(root).expanduser()
-        kind = layout(folder, split)
-        check_folders(kind, folder)
-        there = len(first_ids(kind, folder, split, None))
-        return Lenient(kind, folder, split, images=None if images is None else min(images, there), cache=cache)
-    return open_source(dataset, split, images=images, image_size=image_size, resize=False, root=root, cache=None)
-
-
-def _nyud_layout(root: Path, split: Split) -> Layout:
+def _nyud_packaging(root: Path, split: Split) -> Packaging:
     """By the first id whose files are all there."""
-    check_folders(LAYOUTS[0], root)
-    for identity in first_ids(LAYOUTS[0], root, split, None):
+    check_folders(PACKAGINGS[0], root)
+    for identity in first_ids(PACKAGINGS[0], root, split, None):
         whole = [
-            layout for layout in LAYOUTS
-            if all((root / file.folders[0] / f"{identity}{file.suffix}").is_file() for file in layout.files.values())
+            packaging for packaging in PACKAGINGS
+            if all((root / file.folders[0] / f"{identity}{file.suffix}").is_file() for file in packaging.files.values())
         ]  # fmt: skip
         if len(whole) == 1:
             return whole[0]
     return recognised(root, split)
 
 
-LAYOUT_OF: dict[str, Callable[[Path, Split], Layout]] = {
-    "nyud": _nyud_layout,
+PACKAGING_OF: dict[str, Callable[[Path, Split], Packaging]] = {
+    "nyud": _nyud_packaging,
     "pascal": lambda root, split: PASCAL,
 }  # fmt: skip
 
@@ -164,7 +147,7 @@ class Lenient(Packaged):
             size = self._image_size(identity)
         except ValueError as error:
             size, problems = None, [str(error)]
-        for key, file in self.layout.files.items():
+        for key, file in self.packaging.files.items():
             if size is None and key == "image":
                 continue
             try:
@@ -176,19 +159,21 @@ class Lenient(Packaged):
                 problems.append(self._named(key, identity, str(error)))
         if problems:
             return None, problems
-        made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.layout.maps.items()}
+        made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.packaging.maps.items()}
         return {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}, []
 
     def _named(self, key: str, identity: str, problem: str) -> str:
         """A problem with its file, which some leave to their caller."""
         return (
-            problem if str(self.root) in problem else f"{find_file(self.layout, self.root, key, identity)}: {problem}"
+            problem
+            if str(self.root) in problem
+            else f"{find_file(self.packaging, self.root, key, identity)}: {problem}"
         )
 
     def oddities(self, index: int) -> list[str]:
         """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""
-        file, path = self.layout.files["normals"], self._path("normals", self.ids[index])
-        if not isinstance(file.kind, Array | Picture):
+        file, path = self.packaging.files["normals"], self._path("normals", self.ids[index])
+        if not isinstance(file.kind, ArrayFile | ImageFile):
             return []
         stored = file.kind.read(path)
         lengths = _lengths(stored[stored.any(-1)])

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from kdam_ray.data.on_device import collate, render
-from kdam_ray.data.source import Batch, Sample, Source
+from kdam_ray.data.source import Batch, Sample, Size, Source
 from kdam_ray.data.transforms import View, assemble, centred, draw, draw_candidates
 
 # what a generator is for: [seed, epoch] and [seed, epoch, 0] seed numpy's SeedSequence alike, so lengths alone keep
@@ -28,34 +28,38 @@ ORDER, AUGMENTATION = 1, 2
 READ_AHEAD = 2
 
 
+@dataclass(frozen=True)
+class Batching:
+    """How samples become batches, in training and in evaluation.
+
+    Attributes:
+        tasks: names of the maps that batches shall hold; has no influence on order and augmentation.
+        image_size: (height, width) of a training batch, and that an evaluation batch has at least, pixels.
+        batch: images per training step over all ranks; most images of an evaluation batch of one rank.
+        rank: which contiguous share is returned, 0 .. world - 1: of each training batch, of all evaluation images.
+        world: ranks that share.
+        device: where batches shall be.
+    """
+
+    tasks: Sequence[str]
+    image_size: Size
+    batch: int
+    rank: int = 0
+    world: int = 1
+    device: torch.device | str = "cpu"
+
+
 def train_batches(
-    source: Source,
-    *,
-    tasks: Sequence[str],
-    image_size: tuple[int, int],
-    batch: int,
-    augment: Literal["paper", "none"],
-    data_seed: int,
-    epoch: int,
-    rank: int = 0,
-    world: int = 1,
-    first_step: int = 0,
-    device: torch.device | str = "cpu",
+    source: Source, how: Batching, *, augment: Literal["paper", "none"], data_seed: int, epoch: int
 ) -> Iterator[Batch]:
     """One epoch in random order; the last incomplete batch is dropped.
 
     Args:
         source: the training split.
-        tasks: names of the maps that batches shall hold; has no influence on order and augmentation.
-        image_size: (height, width) of a batch, pixels.
-        batch: images per step over all ranks.
+        how: batches are made.
         augment: "paper" (scale, crop, flip, photometric, see `transforms`), or "none" (the centre of the image).
         data_seed: of order and augmentation.
         epoch: changes both.
-        rank: which contiguous share of each batch is returned, 0 .. world - 1.
-        world: ranks that share each batch.
-        first_step: steps of the epoch that are left out, as done before an interruption; nothing is read for them.
-        device: where batches shall be.
 
     Returns:
         Batches of batch / world samples, [batch / world, ., *image_size].
@@ -64,51 +68,34 @@ def train_batches(
         ValueError: `batch` does not divide by `world` or exceeds the source; an augmentation or task that does not
             exist.
     """
-    if batch % world:
-        raise ValueError(f"batch: {batch} images cannot be shared evenly by {world} workers; use a multiple of {world}")
-    if batch > len(source):
-        raise ValueError(f"batch: {batch} is more than the {len(source)} training images")
+    if how.batch % how.world:
+        raise ValueError(
+            f"batch: {how.batch} images cannot be shared evenly by {how.world} workers; use a multiple of {how.world}"
+        )
+    if how.batch > len(source):
+        raise ValueError(f"batch: {how.batch} is more than the {len(source)} training images")
     if augment not in ("paper", "none"):
         raise ValueError(f"augment: {augment!r} is not one of: paper, none")
-    if first_step < 0:
-        raise ValueError(f"first_step: {first_step} is before the first step, 0")
     seeds = (data_seed % 2**64, epoch)
-    shares = _shares(len(source), batch, seeds, rank, world)[first_step:]
-    chosen = _train(source, tasks, image_size, seeds if augment == "paper" else None, shares, assembles_here(device))
-    return _deliver(source, chosen, tasks, torch.device(device))
+    return _deliver(source, how, _train(source, how, seeds, augmented=augment == "paper"))
 
 
-def val_batches(
-    source: Source,
-    *,
-    tasks: Sequence[str],
-    image_size: tuple[int, int],
-    batch: int,
-    rank: int = 0,
-    world: int = 1,
-    device: torch.device | str = "cpu",
-) -> Iterator[Batch]:
-    """Every sample exactly once over all ranks, in order, at its own size, padded up to `image_size` where it is
-    smaller.
+def val_batches(source: Source, how: Batching) -> Iterator[Batch]:
+    """Every sample once over all ranks, in order, at its own size, padded up to the image size where it is smaller.
 
     Args:
         source: the evaluation split.
-        tasks: names of the maps that batches shall hold.
-        image_size: (height, width) that a batch has at least, pixels.
-        batch: most samples of one batch; a batch is shorter where the image size changes.
-        rank: which contiguous share of the samples is returned, 0 .. world - 1.
-        world: ranks that share the samples; shares differ by at most one sample.
-        device: where batches shall be.
+        how: batches are made; one is shorter where the image size changes, and ranks differ by at most one sample.
     """
-    mine = range(len(source) * rank // world, len(source) * (rank + 1) // world)
-    return _deliver(source, _val(source, mine, tasks, image_size, batch), tasks, torch.device(device))
+    return _deliver(source, how, _val(source, how))
 
 
-def _shares(count: int, batch: int, seeds: tuple[int, int], rank: int, world: int) -> list[np.ndarray]:
+def _shares(count: int, how: Batching, seeds: tuple[int, int]) -> list[np.ndarray]:
     """Per step, the indices of the samples that this rank has."""
     order = np.random.default_rng([*seeds, ORDER]).permutation(count)
-    share = batch // world
-    return [order[start + rank * share : start + (rank + 1) * share] for start in range(0, count - batch + 1, batch)]
+    share = how.batch // how.world
+    first = how.rank * share
+    return [order[start + first : start + first + share] for start in range(0, count - how.batch + 1, how.batch)]
 
 
 @dataclass(frozen=True)
@@ -117,42 +104,40 @@ class _Chosen:
 
     samples: list[Sample]
     views: list[list[View]]
-    canvas: tuple[int, int]
+    canvas: Size
 
 
-def _train(
-    source, tasks, image_size, seeds: tuple[int, int] | None, shares: list[np.ndarray], here: bool
-) -> Iterator[_Chosen]:
+def _train(source: Source, how: Batching, seeds: tuple[int, int], *, augmented: bool) -> Iterator[_Chosen]:
     """Augmented by `seeds`, or the centres of the images; crops are judged here, or all candidates are told."""
-    for share in shares:
-        samples = [_read(source, int(index), tasks) for index in share]
+    size, here = how.image_size, assembles_here(how.device)
+    for share in _shares(len(source), how, seeds):
+        samples = [_read(source, int(index), how.tasks) for index in share]
         views: list[list[View]]
-        if seeds is None:
-            views = [[(centred(sample["image"].shape[:2], image_size), None)] for sample in samples]
-        else:
+        if augmented:
             rngs = [np.random.default_rng([*seeds, AUGMENTATION, int(index)]) for index in share]
             drawn = zip(rngs, samples, strict=True)
-            views = [[draw(*one, image_size)] if here else draw_candidates(*one, image_size) for one in drawn]
-        yield _Chosen(samples, views, tuple(image_size))
+            views = [[draw(*one, size)] if here else draw_candidates(*one, size) for one in drawn]
+        else:
+            views = [[(centred(sample["image"].shape[:2], size), None)] for sample in samples]
+        yield _Chosen(samples, views, tuple(size))
 
 
-def _val(source, indices: range, tasks, image_size, batch: int) -> Iterator[_Chosen]:
+def _val(source: Source, how: Batching) -> Iterator[_Chosen]:
     kept: list[Sample] = []
-    for index in indices:
-        sample = _read(source, index, tasks)
-        if kept and (len(kept) == batch or sample["image"].shape != kept[0]["image"].shape):
-            yield _whole(kept, image_size)
+    for index in range(len(source) * how.rank // how.world, len(source) * (how.rank + 1) // how.world):
+        sample = _read(source, index, how.tasks)
+        if kept and (len(kept) == how.batch or sample["image"].shape != kept[0]["image"].shape):
+            yield _whole(kept, how.image_size)
             kept = []
         kept.append(sample)
     if kept:
-        yield _whole(kept, image_size)
+        yield _whole(kept, how.image_size)
 
 
-def _whole(samples: list[Sample], image_size) -> _Chosen:
-    size = samples[0]["image"].shape[:2]
-    return _Chosen(
-        samples, [[(centred(size), None)]] * len(samples), (max(size[0], image_size[0]), max(size[1], image_size[1]))
-    )
+def _whole(samples: list[Sample], least: Size) -> _Chosen:
+    height, width = samples[0]["image"].shape[:2]
+    views: list[list[View]] = [[(centred((height, width)), None)]] * len(samples)
+    return _Chosen(samples, views, (max(height, least[0]), max(width, least[1])))
 
 
 def _read(source: Source, index: int, tasks: Sequence[str]) -> Sample:
@@ -169,7 +154,8 @@ def assembles_here(device: torch.device | str) -> bool:
     return torch.device(device).type == "cpu"
 
 
-def _deliver(source: Source, chosen: Iterator[_Chosen], tasks: Sequence[str], device: torch.device) -> Iterator[Batch]:
+def _deliver(source: Source, how: Batching, chosen: Iterator[_Chosen]) -> Iterator[Batch]:
+    device, tasks = torch.device(how.device), how.tasks
     if assembles_here(device):
         batches = (
             assemble(one.samples, [views[0] for views in one.views], tasks=tasks, canvas=one.canvas) for one in chosen

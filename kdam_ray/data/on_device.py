@@ -52,7 +52,7 @@ class Raw:
         return Raw(maps, places, scale, steps, self.tasks, self.canvas)
 
 
-class Line(NamedTuple):
+class Axis(NamedTuple):
     """Along one axis of the canvas, per sample: [B, length] each.
 
     Attributes:
@@ -121,7 +121,7 @@ def render(raw: Raw) -> Batch:
     which = torch.arange(len(raw.places), device=raw.places.device)
     chosen = _first_varied(raw)
     place = raw.places[which, chosen]
-    rows, columns = _lines(place, raw.canvas, flip=place[:, 8, None] > 0)
+    rows, columns = _axes(place, raw.canvas, flip=place[:, 8, None] > 0)
     inside = rows.inside[:, :, None] & columns.inside[:, None, :]
     image = _bilinear(raw.maps["image"], rows, columns).permute(0, 3, 1, 2).contiguous()
     if raw.steps is not None:
@@ -145,7 +145,7 @@ def _first_varied(raw: Raw) -> Tensor:
     which = torch.arange(batch, device=device)[:, None, None]
     varied = []
     for place in raw.places[:, :-1].unbind(1):
-        rows, columns = _lines(place, raw.canvas, flip=None)
+        rows, columns = _axes(place, raw.canvas, flip=None)
         seen = raw.maps["semseg"][which, _nearest(rows)[:, :, None], _nearest(columns)[:, None, :]]
         seen = seen.long().masked_fill_(~(rows.inside[:, :, None] & columns.inside[:, None, :]), IGNORE)
         per_row = torch.zeros(batch, seen.shape[1], IGNORE + 1, dtype=torch.int32, device=device)
@@ -156,26 +156,26 @@ def _first_varied(raw: Raw) -> Tensor:
     return torch.stack([*varied, last]).argmax(0)  # the first of equals
 
 
-def _lines(place: Tensor, canvas: tuple[int, int], *, flip: Tensor | None) -> tuple[Line, Line]:
+def _axes(place: Tensor, canvas: tuple[int, int], *, flip: Tensor | None) -> tuple[Axis, Axis]:
     """Rows and columns of the canvas, by places [B, 9]; `flip` [B, 1] mirrors columns."""
-    return _line(place[:, 0:8:2], canvas[0], None), _line(place[:, 1:8:2], canvas[1], flip)
+    return _axis(place[:, 0:8:2], canvas[0], None), _axis(place[:, 1:8:2], canvas[1], flip)
 
 
-def _line(place: Tensor, length: int, flip: Tensor | None) -> Line:
+def _axis(place: Tensor, length: int, flip: Tensor | None) -> Axis:
     size, scaled, corner, crop = place.unsqueeze(2).unbind(1)
     position = torch.arange(length, device=place.device) - (length - crop) // 2
     inside = (position >= 0) & (position < crop)
     position = torch.minimum(position.clamp_min(0), crop - 1)
     if flip is not None:
         position = torch.where(flip, crop - 1 - position, position)
-    return Line(corner + position, inside, size, scaled)
+    return Axis(corner + position, inside, size, scaled)
 
 
-def _nearest(line: Line) -> Tensor:
+def _nearest(line: Axis) -> Tensor:
     return line.offset * line.size // line.scaled
 
 
-def _between(line: Line) -> tuple[Tensor, Tensor, Tensor]:
+def _between(line: Axis) -> tuple[Tensor, Tensor, Tensor]:
     """[B, length] each: the two source pixels and the weight of the second, half-pixel centres, edges held."""
     position = (line.offset.double() + 0.5) * (line.size.double() / line.scaled) - 0.5
     position = torch.minimum(position.clamp_min(0), (line.size - 1).double())
@@ -183,7 +183,7 @@ def _between(line: Line) -> tuple[Tensor, Tensor, Tensor]:
     return low, torch.minimum(low + 1, line.size - 1), (position - low).float()
 
 
-def _bilinear(image: Tensor, rows: Line, columns: Line) -> Tensor:
+def _bilinear(image: Tensor, rows: Axis, columns: Axis) -> Tensor:
     """[B, *canvas, 3] float32 grey levels of [B, H, W, 3]."""
     top, bottom, down = _between(rows)
     left, right, along = _between(columns)

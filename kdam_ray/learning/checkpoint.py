@@ -5,7 +5,6 @@ size of each file, the Run, the epoch, the metrics). A folder appears under its 
 written beside, fsynced and renamed.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from kdam_ray.config import Run, explain
+from kdam_ray.files import file_digest, move_folder
 from kdam_ray.models import network_of
 
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "manifest.json"
@@ -42,19 +42,11 @@ def write(
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, partial / WEIGHTS)
     torch.save(dict(state), partial / STATE)
     files = {
-        name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size} for name in (WEIGHTS, STATE)
+        name: {"sha256": file_digest(partial / name), "bytes": (partial / name).stat().st_size}
+        for name in (WEIGHTS, STATE)
     }
     (partial / MANIFEST).write_text(json.dumps({**manifest, "files": files}, indent=1, sort_keys=True))
-    for path in (*partial.iterdir(), partial):
-        _fsync(path)
-    if folder.exists():
-        replaced = partial.with_suffix(".replaced")
-        folder.rename(replaced)
-        partial.rename(folder)
-        shutil.rmtree(replaced)
-    else:
-        partial.rename(folder)
-    _fsync(folder.parent)
+    move_folder(partial, folder)
 
 
 def verify(folder: Path, *, files: Sequence[str] = (WEIGHTS, STATE)) -> dict[str, Any]:
@@ -72,7 +64,7 @@ def verify(folder: Path, *, files: Sequence[str] = (WEIGHTS, STATE)) -> dict[str
         path = folder / name
         if not path.is_file():
             raise ValueError(f"{path}: missing, though the manifest lists it")
-        if _sha256(path) != manifest["files"].get(name, {}).get("sha256"):
+        if file_digest(path) != manifest["files"].get(name, {}).get("sha256"):
             raise ValueError(f"{path}: its SHA-256 is not the one in {MANIFEST}; the file is damaged")
     return manifest
 
@@ -159,16 +151,3 @@ def _first_misfit(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> 
         if found[name].shape != tensor.shape:
             return f"{name} is {list(found[name].shape)} and should be {list(tensor.shape)}"
     return next((f"{name} is not in that network" for name in found if name not in wanted), None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

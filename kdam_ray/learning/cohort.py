@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from kdam_ray.config import Run
-from kdam_ray.data import Source, train_batches
+from kdam_ray.data.loader import Batching, train_batches
+from kdam_ray.data.source import Source
 from kdam_ray.learning.evaluate import Candidate, autocast, evaluate
 from kdam_ray.learning.member import Member
 from kdam_ray.learning.objective import Shared, share
@@ -141,11 +142,8 @@ def _shared_batches(
     dataset = DATASETS[run.dataset]
     names = [task.name for task in dataset.tasks if any(task.name in member.run.tasks for member in members)]
     taught = any(member.run.distill.needs_teacher for member in members)
-    batches = train_batches(
-        source, tasks=names, image_size=run.image_size, batch=run.batch, augment=run.augment, data_seed=run.data_seed,
-        epoch=epoch, rank=rank(), world=world_size(), device=device,
-    )  # fmt: skip
-    for batch in batches:
+    how = Batching(names, run.image_size, run.batch, rank=rank(), world=world_size(), device=device)
+    for batch in train_batches(source, how, augment=run.augment, data_seed=run.data_seed, epoch=epoch):
         logits = None
         if taught:
             assert teacher is not None

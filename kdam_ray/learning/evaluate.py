@@ -10,8 +10,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from kdam_ray.data import Source, val_batches
+from kdam_ray.data.loader import Batching, val_batches
 from kdam_ray.data.predictions import write_prediction
+from kdam_ray.data.source import Source
 from kdam_ray.metrics import BoundaryF, Metric, build_metric
 from kdam_ray.models.heads import decode, resize
 from kdam_ray.ranks import rank, world_size
@@ -76,15 +77,8 @@ def evaluate(
     try:
         for one in candidates.values():
             one.network.eval()
-        for batch in val_batches(
-            source,
-            tasks=names,
-            image_size=image_size,
-            batch=min(batch_size, 64),
-            rank=rank(),
-            world=world_size(),
-            device=device,
-        ):
+        how = Batching(names, image_size, min(batch_size, 64), rank=rank(), world=world_size(), device=device)
+        for batch in val_batches(source, how):
             for key, one in candidates.items():
                 if key in diverged:
                     continue

@@ -4,7 +4,6 @@ The graph gives each task's logits as they are before `models.heads.decode`: wha
 softmax or sigmoid away, and the card says which.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import math
@@ -23,6 +22,7 @@ from torch import nn
 from kdam_ray.config import Run
 from kdam_ray.data.colours import class_names
 from kdam_ray.data.transforms import MEAN, STD
+from kdam_ray.files import file_digest
 from kdam_ray.learning import checkpoint
 from kdam_ray.learning.graph import RANDOM_IMAGES, TOLERANCE, Deployed, check_graph, write_graph
 from kdam_ray.tasks import DATASETS, Dataset, Kind, Task
@@ -112,7 +112,7 @@ def write_export(
         checked = check_graph(deployed, partial / GRAPH, images=images or {}, dynamic=dynamic)
         card = _card(run, size, dynamic, checked, list(images or {})) | _standing(run, metrics, epoch)
         card["files"] = {
-            name: {"sha256": _sha256(partial / name), "bytes": (partial / name).stat().st_size}
+            name: {"sha256": file_digest(partial / name), "bytes": (partial / name).stat().st_size}
             for name in (WEIGHTS, GRAPH)
         }
         (partial / CARD).write_text(json.dumps(card, indent=1))
@@ -132,7 +132,7 @@ def open_network(folder: Path) -> Trained:
     """
     if (folder / CARD).is_file():
         record, path = checkpoint.read_record(folder / CARD), folder / CARD
-        if not (folder / WEIGHTS).is_file() or _sha256(folder / WEIGHTS) != record["files"].get(WEIGHTS, {}).get(
+        if not (folder / WEIGHTS).is_file() or file_digest(folder / WEIGHTS) != record["files"].get(WEIGHTS, {}).get(
             "sha256"
         ):
             raise ValueError(f"{folder / WEIGHTS}: missing, or not the file whose SHA-256 {CARD} holds")
@@ -226,8 +226,3 @@ def _appear(partial: Path, folder: Path) -> None:
         return
     for name in (WEIGHTS, GRAPH, CARD):
         (partial / name).replace(folder / name)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

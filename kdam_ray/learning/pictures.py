@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdam_ray.data import Batch, Sample, Source, val_batches
 from kdam_ray.data.colours import class_names, coloured, coloured_prediction, depth_range
+from kdam_ray.data.loader import Batching, val_batches
+from kdam_ray.data.source import Batch, Sample, Source
 from kdam_ray.learning.figure import Block, Legend, Panel, draw_blocks
 from kdam_ray.learning.infer import inner, logits_of
 from kdam_ray.models.heads import decode, resize
@@ -63,9 +64,7 @@ def draw(
     for index in indices:
         sample, identity = source[index], source.name(index)
         labelled = [task.name for task in rows if task.name in sample]
-        batch = next(
-            iter(val_batches(_One(sample, identity), tasks=labelled, image_size=image_size, batch=1, device=device))
-        )
+        batch = next(val_batches(_One(sample, identity), Batching(labelled, image_size, 1, device=device)))
         size = sample["image"].shape[:2]
         columns: dict[str, TaskMaps] = {}
         for title, network in networks.items():

@@ -1,12 +1,12 @@
 """Predictions of any code base, scored: opening what has to be compared, and the progress while it is."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
@@ -38,10 +38,7 @@ def open_request(asked: Asked) -> Request:
     """
     dataset = DATASETS[asked.dataset]
     root = local_root(asked.root, dataset, {asked.split: None})  # type: ignore[dict-item]
-    split: Any = asked.split
-    source = open_source(
-        dataset, split, images=None, image_size=dataset.image_size, resize=False, root=root, cache=None
-    )
+    source = open_source(Wanted(dataset, asked.split, None, dataset.image_size), root=root)  # type: ignore[arg-type]
     inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
     edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
     missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]

@@ -15,7 +15,7 @@ from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:
-    from kdam_ray.data import Source
+    from kdam_ray.data.source import Source
 
 CPU_WORKERS = 2  # more one-thread workers than this were not measured to pay on CPUs, and each costs 0.5 GiB
 
@@ -131,7 +131,7 @@ def open_sources(run: Run, place: Place) -> "Sequence[Source]":
     Raises:
         ValueError: the folder is missing or is neither the dataset's packaging nor its shards.
     """
-    from kdam_ray.data import open_source
+    from kdam_ray.data.opening import Wanted, open_source
     from kdam_ray.service.records.remote_shards import local_root
 
     cache = Storage(place.storage).cache()
@@ -139,6 +139,6 @@ def open_sources(run: Run, place: Place) -> "Sequence[Source]":
     dataset = DATASETS[run.dataset]
     root = local_root(place.root, dataset, _wanted(run), cache=cache)
     return [
-        open_source(dataset, split, images=images, image_size=run.image_size, resize=run.resize, root=root, cache=cache)
+        open_source(Wanted(dataset, split, images, run.image_size, run.resize), root=root, cache=cache)
         for split, images in _wanted(run).items()
     ]

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdam_ray.data import open_source, train_batches, val_batches
-from kdam_ray.data.loader import ahead
-from kdam_ray.tasks import DATASETS
+from kdam_ray.data.loader import Batching, ahead, train_batches, val_batches
+from kdam_ray.data.source import Batch, Source
 
 TASKS = ("semseg", "depth")
 
@@ -42,20 +42,16 @@ class Numbered:
         return f"number {index}"
 
 
-def train(source, **changes):
-    return list(
-        train_batches(
-            source,
-            **(
-                {"tasks": TASKS, "image_size": (12, 16), "batch": 4, "augment": "paper", "data_seed": 0, "epoch": 1}
-                | changes
-            ),
-        )
-    )
+def batching(**changes: Any) -> Batching:
+    return Batching(**({"tasks": TASKS, "image_size": (12, 16), "batch": 4} | changes))
 
 
-def val(source, **changes):
-    return list(val_batches(source, **({"tasks": TASKS, "image_size": (12, 16), "batch": 4} | changes)))
+def train(source: Source, *, augment: Any = "paper", data_seed: int = 0, epoch: int = 1, **changes: Any) -> list[Batch]:
+    return list(train_batches(source, batching(**changes), augment=augment, data_seed=data_seed, epoch=epoch))
+
+
+def val(source: Source, **changes: Any) -> list[Batch]:
+    return list(val_batches(source, batching(**changes)))
 
 
 def equal(ours, theirs):
@@ -93,28 +89,6 @@ def test_the_stream_is_a_function_of_seed_and_epoch():
     assert not equal(first, train(source, data_seed=1))
     assert not equal(first, train(source, epoch=2))
     assert not equal(train(source, data_seed=1, epoch=2), train(source, data_seed=2, epoch=1))
-
-
-@settings(max_examples=10, deadline=None)
-@given(first_step=st.integers(0, 7), augment=st.sampled_from(["paper", "none"]))
-def test_an_epoch_goes_on_from_any_step(first_step, augment):
-    source = Numbered([(14, 18)] * 20)
-    whole = train(source, batch=3, augment=augment)
-    assert len(whole) == 6
-    assert equal(whole[first_step:], train(source, batch=3, augment=augment, first_step=first_step))
-
-
-def test_nothing_is_read_for_steps_that_are_done():
-    class Counted(Numbered):
-        read = 0
-
-        def __getitem__(self, index):
-            self.read += 1
-            return super().__getitem__(index)
-
-    source = Counted([(14, 18)] * 12)
-    assert len(train(source, first_step=2)) == 1
-    assert source.read == 4
 
 
 def test_every_sample_epoch_and_seed_is_augmented_anew():
@@ -182,7 +156,6 @@ def test_evaluation_counts_every_image_once(sizes, batch, world):
     [
         ({"batch": 5, "world": 2}, r"batch: 5 images cannot be shared evenly by 2"),
         ({"batch": 20}, r"batch: 20 is more than the 12"),
-        ({"first_step": -1}, r"first_step: -1 is before"),
         ({"augment": "papre"}, r"augment: 'papre' is not one of: paper, none"),
         ({"tasks": ("sal",)}, r"tasks: number \d+ has no sal map; it has semseg, depth"),
     ],
@@ -236,10 +209,3 @@ def test_a_stream_that_nobody_reads_starts_no_thread():
     stream = ahead(iter([1]))
     assert not readers()
     stream.close()
-
-
-@pytest.mark.parametrize("name", ["rooms", "rooms_pascal"])
-def test_procedural_datasets_need_no_root_and_hold_their_tasks(name):
-    source = open_source(DATASETS[name], "val", images=2, image_size=(24, 32), resize=False, root=None, cache=None)
-    assert len(source) == 2
-    assert set(source[1]) == {"image", *(task.name for task in DATASETS[name].tasks)}

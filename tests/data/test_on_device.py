@@ -5,6 +5,7 @@ look at a value there, as whatever waits for a device has to, fails.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from kdam_ray.data import loader, on_device
 from kdam_ray.data.on_device import collate, render
 from kdam_ray.data.transforms import Colour, assemble, centred, draw, draw_candidates, draw_colour, is_varied
-from tests.data.test_loader import Numbered, equal, readers, train, val
+from tests.data.test_loader import Numbered, batching, equal, readers, train, val
 from tests.data.test_transforms import TASKS, blocks, levels, make_sample, plain, planes, sizes
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
@@ -193,7 +194,7 @@ MIXED = [(14, 18), (30, 11), (9, 40), (33, 33)] * 3
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"augment": "none"}, {"epoch": 7, "tasks": ("depth",)}, {"rank": 1, "world": 2}, {"first_step": 2}]
+    "changes", [{}, {"augment": "none"}, {"epoch": 7, "tasks": ("depth",)}, {"rank": 1, "world": 2}]
 )
 @pytest.mark.parametrize("each", [MIXED, [(14, 18)] * 12])
 def test_the_stream_of_a_device_is_that_of_the_cpu(each, changes, monkeypatch):
@@ -213,9 +214,7 @@ def test_the_stream_of_cuda_is_that_of_the_cpu():
 
 def test_a_stream_of_a_device_closed_early_ends_its_thread(elsewhere):
     source = Numbered([(14, 18)] * 40)
-    batches = loader.train_batches(
-        source, tasks=("depth",), image_size=(12, 16), batch=4, augment="paper", data_seed=0, epoch=1
-    )
+    batches: Any = loader.train_batches(source, batching(tasks=("depth",)), augment="paper", data_seed=0, epoch=1)
     assert not readers()
     next(batches)
     assert readers()

@@ -12,7 +12,7 @@ import torch
 from packaging_files import write_packaging
 from PIL import Image
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.export import export_packaging
 from kdam_ray.data.predictions import read_prediction, take_inventory, write_prediction
 from kdam_ray.learning.evaluate import Candidate, evaluate
@@ -47,7 +47,7 @@ def perfect(packaging, tmp_path):
 
 
 def request_of(packaging, folder, **options):
-    source = open_source(NYUD, "val", images=None, image_size=SIZE, resize=False, root=str(packaging), cache=None)
+    source = open_source(Wanted(NYUD, "val", None, SIZE), root=str(packaging))
     return Request("nyud", source, take_inventory(folder, NYUD.tasks, source.ids), **options)
 
 
@@ -251,7 +251,7 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
     torch.manual_seed(0)
     network = build_network("resnet_w8", "mt_baseline", NYUD.tasks, image_size=SIZE)
     names = [task.name for task in NYUD.tasks]
-    source = open_source(NYUD, "val", images=None, image_size=SIZE, resize=False, root=str(packaging), cache=None)
+    source = open_source(Wanted(NYUD, "val", None, SIZE), root=str(packaging))
     candidate = Candidate(network, names, predictions=tmp_path / "out")
     ours = evaluate({"x": candidate}, source, NYUD, image_size=(48, 80))["x"]
     theirs = scored(packaging, tmp_path / "out").metrics
@@ -268,7 +268,7 @@ def test_our_own_evaluation_writes_what_then_scores_the_same(packaging, tmp_path
 def pascal(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pascal")
     row = DATASETS["rooms_pascal"]
-    rooms = open_source(row, "val", images=3, image_size=(144, 192), resize=False, root=None, cache=folder / "cache")
+    rooms = open_source(Wanted(row, "val", 3, (144, 192)), cache=folder / "cache")
     export_packaging(rooms, row, folder / "PASCALContext", "val")
     return folder / "PASCALContext"
 
@@ -282,7 +282,7 @@ def pascal_job(capfd, root, folder, *arguments):
 @pytest.fixture
 def perfect_pascal(pascal, tmp_path):
     dataset = DATASETS["pascal"]
-    source = open_source(dataset, "val", images=None, image_size=(48, 64), resize=False, root=str(pascal), cache=None)
+    source = open_source(Wanted(dataset, "val", None, (48, 64)), root=str(pascal))
     for index, identity in enumerate(source.ids):
         maps = source.labels(index, [task.name for task in dataset.tasks])
         for name in ("semseg", "human_parts"):

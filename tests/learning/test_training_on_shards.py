@@ -7,7 +7,7 @@ import pytest
 import torch
 from packaging_files import write_packaging
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.shards.writer import write_shards
 from kdam_ray.learning import EpochReport, train_cohort
 from kdam_ray.learning import checkpoint as checkpoints
@@ -22,8 +22,9 @@ SIZE = (32, 48)
 
 
 def trained(run, teacher, folder, **where):
-    options = {"image_size": SIZE, "resize": False, **where}
-    sources = {split: open_source(NYUD, split, images=count, **options) for split, count in (("train", 8), ("val", 2))}
+    sources = {
+        split: open_source(Wanted(NYUD, split, count, SIZE), **where) for split, count in (("train", 8), ("val", 2))
+    }
     metrics = []
     for report in train_cohort([run], train=sources["train"], val=sources["val"], teacher=teacher):
         if isinstance(report, EpochReport):
@@ -37,7 +38,7 @@ def trained(run, teacher, folder, **where):
 def test_training_on_shards_is_training_on_the_packaging(method, make_run, tmp_path):
     root = write_packaging(tmp_path / "nyud")
     for split in ("train", "val"):
-        source = open_source(NYUD, split, images=None, image_size=SIZE, resize=False, root=str(root), cache=None)
+        source = open_source(Wanted(NYUD, split, None, SIZE), root=str(root))
         list(write_shards(source, NYUD, split, Storage(str(tmp_path / "shards")), per_shard=3))
     torch.manual_seed(5)
     teacher = (

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kdam_ray.config import Optim, Run
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.learning import EpochReport, train_cohort
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.objective import objective, share
@@ -142,7 +142,7 @@ def test_equal_seeds_give_equal_weights_and_steps(decoder):
 def rooms(tmp_path_factory):
     cache = tmp_path_factory.mktemp("rooms")
     return {
-        split: open_source(ROOMS, split, images=count, image_size=(48, 64), resize=False, root=None, cache=cache)
+        split: open_source(Wanted(ROOMS, split, count, (48, 64)), cache=cache)
         for split, count in (("train", 64), ("val", 16))
     }
 

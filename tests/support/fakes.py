@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from kdam_ray.config import Optim, Run, change
-from kdam_ray.data import Source
+from kdam_ray.data.source import Source
 from kdam_ray.learning import EpochReport, StepReport, checkpoint
 from kdam_ray.learning.member import Member
 from kdam_ray.models import Teacher, build_network

@@ -6,7 +6,7 @@ import numpy as np
 from torch import nn
 
 from kdam_ray.config import Distill, Optim, Run
-from kdam_ray.data import Sample
+from kdam_ray.data.source import Sample
 
 
 class TinySource:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from kdam_ray.data.packaged import nyud, pascal
-from kdam_ray.data.packaged.packaging import Layout, read_ids
+from kdam_ray.data.packaged.packaging import Packaging, read_ids
 from kdam_ray.data.source import Sample, Source, Split
+from kdam_ray.files import written_whole
 from kdam_ray.tasks import IGNORE, ROOM_CLASSES, VOC_CLASSES, Dataset
 
 JPEG: dict[str, Any] = {"quality": 98, "subsampling": 0}
@@ -26,7 +27,7 @@ PART_OF_NUMBER = {1: "head", 2: "torso", 3: "luarm", 4: "llarm", 5: "luleg", 6: 
 
 
 def export_packaging(
-    source: Source, dataset: Dataset, root: str | Path, split: Split, *, layout: Layout | None = None
+    source: Source, dataset: Dataset, root: str | Path, split: Split, *, packaging: Packaging | None = None
 ) -> list[str]:
     """Writes every sample of a source behind those that the split has already.
 
@@ -37,7 +38,7 @@ def export_packaging(
         dataset: its row; with depth it becomes NYUD-v2, with human parts PASCAL-Context.
         root: folder of the packaging; made if missing.
         split: "train" or "val".
-        layout: `nyud.ATRC`, `nyud.MTI`, `nyud.ASTMT` or `pascal.LAYOUT`; None: ATRC's, or PASCAL-Context.
+        packaging: `nyud.ATRC`, `nyud.MTI`, `nyud.ASTMT` or `pascal.PASCAL`; None: ATRC's, or PASCAL-Context.
 
     Returns:
         the new ids.
@@ -45,30 +46,30 @@ def export_packaging(
     Raises:
         ValueError: labels that the packaging cannot hold, or a root that holds another packaging; names it.
     """
-    root, layout = Path(root).expanduser(), layout or _layout_for(dataset)
-    if layout is pascal.LAYOUT and dataset.classes != ROOM_CLASSES:
+    root, packaging = Path(root).expanduser(), packaging or _packaging_for(dataset)
+    if packaging is pascal.PASCAL and dataset.classes != ROOM_CLASSES:
         raise ValueError(
             f"dataset: {dataset.name} has no LabelMap, and only for the classes of the rooms is it known how to make one"
         )
-    lists = root / layout.lists
-    for folder in (layout.lists, *(file.folders[0] for file in layout.files.values())):
+    lists = root / packaging.lists
+    for folder in (packaging.lists, *(file.folders[0] for file in packaging.files.values())):
         (root / folder).mkdir(parents=True, exist_ok=True)
     used = [identity for path in lists.glob("*.txt") for identity in read_ids(path)]
-    if used and layout in nyud.LAYOUTS and nyud.recognised(root, _split_of(lists)) is not layout:
-        raise ValueError(f"root: {root} holds another packaging than {layout.name}; give an empty folder")
+    if used and packaging in nyud.PACKAGINGS and nyud.recognised(root, _split_of(lists)) is not packaging:
+        raise ValueError(f"root: {root} holds another packaging than {packaging.name}; give an empty folder")
     start = 1 + max((int(identity) for identity in used if identity.isdecimal()), default=0)
     ids = [f"{number:04d}" for number in range(start, start + len(source))]
     for index, identity in enumerate(ids):
-        _write(source[index], layout, root, identity, source.name(index))
+        _write(source[index], packaging, root, identity, source.name(index))
     _append(lists / f"{split}.txt", ids)
     return ids
 
 
-def _layout_for(dataset: Dataset) -> Layout:
+def _packaging_for(dataset: Dataset) -> Packaging:
     names = {task.name for task in dataset.tasks}
-    for layout in (nyud.ATRC, pascal.LAYOUT):
-        if names == layout.maps.keys() - {"image"}:
-            return layout
+    for packaging in (nyud.ATRC, pascal.PASCAL):
+        if names == packaging.maps.keys() - {"image"}:
+            return packaging
     raise ValueError(f"dataset: {dataset.name} has tasks {', '.join(sorted(names))}, which no packaging holds")
 
 
@@ -77,29 +78,28 @@ def _split_of(lists: Path) -> Split:
 
 
 def _append(path: Path, ids: Sequence[str]) -> None:
-    """Written beside and renamed."""
+    """The ids behind those that the list has."""
     before = read_ids(path) if path.exists() else []
-    partial = path.with_suffix(".part")
-    partial.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
-    partial.replace(path)
+    with written_whole(path) as beside:
+        beside.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
 
 
-def _write(sample: Sample, layout: Layout, root: Path, identity: str, name: str) -> None:
+def _write(sample: Sample, packaging: Packaging, root: Path, identity: str, name: str) -> None:
     for field in ("edge", "sal", "semseg"):
-        _check(sample, field, layout, name)
-    for key, file in layout.files.items():
+        _check(sample, field, packaging, name)
+    for key, file in packaging.files.items():
         path = root / file.folders[0] / f"{identity}{file.suffix}"
-        WRITERS[file.suffix](path, ENCODERS[layout.name][key](sample))
+        WRITERS[file.suffix](path, ENCODERS[packaging.name][key](sample))
 
 
-def _check(sample: Sample, field: str, layout: Layout, name: str) -> None:
+def _check(sample: Sample, field: str, packaging: Packaging, name: str) -> None:
     """Void is only known to classes, whose numbers must fit."""
-    if field not in sample or field not in layout.maps:
+    if field not in sample or field not in packaging.maps:
         return
-    limit = {"semseg": len(VOC_CLASSES) if layout is pascal.LAYOUT else nyud.CLASSES}.get(field, 2)
+    limit = {"semseg": len(VOC_CLASSES) if packaging is pascal.PASCAL else nyud.CLASSES}.get(field, 2)
     wrong = sample[field][(sample[field] >= limit) & ~((sample[field] == IGNORE) & (field == "semseg"))]
     if wrong.size:
-        raise ValueError(f"{name}: its {field} holds {wrong[0]}, for which {layout.name} has no code")
+        raise ValueError(f"{name}: its {field} holds {wrong[0]}, for which {packaging.name} has no code")
 
 
 def _codes(sample: Sample) -> np.ndarray:
@@ -163,7 +163,7 @@ ENCODERS: dict[str, dict[str, Encoder]] = {
         "semseg": lambda sample: {"segmentation": _stored_labels(sample)},
         "depth": lambda sample: {"depth": sample["depth"]},
     },
-    pascal.LAYOUT.name: SHARED | {"semseg": lambda sample: sample["semseg"]},
+    pascal.PASCAL.name: SHARED | {"semseg": lambda sample: sample["semseg"]},
 }  # fmt: skip
 
 

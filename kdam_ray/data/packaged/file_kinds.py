@@ -1,6 +1,6 @@
 """The kinds of file that packagings hold (PNG, JPEG, .npy, .mat), opened so that a bad one is named in one line.
 
-Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.Kind`. Nothing
+Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.FileKind`. Nothing
 that is stored in a file is ever executed: no pickles, no MATLAB objects.
 """
 
@@ -26,7 +26,7 @@ def one_line(error: Exception) -> str:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageFile:
     """A PNG or JPEG image, read as an array [H, W] or [H, W, 3].
 
     Attributes:
@@ -67,7 +67,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Array:
+class ArrayFile:
     """A .npy array of numbers.
 
     Attributes:
@@ -101,7 +101,7 @@ class Array:
 
 
 @dataclass(frozen=True)
-class Matlab:
+class MatlabFile:
     """One variable of a MATLAB file (up to version 7), read as scipy gives it.
 
     Attributes:

@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from kdam_ray.data.packaged.file_kinds import Array, Matlab, Picture
-from kdam_ray.data.packaged.packaging import File, Layout, Map, Packaged, check_folders, first_ids
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile, MatlabFile
+from kdam_ray.data.packaged.packaging import File, Map, Packaged, Packaging, check_folders, first_ids
 from kdam_ray.data.source import Split
 
 CLASSES = 40
@@ -79,20 +79,20 @@ def mask_of(edge: np.ndarray) -> np.ndarray:
     return edge == 1
 
 
-RGB, JPEG = Picture(("RGB",)), Picture(("RGB", "L"), "JPEG", colour=True)
-GREY_EDGES = File(("edge",), ".png", Picture(("L", "1")), edge_of_grey)
-LABELS = File(("segmentation",), ".png", Picture(("L", "P")), classes_of)
-DEPTHS = File(("depth",), ".npy", Array(types="f"), metres)
+RGB, JPEG = ImageFile(("RGB",)), ImageFile(("RGB", "L"), "JPEG", colour=True)
+GREY_EDGES = File(("edge",), ".png", ImageFile(("L", "1")), edge_of_grey)
+LABELS = File(("segmentation",), ".png", ImageFile(("L", "P")), classes_of)
+DEPTHS = File(("depth",), ".npy", ArrayFile(types="f"), metres)
 
 
-def _layout(name: str, image: File, semseg: File, depth: File, normals: File, edge: File) -> Layout:
+def _packaging(name: str, image: File, semseg: File, depth: File, normals: File, edge: File) -> Packaging:
     files = {"image": image, "semseg": semseg, "depth": depth, "normals": normals, "edge": edge}
-    return Layout(
+    return Packaging(
         name, lists="gt_sets", files=files, maps={key: Map((key,)) for key in files}, regions=Map(("edge",), mask_of)
     )
 
 
-ATRC = _layout(
+ATRC = _packaging(
     "NYUD of ATRC",
     image=File(("images",), ".png", RGB),
     semseg=LABELS,
@@ -100,23 +100,23 @@ ATRC = _layout(
     normals=File(("normals",), ".png", RGB, directions_of_codes),
     edge=GREY_EDGES,
 )
-MTI = _layout(
+MTI = _packaging(
     "NYUD of MTI-Net",
     image=File(("images",), ".jpg", JPEG),
     semseg=LABELS,
     depth=DEPTHS,
-    normals=File(("normals",), ".npy", Array("(height, width, 3)", "f"), directions),
-    edge=File(("edge",), ".npy", Array(), edge_of_numbers),
+    normals=File(("normals",), ".npy", ArrayFile("(height, width, 3)", "f"), directions),
+    edge=File(("edge",), ".npy", ArrayFile(), edge_of_numbers),
 )
-ASTMT = _layout(
+ASTMT = _packaging(
     "NYUD of ASTMT",
     image=File(("images",), ".jpg", JPEG),
-    semseg=File(("segmentation",), ".mat", Matlab("segmentation"), classes_of),
-    depth=File(("depth",), ".mat", Matlab("depth"), metres),
-    normals=File(("normals",), ".jpg", Picture(("RGB",), "JPEG"), directions_of_codes),
+    semseg=File(("segmentation",), ".mat", MatlabFile("segmentation"), classes_of),
+    depth=File(("depth",), ".mat", MatlabFile("depth"), metres),
+    normals=File(("normals",), ".jpg", ImageFile(("RGB",), "JPEG"), directions_of_codes),
     edge=GREY_EDGES,
 )
-LAYOUTS = (ATRC, MTI, ASTMT)
+PACKAGINGS = (ATRC, MTI, ASTMT)
 
 
 def open_nyud(root: str | Path, split: Split, **options: Any) -> Packaged:
@@ -133,7 +133,7 @@ def open_nyud(root: str | Path, split: Split, **options: Any) -> Packaged:
     return Packaged(recognised(Path(root).expanduser(), split), root, split, **options)
 
 
-def recognised(root: Path, split: Split) -> Layout:
+def recognised(root: Path, split: Split) -> Packaging:
     """Which packaging a root holds, by the endings of the files of the split's first id.
 
     Raises:
@@ -141,7 +141,11 @@ def recognised(root: Path, split: Split) -> Layout:
     """
     check_folders(ATRC, root)  # the same for all three
     identity = first_ids(ATRC, root, split, None)[0]
-    whole = [layout for layout in LAYOUTS if all(_is_there(root, file, identity) for file in layout.files.values())]
+    whole = [
+        packaging
+        for packaging in PACKAGINGS
+        if all(_is_there(root, file, identity) for file in packaging.files.values())
+    ]
     if len(whole) == 1:
         return whole[0]
     # none is whole: whose files they all are will say which one is missing
@@ -150,12 +154,15 @@ def recognised(root: Path, split: Split) -> Layout:
         for key, suffix in _endings()
         if (root / ATRC.files[key].folders[0] / f"{identity}{suffix}").is_file()
     }
-    possible = [layout for layout in LAYOUTS if there <= {(key, file.suffix) for key, file in layout.files.items()}]
+    possible = [
+        packaging for packaging in PACKAGINGS if there <= {(key, file.suffix) for key, file in packaging.files.items()}
+    ]
     if possible:
         return possible[0]
     found = ", ".join(sorted(f"{ATRC.files[key].folders[0]}/*{suffix}" for key, suffix in there))
     known = "; ".join(
-        f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}" for row in LAYOUTS
+        f"{row.name}: {', '.join(f'{key}/*{file.suffix}' for key, file in _by_folder(row).items())}"
+        for row in PACKAGINGS
     )
     raise ValueError(
         f"root: {root} holds {found} for {identity}, which is none of the three packagings, or several ({known})"
@@ -163,11 +170,11 @@ def recognised(root: Path, split: Split) -> Layout:
 
 
 def _endings() -> set[tuple[str, str]]:
-    return {(key, file.suffix) for layout in LAYOUTS for key, file in layout.files.items()}
+    return {(key, file.suffix) for packaging in PACKAGINGS for key, file in packaging.files.items()}
 
 
-def _by_folder(layout: Layout) -> dict[str, File]:
-    return {file.folders[0]: file for file in layout.files.values()}
+def _by_folder(packaging: Packaging) -> dict[str, File]:
+    return {file.folders[0]: file for file in packaging.files.values()}
 
 
 def _is_there(root: Path, file: File, identity: str) -> bool:

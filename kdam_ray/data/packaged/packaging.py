@@ -1,6 +1,6 @@
 """Datasets that are folders of files: lists of ids, checks before training, decoding on demand, memory, fingerprints.
 
-What differs between packagings is data, a `Layout`: which folders and endings there are, what kind of file each is, how
+What differs between packagings is data, a `Packaging`: which folders and endings there are, what kind of file each is, how
 its content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a `Source`.
 
 Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file
@@ -9,9 +9,7 @@ must stay inside.
 """
 
 import hashlib
-import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +19,14 @@ import numpy as np
 from PIL import Image
 
 from kdam_ray.data.packaged.file_kinds import one_line
-from kdam_ray.data.source import Sample, Split
+from kdam_ray.data.source import Sample, Size, Split, use_all
+from kdam_ray.files import remembered_hashes
 
 KEPT_BYTES = 2 * 2**30
 STORED = {"normals": np.float16}  # in samples; `labels` gives them as they were read
 
-Size = tuple[int, int]
 
-
-class Kind(Protocol):
+class FileKind(Protocol):
     """How one sort of file is opened; both raise a ValueError of one line that names the file."""
 
     def size(self, path: Path) -> Size | None:
@@ -59,7 +56,7 @@ class File:
 
     folders: tuple[str, ...]
     suffix: str
-    kind: Kind
+    kind: FileKind
     decode: Callable[[Any], np.ndarray] = unchanged
 
 
@@ -68,7 +65,7 @@ class Map:
     """One map of a sample.
 
     Attributes:
-        files: keys of `Layout.files` that it is made of.
+        files: keys of `Packaging.files` that it is made of.
         make: from their arrays to the map [H, W, ...], at full precision.
     """
 
@@ -77,7 +74,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Packaging:
     """One packaging.
 
     Attributes:
@@ -107,7 +104,7 @@ class Packaged:
 
     def __init__(
         self,
-        layout: Layout,
+        packaging: Packaging,
         root: str | Path,
         split: Split,
         *,
@@ -119,7 +116,7 @@ class Packaged:
         """Opens the split and checks the files of every image that is used.
 
         Args:
-            layout: the packaging.
+            packaging: the packaging.
             root: its folder.
             split: "train" or "val".
             images: how many, the first of the list; None: all.
@@ -130,10 +127,10 @@ class Packaged:
         Raises:
             ValueError: a folder, list or file is missing or is not what it should be; names it.
         """
-        self.layout, self.root = layout, Path(root).expanduser()
+        self.packaging, self.root = packaging, Path(root).expanduser()
         self.image_size, self.cache, self.kept_bytes = image_size, cache, kept_bytes
-        check_folders(layout, self.root)
-        self.ids = first_ids(layout, self.root, split, images)
+        check_folders(packaging, self.root)
+        self.ids = first_ids(packaging, self.root, split, images)
         for identity in self.ids:
             self._check_files(identity)
         self._kept: dict[int, Sample] = {}
@@ -171,16 +168,18 @@ class Packaged:
         Raises:
             ValueError: a map that there is none of, or a file that cannot be read; names it.
         """
-        unknown = [name for name in names if name not in self.layout.maps]
+        unknown = [name for name in names if name not in self.packaging.maps]
         if unknown:
-            raise ValueError(f"names: {unknown[0]!r} is not one of {self.layout.name}: {', '.join(self.layout.maps)}")
-        return self._made(self.ids[index], {name: self.layout.maps[name] for name in names})
+            raise ValueError(
+                f"names: {unknown[0]!r} is not one of {self.packaging.name}: {', '.join(self.packaging.maps)}"
+            )
+        return self._made(self.ids[index], {name: self.packaging.maps[name] for name in names})
 
     def regions(self, index: int) -> np.ndarray:
         """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, at the image's own
         size.
         """
-        return self._made(self.ids[index], {"regions": self.layout.regions})["regions"]
+        return self._made(self.ids[index], {"regions": self.packaging.regions})["regions"]
 
     def size(self, index: int) -> Size:
         """(height, width) of the image as it is stored, from its header."""
@@ -189,7 +188,7 @@ class Packaged:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the ids in their order and the contents of their files."""
-        paths = [self._path(key, identity) for identity in self.ids for key in self.layout.files]
+        paths = [self._path(key, identity) for identity in self.ids for key in self.packaging.files]
         hashes = remembered_hashes(self.root, paths, self.cache)
         lines = (
             f"{path.relative_to(self.root).as_posix()} {digest}\n" for path, digest in zip(paths, hashes, strict=True)
@@ -197,17 +196,17 @@ class Packaged:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def _path(self, key: str, identity: str) -> Path:
-        return find_file(self.layout, self.root, key, identity)
+        return find_file(self.packaging, self.root, key, identity)
 
     def _image_size(self, identity: str) -> Size:
         path = self._path("image", identity)
-        size = self.layout.files["image"].kind.size(path)
+        size = self.packaging.files["image"].kind.size(path)
         assert size is not None  # every header of an image tells it
         return size
 
     def _check_files(self, identity: str) -> None:
         height, width = self._image_size(identity)
-        for key, file in self.layout.files.items():
+        for key, file in self.packaging.files.items():
             path = self._path(key, identity)
             size = file.kind.size(path)
             if size not in (None, (height, width)):
@@ -217,7 +216,7 @@ class Packaged:
                 )
 
     def _sample(self, identity: str) -> Sample:
-        made = self._made(identity, self.layout.maps)
+        made = self._made(identity, self.packaging.maps)
         sample = {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}
         return sample if self.image_size is None else resized(sample, self.image_size)
 
@@ -228,7 +227,7 @@ class Packaged:
         return {name: row.make(*(arrays[key] for key in row.files)) for name, row in maps.items()}
 
     def _array(self, key: str, identity: str, size: Size) -> np.ndarray:
-        path, file = self._path(key, identity), self.layout.files[key]
+        path, file = self._path(key, identity), self.packaging.files[key]
         content = file.kind.read(path)
         try:
             array = file.decode(content)
@@ -241,13 +240,13 @@ class Packaged:
         return array
 
 
-def check_folders(layout: Layout, root: Path) -> None:
+def check_folders(packaging: Packaging, root: Path) -> None:
     """Whether the root has the packaging's folders, none of which leads out of it.
 
     Raises:
         ValueError: one is missing, or is a link that leads out of the root; names it.
     """
-    needed = list(dict.fromkeys(layout.folders.values()))
+    needed = list(dict.fromkeys(packaging.folders.values()))
     if not root.is_dir():
         raise ValueError(
             f"root: {root} is no folder; give the folder that holds {', '.join(' or '.join(row) for row in needed)}"
@@ -255,7 +254,7 @@ def check_folders(layout: Layout, root: Path) -> None:
     for alternatives in needed:
         if not any((root / folder).is_dir() for folder in alternatives):
             names = " or ".join(f"{folder}/" for folder in alternatives)
-            raise ValueError(f"root: {root} has no folder {names}, which the {layout.name} packaging has")
+            raise ValueError(f"root: {root} has no folder {names}, which the {packaging.name} packaging has")
         for folder in alternatives:
             _stay_inside(root / folder, root)
 
@@ -265,45 +264,40 @@ def _stay_inside(path: Path, root: Path) -> None:
         raise ValueError(f"{path}: is a link that leads out of {root}; a packaging should hold its own files")
 
 
-def find_file(layout: Layout, root: Path, key: str, identity: str) -> Path:
+def find_file(packaging: Packaging, root: Path, key: str, identity: str) -> Path:
     """Where a file of an image lies; folders are taken as checked.
 
     Raises:
         ValueError: it is missing, or is a link that leads out of the root; names it.
     """
-    file = layout.files[key]
+    file = packaging.files[key]
     paths = [root / folder / f"{identity}{file.suffix}" for folder in file.folders]
     found = next((path for path in paths if path.is_file()), None)
     if found is None:
         others = "".join(f", nor {path}" for path in paths[1:])
         raise ValueError(
-            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {layout.lists}"
+            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {packaging.lists}"
         )
     if found.is_symlink():
         _stay_inside(found, root)
     return found
 
 
-def first_ids(layout: Layout, root: Path, split: Split, images: int | None) -> list[str]:
+def first_ids(packaging: Packaging, root: Path, split: Split, images: int | None) -> list[str]:
     """The first `images` ids of a split's list, or all.
 
     Raises:
         ValueError: more than there are, or less than one; or see `read_ids`.
     """
-    path = root / layout.lists / f"{split}.txt"
+    path = root / packaging.lists / f"{split}.txt"
     _stay_inside(path, root)
     ids = read_ids(path)
     if images is not None and not 1 <= images <= len(ids):
-        whole = {name: len(read_ids(root / layout.lists / f"{name}.txt")) for name in ("train", "val")}
+        whole = {name: len(read_ids(root / packaging.lists / f"{name}.txt")) for name in ("train", "val")}
         raise ValueError(
-            f"{split}_images: {images} are asked for, but {layout.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
+            f"{split}_images: {images} are asked for, but {packaging.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
         )
     return ids[:images]
-
-
-def use_all(images: Mapping[str, int]) -> str:
-    """What to ask for, of data that are not the official splits: `all there are: --train-images 62 --val-images 40`."""
-    return "all there are: " + " ".join(f"--{name}-images {number}" for name, number in images.items())
 
 
 def read_ids(path: Path) -> list[str]:
@@ -360,53 +354,3 @@ def resized(sample: Sample, size: Size) -> Sample:
 
 def bytes_of(sample: Sample) -> int:
     return sum(array.nbytes for array in sample.values())
-
-
-def remembered_hashes(root: Path, paths: Iterable[Path], cache: Path | None) -> list[str]:
-    """SHA-256 of each file, from memory where size and time of change are those of the last time.
-
-    Args:
-        root: folder that the paths are under.
-        paths: files.
-        cache: folder of the memory, which may be lost or damaged; None: hash everything.
-    """
-    memo = (
-        None
-        if cache is None
-        else cache / "hashes" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.json"
-    )
-    known = {} if memo is None else _load_memo(memo)
-    found: dict[str, list] = {}
-    for path in paths:
-        key, stat = path.relative_to(root).as_posix(), path.stat()
-        state = [stat.st_size, stat.st_mtime_ns]
-        entry = known.get(key)
-        found[key] = entry if entry and entry[:2] == state else [*state, _hash(path)]
-    if memo is not None and any(known.get(key) != entry for key, entry in found.items()):
-        _save_memo(memo, known | found)
-    return [entry[2] for entry in found.values()]
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _load_memo(path: Path) -> dict[str, list]:
-    try:
-        memo = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return (
-        {key: entry for key, entry in memo.items() if isinstance(entry, list) and len(entry) == 3}
-        if isinstance(memo, dict)
-        else {}
-    )
-
-
-def _save_memo(path: Path, memo: dict[str, list]) -> None:
-    """Written beside and renamed, since several processes may open the same root at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(memo))
-    partial.replace(path)

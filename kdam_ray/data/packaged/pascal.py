@@ -21,11 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from kdam_ray.data.packaged.file_kinds import Matlab, Picture
+from kdam_ray.data.packaged.file_kinds import ImageFile, MatlabFile
 from kdam_ray.data.packaged.nyud import directions_of_codes
-from kdam_ray.data.packaged.packaging import File, Layout, Map, Packaged
+from kdam_ray.data.packaged.packaging import File, Map, Packaged, Packaging
 from kdam_ray.data.source import Split
-from kdam_ray.metrics.boundary import true_boundaries
 from kdam_ray.tasks import IGNORE, VOC_CLASSES
 
 CONTEXT_CLASSES = 459
@@ -126,21 +125,23 @@ def edges_of(labels: np.ndarray) -> np.ndarray:
     Where differences cancel (two neighbours whose numbers lie as far below as above) there is none, as in the published
     labels.
     """
+    from kdam_ray.metrics.boundary import true_boundaries  # torch, which opening does without
+
     around = np.pad(labels, 1, mode="reflect")  # without the border pixel itself, as OpenCV does
     laplacian = around[:-2, 1:-1] + around[2:, 1:-1] + around[1:-1, :-2] + around[1:-1, 2:] - 4 * labels
     return true_boundaries(laplacian != 0, "mask").astype(np.uint8)
 
 
-LAYOUT = Layout(
+PASCAL = Packaging(
     "PASCAL-Context",
     lists="ImageSets/Context",
     files={
-        "image": File(("JPEGImages",), ".jpg", Picture(("RGB", "L"), "JPEG", colour=True)),
-        "context": File(("pascal-context/trainval",), ".mat", Matlab("LabelMap"), label_map),
-        "semseg": File(("semseg/VOC12", "semseg/pascal-context"), ".png", Picture(("L", "P")), classes_of),
-        "human_parts": File(("human_parts",), ".mat", Matlab("anno", is_map=False), parts_of),
-        "sal": File(("sal_distill",), ".png", Picture(("L", "P")), salient),
-        "normals": File(("normals_distill",), ".png", Picture(("RGB",)), directions_of_codes),
+        "image": File(("JPEGImages",), ".jpg", ImageFile(("RGB", "L"), "JPEG", colour=True)),
+        "context": File(("pascal-context/trainval",), ".mat", MatlabFile("LabelMap"), label_map),
+        "semseg": File(("semseg/VOC12", "semseg/pascal-context"), ".png", ImageFile(("L", "P")), classes_of),
+        "human_parts": File(("human_parts",), ".mat", MatlabFile("anno", is_map=False), parts_of),
+        "sal": File(("sal_distill",), ".png", ImageFile(("L", "P")), salient),
+        "normals": File(("normals_distill",), ".png", ImageFile(("RGB",)), directions_of_codes),
     },
     maps={
         "image": Map(("image",)),
@@ -156,4 +157,4 @@ LAYOUT = Layout(
 
 def open_pascal(root: str | Path, split: Split, **options: Any) -> Packaged:
     """A split of the packaging; see `Packaged` for the options and for what is refused."""
-    return Packaged(LAYOUT, root, split, **options)
+    return Packaged(PASCAL, root, split, **options)

@@ -5,7 +5,7 @@ x to its right, y up from its foot, z to its front.
 """
 
 from kdam_ray.data.rooms.paint import draw_material, skin
-from kdam_ray.data.rooms.scene import BALL, BOX, CYLINDER, Body, Kind, Vector, unit
+from kdam_ray.data.rooms.scene import BALL, BOX, CYLINDER, Body, Furniture, Vector, unit
 from kdam_ray.tasks import PARTS
 
 HEAD, TORSO, UPPER_ARM, LOWER_ARM, UPPER_LEG, LOWER_LEG = range(1, len(PARTS))
@@ -242,21 +242,21 @@ def reach(start: Vector, direction: Vector, length: float) -> Vector:
     return start[0] + length * x, start[1] + length * y, start[2] + length * z
 
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[Furniture, ...] = (
     #    label    weight width        height       depth        stands     lift         shade
-    Kind("cabinet", 8, (0.5, 1.6), (0.7, 1.9), (0.35, 0.6), "wall", (0.0, 0.0), 0.6, build_cabinet),
-    Kind("bed", 7, (0.9, 1.7), (0.4, 0.6), (1.8, 2.1), "wall", (0.0, 0.0), 0.6, build_bed),
-    Kind("chair", 14, (0.38, 0.55), (0.8, 1.1), (0.38, 0.55), "free", (0.0, 0.0), 0.3, build_chair),
-    Kind("sofa", 7, (0.9, 2.1), (0.7, 0.95), (0.75, 0.95), "either", (0.0, 0.0), 0.6, build_sofa),
-    Kind("table", 10, (0.7, 1.6), (0.4, 0.8), (0.6, 0.9), "free", (0.0, 0.0), 0.3, build_table),
-    Kind("door", 6, (0.75, 1.0), (1.95, 2.15), (0.05, 0.06), "wall", (0.0, 0.0), 0.0, build_door),
-    Kind("window", 7, (0.7, 1.8), (0.8, 1.3), (0.06, 0.1), "wall", (0.8, 1.05), 0.0, build_window),
-    Kind("shelf", 7, (0.6, 1.4), (0.9, 2.1), (0.25, 0.35), "wall", (0.0, 0.0), 0.6, build_shelf),
-    Kind("picture", 11, (0.35, 1.2), (0.35, 0.8), (0.03, 0.05), "wall", (1.15, 1.5), 0.0, build_picture),
-    Kind("lamp", 6, (0.3, 0.55), (1.3, 1.8), (0.3, 0.55), "free", (0.0, 0.0), 0.2, build_lamp),
-    Kind("lamp", 4, (0.3, 0.6), (0.4, 0.8), (0.3, 0.6), "ceiling", (0.0, 0.0), 0.0, build_lamp),
-    Kind("bin", 9, (0.25, 0.45), (0.3, 0.7), (0.25, 0.45), "either", (0.0, 0.0), 0.6, build_bin),
-    Kind("ball", 9, (0.2, 0.6), (0.2, 0.6), (0.2, 0.6), "free", (0.0, 0.0), 0.5, build_ball),
-    Kind("person", 10, (0.5, 0.6), (1.1, 1.9), (0.4, 0.5), "free", (0.0, 0.0), 0.4, build_person),
-    Kind("rug", 7, (1.0, 2.2), (0.01, 0.02), (0.8, 1.6), "free", (0.0, 0.0), 0.0, build_rug),
+    Furniture("cabinet", 8, (0.5, 1.6), (0.7, 1.9), (0.35, 0.6), "wall", (0.0, 0.0), 0.6, build_cabinet),
+    Furniture("bed", 7, (0.9, 1.7), (0.4, 0.6), (1.8, 2.1), "wall", (0.0, 0.0), 0.6, build_bed),
+    Furniture("chair", 14, (0.38, 0.55), (0.8, 1.1), (0.38, 0.55), "free", (0.0, 0.0), 0.3, build_chair),
+    Furniture("sofa", 7, (0.9, 2.1), (0.7, 0.95), (0.75, 0.95), "either", (0.0, 0.0), 0.6, build_sofa),
+    Furniture("table", 10, (0.7, 1.6), (0.4, 0.8), (0.6, 0.9), "free", (0.0, 0.0), 0.3, build_table),
+    Furniture("door", 6, (0.75, 1.0), (1.95, 2.15), (0.05, 0.06), "wall", (0.0, 0.0), 0.0, build_door),
+    Furniture("window", 7, (0.7, 1.8), (0.8, 1.3), (0.06, 0.1), "wall", (0.8, 1.05), 0.0, build_window),
+    Furniture("shelf", 7, (0.6, 1.4), (0.9, 2.1), (0.25, 0.35), "wall", (0.0, 0.0), 0.6, build_shelf),
+    Furniture("picture", 11, (0.35, 1.2), (0.35, 0.8), (0.03, 0.05), "wall", (1.15, 1.5), 0.0, build_picture),
+    Furniture("lamp", 6, (0.3, 0.55), (1.3, 1.8), (0.3, 0.55), "free", (0.0, 0.0), 0.2, build_lamp),
+    Furniture("lamp", 4, (0.3, 0.6), (0.4, 0.8), (0.3, 0.6), "ceiling", (0.0, 0.0), 0.0, build_lamp),
+    Furniture("bin", 9, (0.25, 0.45), (0.3, 0.7), (0.25, 0.45), "either", (0.0, 0.0), 0.6, build_bin),
+    Furniture("ball", 9, (0.2, 0.6), (0.2, 0.6), (0.2, 0.6), "free", (0.0, 0.0), 0.5, build_ball),
+    Furniture("person", 10, (0.5, 0.6), (1.1, 1.9), (0.4, 0.5), "free", (0.0, 0.0), 0.4, build_person),
+    Furniture("rug", 7, (1.0, 2.2), (0.01, 0.02), (0.8, 1.6), "free", (0.0, 0.0), 0.0, build_rug),
 )

@@ -24,19 +24,15 @@ FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
 }  # fmt: skip
 IMAGES_PER_PROCESS = 32  # fewer are sooner rendered here than a process is started
 
-# The package's own __init__ would import torch, which costs each worker two seconds.
 WORKER = """
-import sys, types
-package = types.ModuleType("kdam_ray.data")
-package.__path__ = [sys.argv[1]]
-sys.modules["kdam_ray.data"] = package
-from kdam_ray.data.rooms.pool import Work, fill
-for _ in fill(Work.read(sys.argv[2])):
+import sys
+from kdam_ray.data.rooms.pool import Portion, fill
+for _ in fill(Portion.read(sys.argv[1])):
     print(flush=True)
 """
 
 
-class Work(NamedTuple):
+class Portion(NamedTuple):
     """The images that one process renders: `first`, `first` + `step`, ...
 
     Attributes:
@@ -54,9 +50,9 @@ class Work(NamedTuple):
     step: int = 1
 
     @staticmethod
-    def read(text: str) -> "Work":
+    def read(text: str) -> "Portion":
         folder, seed, (height, width), first, step = json.loads(text)
-        return Work(folder, seed, (height, width), first, step)
+        return Portion(folder, seed, (height, width), first, step)
 
 
 def render_all(
@@ -80,7 +76,7 @@ def render_all(
     for field, (channels, dtype) in FIELDS.items():
         np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (images, *image_size, *channels)).flush()
     processes = processes or min(os.cpu_count() or 1, -(-images // IMAGES_PER_PROCESS))
-    works = [Work(str(folder), seed, image_size, first, processes) for first in range(processes)]
+    works = [Portion(str(folder), seed, image_size, first, processes) for first in range(processes)]
     if processes == 1:
         steps: Iterator = fill(works[0])
     else:
@@ -89,7 +85,7 @@ def render_all(
         yield done
 
 
-def fill(work: Work) -> Iterator[None]:
+def fill(work: Portion) -> Iterator[None]:
     """Renders one process's images into the arrays that lie there; yields after each."""
     arrays = {field: np.load(Path(work.folder) / f"{field}.npy", mmap_mode="r+") for field in FIELDS}
     for index in range(work.first, len(arrays["image"]), work.step):
@@ -99,29 +95,25 @@ def fill(work: Work) -> Iterator[None]:
         yield
 
 
-def spread(works: list[Work]) -> Iterator[str]:
+def spread(works: list[Portion]) -> Iterator[str]:
     """Carries out each work in a process of its own; yields after each image.
 
     Processes end when nobody listens any more.
     """
     reading, writing = os.pipe()
-    here = Path(__file__).parents[1]
-    paths = [str(here.parents[1]), *(path for path in sys.path if path)]
+    paths = [str(Path(__file__).parents[3]), *(path for path in sys.path if path)]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", WORKER, str(here)]
     running: list[subprocess.Popen] = []
     try:
         with open(reading) as lines:
             try:
                 for work in works:
-                    arguments = [*command, json.dumps(work)]
-                    running.append(
-                        subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=writing, env=environment)
-                    )
+                    command = [sys.executable, "-c", WORKER, json.dumps(work)]
+                    running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=writing, env=environment))
             finally:
                 os.close(writing)
             yield from lines
@@ -133,5 +125,6 @@ def spread(works: list[Work]) -> Iterator[str]:
                 process.wait()
     if any(codes):
         raise RuntimeError(
-            f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; is the disk full?"
+            f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; "
+            "is the disk full?"
         )

@@ -177,7 +177,7 @@ class Body:
         self.scene.marks.append((shape, self.region, part, self.main if material is None else material))
 
 
-class Kind(NamedTuple):
+class Furniture(NamedTuple):
     """How one class of object is drawn and placed.
 
     Attributes:
@@ -201,7 +201,7 @@ class Kind(NamedTuple):
     build: Callable[[Body], None]
 
 
-def draw_scene(draw: Draws, kinds: Sequence[Kind]) -> Scene:
+def draw_scene(draw: Draws, kinds: Sequence[Furniture]) -> Scene:
     """A furnished room with lights and a camera."""
     size = (draw.between(3.2, 6.2), draw.between(2.4, 3.1), draw.between(3.8, 7.5))
     scene = Scene(size, draw_camera(draw, size))
@@ -255,7 +255,7 @@ def add_pillar(scene: Scene, draw: Draws) -> None:
     pillar.add(BOX, (0.0, height / 2, 0.0), size, draw.pick((0, 5, pillar.main)))
 
 
-def place_object(scene: Scene, draw: Draws, kind: Kind, taken: list[tuple[Vector, Vector]]) -> None:
+def place_object(scene: Scene, draw: Draws, kind: Furniture, taken: list[tuple[Vector, Vector]]) -> None:
     """Builds one object where it is in view and touches nothing; nowhere, when no such place is found."""
     size = (draw.between(*kind.width), draw.between(*kind.height), draw.between(*kind.depth))
     lift = scene.size[1] - size[1] if kind.stands == "ceiling" else draw.between(*kind.lift)

@@ -19,7 +19,7 @@ import numpy as np
 from kdam_ray.data.rooms.pool import FIELDS, render_all
 from kdam_ray.data.rooms.render import VERSION, render
 from kdam_ray.data.source import Sample, Split
-from kdam_ray.files import locked
+from kdam_ray.files import one_maker
 
 __all__ = ["VERSION", "Rooms", "render"]
 
@@ -134,10 +134,9 @@ class Rooms:
         Raises:
             RuntimeError: a rendering process died.
         """
-        if self.folder is None or self.cache is None or self.folder.exists():
+        if self.folder is None or self.folder.exists():
             return
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with locked(self.cache / f"{self.folder.name}.lock"):
+        with one_maker(self.folder):
             if not self.folder.exists():
                 yield from self._render_beside(self.folder)
 

@@ -1,16 +1,14 @@
 """dataset.json: which shards there are, what is in each, and the fingerprints of what they were written from."""
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from kdam_ray.config import Frozen, explain
-from kdam_ray.data.packaged.file_kinds import one_line
-from kdam_ray.data.packaged.packaging import use_all
-from kdam_ray.data.source import Split
+from kdam_ray.data.source import Size, Split, use_all
 from kdam_ray.tasks import Dataset
 
 FORMAT = 1
@@ -70,7 +68,7 @@ class SplitShards(Frozen):
 
     fingerprint: Annotated[str, Field(min_length=1)]
     fields: dict[str, str]
-    size: tuple[int, int] | None
+    size: Size | None
     exact: bool
     regions: Literal["edge", "column", "none"]
     left_out: tuple[str, ...] = ()
@@ -86,7 +84,7 @@ class SplitShards(Frozen):
 
     def needed(self, images: int) -> list[Shard]:
         """The shards that hold the first `images`."""
-        starts = np.cumsum([0] + [len(shard.ids) for shard in self.shards])
+        starts = accumulate((len(shard.ids) for shard in self.shards), initial=0)
         return [shard for shard, start in zip(self.shards, starts, strict=False) if start < images]
 
 
@@ -110,7 +108,7 @@ class Manifest(Frozen):
         return self
 
     def split(
-        self, split: Split, dataset: Dataset, images: int | None, source: str, image_size: tuple[int, int] | None = None
+        self, split: Split, dataset: Dataset, images: int | None, source: str, image_size: Size | None = None
     ) -> SplitShards:
         """The split, if it is there, of that dataset, and large enough.
 
@@ -165,7 +163,7 @@ def parse_manifest(text: bytes, source: str) -> Manifest:
     except ValidationError as error:
         raise ValueError(f"{source}: is no manifest of shards ({explain(error)})") from None
     except ValueError as error:  # of json and unicode too
-        raise ValueError(f"{source}: {one_line(error)}; it should be what jobs/prepare_data.py writes") from None
+        raise ValueError(f"{source}: {error}; it should be what jobs/prepare_data.py writes") from None
 
 
 def is_shards(root: str | Path) -> bool:

@@ -25,9 +25,10 @@ from PIL import Image
 
 from kdam_ray.data.checks import FIELDS, sample_problems
 from kdam_ray.data.packaged.file_kinds import UNREADABLE, one_line
-from kdam_ray.data.packaged.packaging import remembered_hashes, resized
-from kdam_ray.data.shards.manifest import MADE_AT_A_SIZE, MANIFEST, Shard, read_manifest
+from kdam_ray.data.packaged.packaging import resized
+from kdam_ray.data.shards.manifest import MANIFEST, Shard, read_manifest
 from kdam_ray.data.source import Sample, Split
+from kdam_ray.files import remembered_hashes
 from kdam_ray.tasks import Dataset
 
 LARGEST = 2**14  # pixels of an image's side
@@ -224,24 +225,3 @@ def check_files(folder: Path, shards: Sequence[Shard], cache: Path | None) -> No
             raise ValueError(
                 f"{path}: its SHA-256 begins {digest[:12]}, but {MANIFEST} says {shard.sha256[:12]}; it is damaged or another file"
             )
-
-
-def open_shards(
-    dataset: Dataset,
-    split: Split,
-    *,
-    images: int | None,
-    image_size: tuple[int, int],
-    resize: bool,
-    root: str | None,
-    cache: Path | None,
-) -> Shards:
-    """A split of a folder of shards; `data.open_source` says what the arguments are.
-
-    Raises:
-        ValueError: see `Shards`; or the images were made at another size.
-    """
-    folder = Path(root or ".").expanduser()
-    read_manifest(folder).split(split, dataset, images, str(folder), image_size)
-    wanted = image_size if resize and dataset.name not in MADE_AT_A_SIZE else None
-    return Shards(folder, split, dataset, images=images, image_size=wanted, cache=cache)

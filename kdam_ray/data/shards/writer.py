@@ -21,10 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from kdam_ray.data.packaged.packaging import Packaged, find_file, remembered_hashes
+from kdam_ray.data.packaged.packaging import Packaged, find_file
 from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.data.shards.manifest import FORMAT, MANIFEST, UNFINISHED, Manifest, is_plain, parse_manifest, shard_name
 from kdam_ray.data.source import Sample, Source, Split
+from kdam_ray.files import file_digest, remembered_hashes
 from kdam_ray.tasks import Dataset
 
 PER_SHARD = 128  # NYUD-v2: 7 shards of about 160 MB
@@ -101,7 +102,7 @@ def write_shards(
                     facts | {"format": FORMAT, "dataset": dataset.name, "split": split, "shard": number},
                 )
                 row = {
-                    "name": name, "bytes": (work / name).stat().st_size, "sha256": _digest(work / name),
+                    "name": name, "bytes": (work / name).stat().st_size, "sha256": file_digest(work / name),
                     "ids": [ids[i] for i in mine], "fingerprints": [prefixes[i] for i in mine],
                 }  # fmt: skip
                 store.save_file(work / name, name)
@@ -133,12 +134,14 @@ def prefix_fingerprints(source: Source) -> list[str]:
 def _of_files(source: Packaged) -> list[str]:
     """As `Packaged.fingerprint`, of every beginning."""
     paths = [
-        find_file(source.layout, source.root, key, identity) for identity in source.ids for key in source.layout.files
+        find_file(source.packaging, source.root, key, identity)
+        for identity in source.ids
+        for key in source.packaging.files
     ]
     hashes = iter(zip(paths, remembered_hashes(source.root, paths, source.cache), strict=True))
     whole, found = hashlib.sha256(), []
     for _ in source.ids:
-        for _ in source.layout.files:
+        for _ in source.packaging.files:
             path, digest = next(hashes)
             whole.update(f"{path.relative_to(source.root).as_posix()} {digest}\n".encode())
         found.append(whole.copy().hexdigest())
@@ -233,11 +236,6 @@ def _save(store: Store, work: Path, name: str, document: dict[str, Any]) -> None
     path = work / "document.json"
     path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n")
     store.save_file(path, name)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, source: Source, indices: range, facts: dict[str, Any]) -> None:

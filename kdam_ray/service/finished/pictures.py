@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from kdam_ray.config import Place, Run, untaught
-from kdam_ray.data import Source
+from kdam_ray.data.source import Source
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.pictures import draw, fixed_indices
 from kdam_ray.models import Teacher

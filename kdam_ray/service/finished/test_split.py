@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from kdam_ray.config import Place, Run
-from kdam_ray.data import Source, open_source
+from kdam_ray.data.opening import Wanted, open_source
+from kdam_ray.data.source import Source
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.service.records.checkpoints import latest_checkpoint
@@ -65,9 +66,7 @@ def score_unseen(runs: Sequence[Run], place: Place) -> dict[str, dict[str, float
 def _open(run: Run, place: Place) -> Source:
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
-    return open_source(
-        DATASETS[run.dataset], "test", images=None, image_size=run.image_size, resize=run.resize, root=None, cache=cache
-    )  # fmt: skip
+    return open_source(Wanted(DATASETS[run.dataset], "test", None, run.image_size, run.resize), cache=cache)
 
 
 def _of_test(metrics: dict[str, float]) -> dict[str, float]:

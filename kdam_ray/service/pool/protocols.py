@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from kdam_ray.config import Run
-    from kdam_ray.data import Source
+    from kdam_ray.data.source import Source
     from kdam_ray.learning import EpochReport, StepReport
     from kdam_ray.models import Teacher
     from kdam_ray.service.pool.assignment import Assignment, Notice

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from kdam_ray.config import Place, Run
-from kdam_ray.data import Source
+from kdam_ray.data.source import Source
 from kdam_ray.learning import EpochReport, StepReport, train_cohort
 from kdam_ray.learning.checkpoint import load_network, verify
 from kdam_ray.models import Teacher

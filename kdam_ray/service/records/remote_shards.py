@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from kdam_ray.data.packaged.packaging import remembered_hashes
 from kdam_ray.data.shards.manifest import MANIFEST, Shard, parse_manifest
 from kdam_ray.data.source import Split
+from kdam_ray.files import remembered_hashes
 from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
 from kdam_ray.tasks import Dataset
 

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from kdam_ray.files import copy_file, move_folder, one_maker, removed_on_error
+from kdam_ray.files import PIECE, copy_file, move_folder, one_maker, removed_on_error, stream_digest, written_whole
 
 MANIFEST = "manifest.json"
-PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied
 LEFT_S = {"local": 3600, "s3": 86400}  # scratch that nobody touched for so long was left by a killed process
 
 
@@ -128,9 +127,8 @@ class Storage:
         target = (folder or self.copies()) / name
         with one_maker(target):
             if not (target.is_file() and is_right(target)):
-                beside = target.with_name(f".{target.name}.{os.getpid()}")
-                with removed_on_error(beside):
-                    self._download(name, beside).replace(target)
+                with written_whole(target) as beside:
+                    self._download(name, beside)
         return target
 
     def copies(self) -> Path:
@@ -176,14 +174,11 @@ class Storage:
 
     def digest(self, name: str) -> str | None:
         """SHA-256 of a file, read in pieces; None where there is none."""
-        found = hashlib.sha256()
         try:
             with self._stream(name) as stream:
-                while piece := stream.read(PIECE):
-                    found.update(piece)
+                return stream_digest(stream)
         except FileNotFoundError:
             return None
-        return found.hexdigest()
 
     def _stream(self, name: str) -> Any:
         if self.local is not None:

@@ -1,5 +1,8 @@
 """Procedural rooms written as public packagings and read back: python -m pytest tests/data/packaged/test_export.py"""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -7,21 +10,22 @@ from scipy import ndimage
 from scipy.io import loadmat
 from skimage.morphology import thin
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged import nyud, pascal
 from kdam_ray.data.packaged.export import CONTEXT_OF_ROOMS, UNKNOWN, export_packaging
+from kdam_ray.data.source import Source, Split
 from kdam_ray.tasks import DATASETS, ROOM_CLASSES
 
 SIZE = (48, 64)
 CODE = 1.5 / 127.5  # 8 bits: half a code, 1/255, in each component, then a new length
 
 
-def rooms(name, split="train", images=6):
-    return open_source(DATASETS[name], split, images=images, image_size=SIZE, resize=False, root=None, cache=None)
+def rooms(name: str, split: Split = "train", images: int = 6) -> Source:
+    return open_source(Wanted(DATASETS[name], split, images, SIZE))
 
 
-def opened(dataset, root, split="train"):
-    return open_source(DATASETS[dataset], split, images=None, image_size=SIZE, resize=False, root=str(root), cache=None)
+def opened(dataset: str, root: Path, split: Split = "train") -> Any:
+    return open_source(Wanted(DATASETS[dataset], split, None, SIZE), root=str(root))
 
 
 class Altered:
@@ -55,23 +59,23 @@ def same(one, other, names):
     return all(one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in names)
 
 
-@pytest.mark.parametrize("layout", nyud.LAYOUTS, ids=lambda layout: layout.name)
-def test_nyud_comes_back(tmp_path, layout):
+@pytest.mark.parametrize("packaging", nyud.PACKAGINGS, ids=lambda packaging: packaging.name)
+def test_nyud_comes_back(tmp_path, packaging):
     source = Altered(rooms("rooms"), semseg=pixels(255), depth=pixels(0), normals=pixels(0))
-    ids = export_packaging(source, DATASETS["rooms"], tmp_path, "train", layout=layout)
+    ids = export_packaging(source, DATASETS["rooms"], tmp_path, "train", packaging=packaging)
     back = opened("nyud", tmp_path)
-    assert back.layout is layout
+    assert back.packaging is packaging
     assert ids == back.ids == ["0001", "0002", "0003", "0004", "0005", "0006"]
     for i in range(6):
         expected, sample = source[i], back[i]
-        exact = ("image", "semseg", "depth", "edge") if layout is nyud.ATRC else ("semseg", "depth", "edge")
+        exact = ("image", "semseg", "depth", "edge") if packaging is nyud.ATRC else ("semseg", "depth", "edge")
         assert same(expected, sample, exact)
         assert np.abs(expected["image"].astype(int) - sample["image"]).max() <= 12  # JPEG
         valid = expected["normals"].any(-1)
         error = np.abs(expected["normals"] - sample["normals"].astype(np.float32))
-        if layout is not nyud.ASTMT:
+        if packaging is not nyud.ASTMT:
             assert np.array_equal(sample["normals"].any(-1), valid)
-            assert error[valid].max() < (CODE if layout is nyud.ATRC else 1e-3)
+            assert error[valid].max() < (CODE if packaging is nyud.ATRC else 1e-3)
         else:  # JPEG rings at the borders of what is invalid
             assert error[ndimage.binary_erosion(valid, iterations=8)].max() < 0.1
 
@@ -146,7 +150,7 @@ def test_what_a_packaging_cannot_hold_is_refused(tmp_path):
     assert not list(tmp_path.rglob("*.txt"))  # nothing is listed that was not written
     export_packaging(images, row, tmp_path, "train")
     with pytest.raises(ValueError, match=r"^root: .* holds another packaging than NYUD of MTI-Net"):
-        export_packaging(images, row, tmp_path, "train", layout=nyud.MTI)
+        export_packaging(images, row, tmp_path, "train", packaging=nyud.MTI)
     people = rooms("rooms_pascal", images=1)
     with pytest.raises(ValueError, match=r"its sal holds 255, for which PASCAL-Context has no code"):
         export_packaging(Altered(people, sal=pixels(255)), DATASETS["rooms_pascal"], tmp_path / "other", "train")

@@ -1,15 +1,19 @@
 """The reader of the NYUD packaging, on files written here: python -m pytest tests/data/packaged/test_nyud.py"""
 
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kdam_ray.data import open_source, train_batches, val_batches
-from kdam_ray.data.packaged import packaging
+from kdam_ray import files
+from kdam_ray.data.loader import Batching, train_batches, val_batches
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.nyud import open_nyud
 from kdam_ray.data.packaged.packaging import bytes_of
+from kdam_ray.data.source import Split
 from kdam_ray.tasks import DATASETS
 
 SIZES = {"0001": (24, 32), "0002": (24, 32), "0007": (30, 40), "0009": (24, 32)}
@@ -63,15 +67,9 @@ def root(tmp_path):
     return root
 
 
-def opened(root, split="train", **changes):
-    options = {
-        "images": None,
-        "image_size": (24, 32),
-        "resize": False,
-        "root": root and str(root),
-        "cache": None,
-    } | changes
-    return open_source(DATASETS["nyud"], split, **options)
+def opened(root: Path | str | None, split: Split = "train", *, cache: Path | None = None, **changes: Any) -> Any:
+    wanted = Wanted(DATASETS["nyud"], split, **({"images": None, "image_size": (24, 32)} | changes))
+    return open_source(wanted, root=root and str(root), cache=cache)
 
 
 def test_maps_come_back_as_they_were(root):
@@ -123,10 +121,11 @@ def test_resizing_keeps_values_and_contours(root):
 
 
 def test_training_and_evaluation_read_it(root):
-    common = {"tasks": ("semseg", "depth", "normals", "edge"), "image_size": (24, 32)}
-    batches = list(train_batches(opened(root), batch=3, augment="paper", data_seed=0, epoch=1, **common))
+    tasks = ("semseg", "depth", "normals", "edge")
+    how = Batching(tasks, (24, 32), 3)
+    batches = list(train_batches(opened(root), how, augment="paper", data_seed=0, epoch=1))
     assert [tuple(batch["image"].shape) for batch in batches] == [(3, 3, 24, 32)]
-    shapes = [tuple(batch["image"].shape) for batch in val_batches(opened(root), batch=8, **common)]
+    shapes = [tuple(batch["image"].shape) for batch in val_batches(opened(root), Batching(tasks, (24, 32), 8))]
     assert shapes == [(1, 3, 24, 32), (1, 3, 30, 40), (1, 3, 24, 32)]  # sizes differ: no batch mixes them
 
 
@@ -155,7 +154,8 @@ def test_the_fingerprint_is_of_contents(root, tmp_path):
 
 def test_hashes_are_remembered_until_a_file_changes(root, tmp_path, monkeypatch):
     hashed = []
-    monkeypatch.setattr(packaging, "_hash", lambda path, real=packaging._hash: hashed.append(path.name) or real(path))
+    real = files.file_digest
+    monkeypatch.setattr(files, "file_digest", lambda path: hashed.append(path.name) or real(path))
     cache = tmp_path / "cache"
     first = opened(root, cache=cache).fingerprint
     assert len(hashed) == 15
@@ -251,9 +251,7 @@ def test_found_when_reading(root, case):
     source = opened(root)
     with pytest.raises(ValueError, match=message):
         source[2]
-    batches = train_batches(
-        source, tasks=("depth",), image_size=(24, 32), batch=3, augment="paper", data_seed=0, epoch=1
-    )
+    batches = train_batches(source, Batching(("depth",), (24, 32), 3), augment="paper", data_seed=0, epoch=1)
     with pytest.raises(ValueError, match=message):  # through the thread that reads ahead, too
         list(batches)
 

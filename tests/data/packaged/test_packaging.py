@@ -5,49 +5,52 @@ python -m pytest tests/data/packaged/test_packaging.py
 
 import pickle
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged import nyud
 from kdam_ray.data.packaged.export import export_packaging
-from kdam_ray.data.packaged.file_kinds import Array, Matlab, Picture
+from kdam_ray.data.packaged.file_kinds import ArrayFile, ImageFile, MatlabFile
 from kdam_ray.data.packaged.nyud import open_nyud
 from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)
 ROOMS = Rooms("train", images=3, image_size=SIZE, tasks=("semseg", "depth", "normals", "edge"))
-NAMES = {layout.name.rpartition(" ")[2]: layout for layout in nyud.LAYOUTS}
+NAMES = {packaging.name.rpartition(" ")[2]: packaging for packaging in nyud.PACKAGINGS}
 
 
-def written(root, layout):
-    export_packaging(ROOMS, DATASETS["rooms"], root, "train", layout=layout)
+def written(root, packaging):
+    export_packaging(ROOMS, DATASETS["rooms"], root, "train", packaging=packaging)
     return root
 
 
-@pytest.fixture(params=nyud.LAYOUTS, ids=list(NAMES))
-def layout(request):
+@pytest.fixture(params=nyud.PACKAGINGS, ids=list(NAMES))
+def packaging(request):
     return request.param
 
 
 @pytest.fixture
-def root(tmp_path, layout):
-    return written(tmp_path / "NYUD", layout)
+def root(tmp_path, packaging):
+    return written(tmp_path / "NYUD", packaging)
 
 
-def opened(root, **changes):
-    options = {"images": None, "image_size": SIZE, "resize": False, "root": str(root), "cache": None} | changes
-    return open_source(DATASETS["nyud"], "train", **options)
+def opened(root: Path, **changes: Any) -> Any:
+    return open_source(
+        Wanted(DATASETS["nyud"], "train", **({"images": None, "image_size": SIZE} | changes)), root=str(root)
+    )
 
 
 # ---- what a source gives beside samples
 
 
-def test_labels_are_what_samples_hold_at_full_precision(root, layout):
+def test_labels_are_what_samples_hold_at_full_precision(root, packaging):
     source = opened(root)
     names = ("normals", "semseg", "edge", "depth")
     for index in range(3):
@@ -77,7 +80,7 @@ def test_sizes_and_labels_are_those_of_the_files_whatever_samples_are_resized_to
 
 def test_only_the_files_that_labels_need_are_decoded(root, monkeypatch):
     source, read = opened(root), []
-    for kind in (Picture, Array, Matlab):
+    for kind in (ImageFile, ArrayFile, MatlabFile):
         monkeypatch.setattr(
             kind, "read", lambda self, path, real=kind.read: read.append(path.parent.name) or real(self, path)
         )
@@ -103,11 +106,11 @@ def test_sources_travel_to_other_processes(root):
 # ---- links
 
 
-def test_links_inside_the_root_are_followed(root, layout):
+def test_links_inside_the_root_are_followed(root, packaging):
     images = root / "images"
     images.rename(root / "pictures")
     images.symlink_to("pictures")
-    depth = root / "depth" / f"0001{layout.files['depth'].suffix}"
+    depth = root / "depth" / f"0001{packaging.files['depth'].suffix}"
     depth.rename(depth.with_name("first"))
     depth.symlink_to("first")
     assert np.array_equal(opened(root)[0]["depth"], ROOMS[0]["depth"])
@@ -120,18 +123,20 @@ def test_the_root_itself_may_be_a_link(root, tmp_path):
 
 
 @pytest.mark.parametrize("place", ["file", "later file", "folder", "list"])
-def test_links_out_of_the_root_are_refused(root, layout, tmp_path, place):
+def test_links_out_of_the_root_are_refused(root, packaging, tmp_path, place):
     number = "0003" if place == "later file" else "0001"
-    name = {"folder": "depth", "list": "gt_sets/train.txt"}.get(place, f"depth/{number}{layout.files['depth'].suffix}")
+    name = {"folder": "depth", "list": "gt_sets/train.txt"}.get(
+        place, f"depth/{number}{packaging.files['depth'].suffix}"
+    )
     shutil.move(root / name, tmp_path / "outside")
     (root / name).symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match=rf"^{root}/{name}: is a link that leads out of {root}"):
         opened(root)
 
 
-def test_a_file_that_becomes_a_link_later_is_refused(root, layout, tmp_path):
+def test_a_file_that_becomes_a_link_later_is_refused(root, packaging, tmp_path):
     source = opened(root)
-    path = root / "depth" / f"0002{layout.files['depth'].suffix}"
+    path = root / "depth" / f"0002{packaging.files['depth'].suffix}"
     shutil.move(path, tmp_path / "outside")
     path.symlink_to(tmp_path / "outside")
     with pytest.raises(ValueError, match="leads out of"):
@@ -141,14 +146,14 @@ def test_a_file_that_becomes_a_link_later_is_refused(root, layout, tmp_path):
 # ---- recognition
 
 
-def test_each_packaging_is_recognised(root, layout):
-    assert opened(root).layout is layout
+def test_each_packaging_is_recognised(root, packaging):
+    assert opened(root).packaging is packaging
 
 
 @pytest.mark.parametrize("key", ["image", "semseg", "depth", "normals", "edge"])
-def test_the_first_image_may_lack_any_one_file(root, layout, key):
+def test_the_first_image_may_lack_any_one_file(root, packaging, key):
     """The other files are of one packaging only, so the one that is missing is named."""
-    file = layout.files[key]
+    file = packaging.files[key]
     (root / file.folders[0] / f"0001{file.suffix}").unlink()
     with pytest.raises(ValueError, match=rf"{file.folders[0]}/0001\{file.suffix}: no such file"):
         opened(root)
@@ -177,7 +182,7 @@ def test_two_packagings_in_one_root_are_refused(tmp_path):
 def test_stray_files_do_not_matter_where_one_packaging_is_whole(tmp_path):
     root = written(tmp_path / "NYUD", nyud.MTI)
     Image.fromarray(ROOMS[0]["image"]).save(root / "images" / "0001.png")
-    assert opened(root).layout is nyud.MTI
+    assert opened(root).packaging is nyud.MTI
 
 
 # ---- hostile files that only MTI-Net's and ASTMT's packagings have; ATRC's are in test_nyud.py
@@ -238,8 +243,8 @@ HOSTILE = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_bad_file_is_named_in_one_line(tmp_path, case):
-    layout, file, damage, message = HOSTILE[case]
-    root = written(tmp_path / "NYUD", layout)
+    packaging, file, damage, message = HOSTILE[case]
+    root = written(tmp_path / "NYUD", packaging)
     damage(root / file)
     with pytest.raises(ValueError, match=rf"^{root}/{file}: {message}") as error:
         opened(root)[1]

@@ -3,6 +3,9 @@
 python -m pytest tests/data/packaged/test_pascal.py
 """
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,8 +13,10 @@ from scipy import ndimage
 from scipy.io import savemat
 from skimage.morphology import thin
 
-from kdam_ray.data import open_source, train_batches, val_batches
-from kdam_ray.data.packaged.pascal import LAYOUT, TRUSTED, edges_of
+from kdam_ray.data.loader import Batching, train_batches, val_batches
+from kdam_ray.data.opening import Wanted, open_source
+from kdam_ray.data.packaged.pascal import PASCAL, TRUSTED, edges_of
+from kdam_ray.data.source import Split
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)
@@ -104,9 +109,9 @@ def root(tmp_path):
     return root
 
 
-def opened(root, split="train", **changes):
-    options = {"images": None, "image_size": SIZE, "resize": False, "root": root and str(root), "cache": None} | changes
-    return open_source(DATASETS["pascal"], split, **options)
+def opened(root: Path | None, split: Split = "train", **changes: Any) -> Any:
+    wanted = Wanted(DATASETS["pascal"], split, **({"images": None, "image_size": SIZE} | changes))
+    return open_source(wanted, root=root and str(root))
 
 
 def test_maps_come_back_as_they_were(root):
@@ -221,10 +226,11 @@ def test_labels_and_regions_are_as_stored(root):
 
 def test_training_and_evaluation_read_it_and_nothing_is_written(root):
     before = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
-    common = {"tasks": tuple(task.name for task in DATASETS["pascal"].tasks), "image_size": SIZE}
-    batches = list(train_batches(opened(root), batch=3, augment="paper", data_seed=0, epoch=1, **common))
+    tasks = tuple(task.name for task in DATASETS["pascal"].tasks)
+    how = Batching(tasks, SIZE, 3)
+    batches = list(train_batches(opened(root), how, augment="paper", data_seed=0, epoch=1))
     assert [tuple(batch["image"].shape) for batch in batches] == [(3, 3, *SIZE)]
-    assert sum(len(batch["image"]) for batch in val_batches(opened(root), batch=2, **common)) == 3
+    assert sum(len(batch["image"]) for batch in val_batches(opened(root), Batching(tasks, SIZE, 2))) == 3
     assert opened(root).fingerprint != opened(root, "val").fingerprint
     assert sorted(path.relative_to(root).as_posix() for path in root.rglob("*")) == before
 
@@ -311,6 +317,6 @@ def test_missing_folders_and_roots_are_named(root):
         opened(root, images=4)
     (root / "semseg/VOC12").rename(root / "semseg/elsewhere")
     with pytest.raises(
-        ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {LAYOUT.name}"
+        ValueError, match=rf"^root: .* has no folder semseg/VOC12/ or semseg/pascal-context/, which the {PASCAL.name}"
     ):
         opened(root)

@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.rooms import pool as rooms_pool
 from kdam_ray.data.rooms import split as rooms
 from kdam_ray.data.rooms.split import Rooms, render
@@ -46,10 +46,7 @@ def test_a_smaller_split_is_the_beginning_of_a_larger_one():
 
 def test_samples_hold_the_tasks_and_nothing_else():
     assert set(make()[0]) == {"image", *TASKS}
-    both = [
-        open_source(DATASETS[name], "val", images=2, image_size=SIZE, resize=False, root=None, cache=None)
-        for name in ("rooms", "rooms_pascal")
-    ]
+    both = [open_source(Wanted(DATASETS[name], "val", 2, SIZE)) for name in ("rooms", "rooms_pascal")]
     assert [set(source[0]) - {"image"} for source in both] == [
         {task.name for task in DATASETS[n].tasks} for n in ("rooms", "rooms_pascal")
     ]
@@ -92,10 +89,7 @@ def test_worker_processes_render_the_same_bytes(tmp_path):
 def test_workers_do_not_import_torch():
     """It would cost each of them two seconds."""
     code = rooms_pool.WORKER.split("for _ in")[0] + "import json; print(json.dumps(sorted(sys.modules)))"
-    here = str(rooms_pool.Path(rooms_pool.__file__).parents[1])
-    loaded = json.loads(
-        subprocess.run([sys.executable, "-c", code, here], check=True, capture_output=True, text=True).stdout
-    )
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert "kdam_ray.data.rooms.pool" in loaded
     assert "torch" not in loaded
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from packaging_files import write_packaging
 
-from kdam_ray.data import open_source
+from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.export import export_packaging
 from kdam_ray.data.packaged.nyud import open_nyud
 from kdam_ray.data.packaged.packaging import Packaged
@@ -105,8 +106,8 @@ def test_resized_as_the_packaging_is(packaging, written):
 
 
 def test_opening_goes_by_the_manifest(packaging, written, tmp_path):
-    options = {"images": 2, "image_size": (32, 48), "resize": False, "cache": tmp_path}
-    sources = [open_source(NYUD, "val", root=str(root), **options) for root in (packaging, written)]
+    wanted = Wanted(NYUD, "val", 2, (32, 48))
+    sources = [open_source(wanted, root=str(root), cache=tmp_path) for root in (packaging, written)]
     assert sources[0].fingerprint == sources[1].fingerprint
     assert same(sources[0][1], sources[1][1])
 
@@ -127,14 +128,13 @@ def test_pascal_with_its_label_maps(tmp_path):
 def test_rooms_as_shards_are_the_same_rooms(name, tmp_path):
     source = rooms(name)
     write(source, tmp_path, dataset=DATASETS[name])
-    options = {"image_size": (24, 32), "resize": False, "root": str(tmp_path), "cache": None}
     for images in (3, 5):
-        shards = open_source(DATASETS[name], "train", images=images, **options)
+        shards: Any = open_source(Wanted(DATASETS[name], "train", images, (24, 32)), root=str(tmp_path))
         assert shards.fingerprint == rooms(name, images=images).fingerprint
     assert all(same(source[index], shards[index]) for index in range(5))
     assert shards.name(2) == source.name(2)
     with pytest.raises(ValueError, match="image_size"):
-        open_source(DATASETS[name], "train", images=3, **options | {"image_size": (48, 64)})
+        open_source(Wanted(DATASETS[name], "train", 3, (48, 64)), root=str(tmp_path))
     with pytest.raises(ValueError, match="full precision"):
         shards.labels(0, ["normals"])
     with pytest.raises(ValueError, match="regions"):
@@ -149,7 +149,7 @@ def test_the_bytes_are_the_same_twice_and_after_an_interruption(packaging, writt
     begun.close()  # killed between two shards
     assert not (tmp_path / MANIFEST).exists()
     with pytest.raises(ValueError, match="cut short"):
-        open_source(NYUD, "train", images=1, image_size=(32, 48), resize=False, root=str(tmp_path), cache=None)
+        open_source(Wanted(NYUD, "train", 1, (32, 48)), root=str(tmp_path))
     kept = tmp_path / "train-00000-of-00003.parquet"
     before = kept.stat().st_ino
     damaged = tmp_path / "train-00001-of-00003.parquet"

@@ -1,5 +1,6 @@
 """Finished runs on the test split: python -m pytest tests/service/finished/test_test_split.py"""
 
+import dataclasses
 import zlib
 
 import fakes
@@ -35,9 +36,9 @@ def recorded(tmp_path, mlflow_uri, monkeypatch):
     opened = []
     open_source = unseen.open_source
 
-    def open_few(dataset, split, *, images, **options):
-        opened.append((split, images))
-        return open_source(dataset, split, images=images or 6, **options)
+    def open_few(wanted, **options):
+        opened.append((wanted.split, wanted.images))
+        return open_source(dataclasses.replace(wanted, images=wanted.images or 6), **options)
 
     monkeypatch.setattr(unseen, "open_source", open_few)
     return place, runs, opened
