@@ -216,7 +216,7 @@ def test_a_single_task_run_has_no_teacher_no_decoder_that_mixes_and_no_factors()
 
 
 def test_what_is_not_allowed_is_named_with_its_field():
-    with pytest.raises(ValueError, match="^device: 'tpu' is not one of: cpu, cuda$"):
+    with pytest.raises(ValueError, match=r"^device: 'tpu' is not one of: cpu, cuda$"):
         one_of(("cpu", "cuda"), "device")("tpu")
-    with pytest.raises(ValueError, match="^'tpu' is not"):
+    with pytest.raises(ValueError, match=r"^'tpu' is not"):
         one_of(("cpu", "cuda"))("tpu")

@@ -63,14 +63,19 @@ def test_the_maker_may_close_in_another_thread_and_again(tmp_path: Path) -> None
     assert said == "has it\n"
 
 
+def cut_short(target: Path) -> None:
+    with written_whole(target) as beside:
+        beside.write_text("half")
+        raise ZeroDivisionError
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
     with written_whole(target) as beside:
         beside.write_text("new")
         assert not target.exists()
-    with pytest.raises(ZeroDivisionError), written_whole(target) as beside:
-        beside.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        cut_short(target)
     assert [(path.name, path.read_text()) for path in target.parent.iterdir()] == [("file", "new")]
 
 

@@ -84,7 +84,7 @@ def objective(
 def _supervised(
     task: Task, student: Mapping[str, Tensor], shared: Shared, size: tuple[int, int], edge_positive_weight: float
 ) -> dict[str, Tensor]:
-    """ "loss": L_n; "aux", where there are auxiliary predictions of the task: their sum.
+    """{"loss": L_n, and where there are auxiliary predictions of the task "aux": their sum}.
 
     Both weigh lambda_n, as in their papers.
     """

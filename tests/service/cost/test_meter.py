@@ -169,7 +169,7 @@ class Ticking:
 
 
 def train_through(tracking, storage, clock, runs, *, until=None, joules=lambda: None):
-    """What a worker does with a cohort, without Ray; stops at a StepReport of epoch `until` as if it had been killed."""
+    """What a worker does with a cohort, without Ray; stops at a step of epoch `until` as if it had been killed."""
     opened = {run.run_id: tracking.open_member(run, sweep="costs") for run in runs}
     orders = tuple(Order(run=run, title=run.run_id, mlflow_run=opened[run.run_id], operations=LIGHT) for run in runs)
     assignment = Assignment(title="cohort", about="", members=orders, place=Place(storage=storage.root))
