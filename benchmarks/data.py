@@ -1,7 +1,7 @@
 """Images per second from files to batches, stage by stage, against a torch DataLoader with plain transforms.
 
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py                 # about three minutes; writes 32 images to a temporary folder
-    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py --root NYUD     # on a real packaging of NYUD-v2
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py               # about three minutes; writes 32 images first
+    OMP_NUM_THREADS=1 .venv/bin/python benchmarks/data.py --root NYUD   # on a real packaging of NYUD-v2
 
 Stages are given per core (CPU time). The other side, in the same process on the same images with the same random
 numbers, does the steps of the published chain one image after the other: scale all maps, crop with retries, flip,
@@ -16,7 +16,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ MEAN_LEVEL, DEVIATION = (255 * np.array(values, np.float32) for values in (MEAN,
 
 
 def write_packaging(root: Path) -> Path:
-    """As ATRC packs NYUD-v2; smooth surfaces and some noise, so that files compress about as real ones do."""
+    """Writes files as ATRC packs NYUD-v2: smooth surfaces and some noise, which compress about as real ones do."""
     draw = np.random.default_rng(0)
     for folder in ("images", "segmentation", "depth", "normals", "edge", "gt_sets"):
         (root / folder).mkdir(parents=True)
@@ -196,8 +196,10 @@ def as_batch_holds(name: str, array: np.ndarray) -> torch.Tensor:
 
 # ---- measuring
 
+Times = dict[str, list[float]]
 
-def stages(root: Path, ids: list[str], decoder: Callable, read) -> dict[str, Callable[[], None]]:
+
+def stages(root: Path, ids: list[str], decoder: Callable, read: Source) -> dict[str, Callable[[], None]]:
     """Name -> what does it once to every image."""
     samples = list(decoder())
     groups = [range(start, start + BATCH) for start in range(0, len(ids) - BATCH + 1, BATCH)]
@@ -238,7 +240,7 @@ def stages(root: Path, ids: list[str], decoder: Callable, read) -> dict[str, Cal
     }
 
 
-def loaders(root: Path, ids: list[str], fresh: Callable, read) -> dict[str, Callable[[], None]]:
+def loaders(root: Path, ids: list[str], fresh: Callable, read: Source) -> dict[str, Callable[[], None]]:
     def batches(source: Source) -> Iterator[Batch]:
         return train_batches(source, Batching(TASKS, SIZE, BATCH), augment="paper", data_seed=0, epoch=1)
 
@@ -254,19 +256,19 @@ def loaders(root: Path, ids: list[str], fresh: Callable, read) -> dict[str, Call
     }
 
 
-def use(items) -> None:
+def use(items: Iterable) -> None:
     for _ in items:
         pass
 
 
 def seconds(function: Callable[[], None]) -> tuple[float, float]:
-    """(CPU of this process and of workers that ended meanwhile, wall)"""
+    """Seconds (CPU of this process and of workers that ended meanwhile, wall)."""
     start, own, workers = time.perf_counter(), time.process_time(), sum(os.times()[2:4])
     function()
     return time.process_time() - own + sum(os.times()[2:4]) - workers, time.perf_counter() - start
 
 
-def check(ids: list[str], root: Path, decoded) -> None:
+def check(ids: list[str], root: Path, decoded: Source) -> None:
     """Both sides do the same work: maps that agree but for rounding, images but for HSV in 8 bits."""
     differences = []
     for index in range(len(ids)):
@@ -278,16 +280,16 @@ def check(ids: list[str], root: Path, decoded) -> None:
             assert (ours["depth"][0] - theirs["depth"]).abs().mean() < 0.01
             differences.append((58 * (ours["image"][0] - theirs["image"])).abs().mean().item())
     print(
-        f"mean difference of the images, grey levels: {statistics.mean(differences):.2f}, at most {max(differences):.2f}\n"
+        f"mean difference of the images, grey levels: {statistics.mean(differences):.2f}, "
+        f"at most {max(differences):.2f}\n"
     )
     assert max(differences) < 6
 
 
-def measure(
-    work: dict[str, Callable[[], None]], rounds: int, count: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Per name its CPU and its wall seconds per image, one a round; all names take turns, after one round to warm up."""
-    cpu, wall = ({name: [] for name in work} for _ in range(2))
+def measure(work: dict[str, Callable[[], None]], rounds: int, count: int) -> tuple[Times, Times]:
+    """CPU and wall seconds per image, one number a round, by name; all take turns, after one round to warm up."""
+    cpu: Times = {name: [] for name in work}
+    wall: Times = {name: [] for name in work}
     for turn in range(rounds + 1):
         for name, function in work.items():
             took = seconds(function)
@@ -306,13 +308,12 @@ def ratio(ours: list[float], theirs: list[float]) -> str:
     return spread([b / a for a, b in zip(ours, theirs, strict=True)])
 
 
-def report(cpu: dict[str, list[float]], wall: dict[str, list[float]]) -> None:
+def report(cpu: Times, wall: Times) -> None:
     print("| | images/s of one core | ms CPU an image | images/s, wall |\n|---|---|---|---|")
     for name in cpu:
         loads = spread([1 / value for value in wall[name]], 0) if name.startswith("loader") else ""
-        print(
-            f"| {name} | {spread([1 / value for value in cpu[name]], 0)} | {spread([1000 * v for v in cpu[name]], 2)} | {loads} |"
-        )
+        per_second, milliseconds = [1 / value for value in cpu[name]], [1000 * value for value in cpu[name]]
+        print(f"| {name} | {spread(per_second, 0)} | {spread(milliseconds, 2)} | {loads} |")
     print("\n| ratio, pairs of one round | plain / ours | tuned / ours |\n|---|---|---|")
     for label, times, ours, kind in (
         ("transform, CPU", cpu, "transform, ours", "transform"),
@@ -343,7 +344,8 @@ def main() -> None:
         f"machine: {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; python {platform.python_version()},"
     )
     print(
-        f"torch {torch.__version__}, numpy {np.__version__}, Pillow {PIL.__version__}; {SIZE[0]}x{SIZE[1]}, batches of {BATCH}"
+        f"torch {torch.__version__}, numpy {np.__version__}, Pillow {PIL.__version__}; "
+        f"{SIZE[0]}x{SIZE[1]}, batches of {BATCH}"
     )
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or write_packaging(Path(folder) / "nyud")

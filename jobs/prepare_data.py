@@ -2,7 +2,7 @@
 
     python jobs/prepare_data.py --dataset nyud --root /data/NYUDv2 --to /data/nyud-shards --stats
     python jobs/prepare_data.py --dataset pascal --root /data/PASCALContext --to s3://bucket/pascal --skip-bad
-    python jobs/prepare_data.py --dataset rooms --export packaging --to /data/rooms-as-nyud --image-size 425 560
+    python jobs/prepare_data.py --dataset rooms --export packaging --to /data/as-nyud --image-size 425 560 --images 40
     python jobs/prepare_data.py --dataset nyud --root /data/NYUDv2            # checks and writes nothing
 
 Every file is decoded; all that is wrong is listed, and nothing is written unless --skip-bad leaves the bad images out.
@@ -75,7 +75,7 @@ def check(asked: Flags) -> None:
         raise ValueError(f"root: {asked.dataset} is procedural and has none")
     if asked.dataset not in PROCEDURAL and (asked.image_size or not asked.root):
         raise ValueError(
-            f"{'image_size' if asked.root else 'root'}: {asked.dataset} is read from files, "
+            f"{'root' if not asked.root else 'image_size'}: {asked.dataset} is read from files, "
             "which --root holds at their own size"
         )
     if asked.export and (not asked.to or "://" in asked.to):
@@ -227,11 +227,8 @@ def run(asked: Flags, say: Say) -> int:
     say(as_text(document, sheets), document)
     bad = sum(len(row.problems) for row in examined.values())
     if bad and not asked.skip_bad:
-        print(
-            f"error: {bad} of {sum(row.listed for row in examined.values())} images cannot be used; "
-            "--skip-bad leaves them out",
-            file=sys.stderr,
-        )
+        listed = sum(row.listed for row in examined.values())
+        print(f"error: {bad} of {listed} images cannot be used; --skip-bad leaves them out", file=sys.stderr)
         return 2
     return 0
 

@@ -19,7 +19,7 @@ PIECE = 8 * 2**20  # bytes of a file that are in memory while it is copied or ha
 
 @contextlib.contextmanager
 def written_whole(target: Path) -> Iterator[Path]:
-    """A path beside `target` for a file, which gets that name, on the disk, when the block ends well; else it is gone."""
+    """A path beside `target`, whose file gets that name, on the disk, when the block ends well; else it is gone."""
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     with removed_on_error(beside):

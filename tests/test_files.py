@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ with one_maker(Path(sys.argv[1])):
 """
 ASKER = """
 import sys
+import threading
 from pathlib import Path
 from kdam_ray.files import one_maker
 print("asks", flush=True)
@@ -50,8 +52,6 @@ def test_one_makes_and_the_other_waits_until_a_killed_process_leaves(tmp_path: P
 
 
 def test_the_maker_may_close_in_another_thread_and_again(tmp_path: Path) -> None:
-    import threading
-
     with one_maker(tmp_path / "made") as _:
         pass
     maker = one_maker(tmp_path / "made")
@@ -63,19 +63,19 @@ def test_the_maker_may_close_in_another_thread_and_again(tmp_path: Path) -> None
     assert said == "has it\n"
 
 
-def cut_short(target: Path) -> None:
-    with written_whole(target) as beside:
-        beside.write_text("half")
-        raise ZeroDivisionError
-
-
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "folder" / "file"
     with written_whole(target) as beside:
         beside.write_text("new")
         assert not target.exists()
+
+    def fail() -> None:
+        with written_whole(target) as beside:
+            beside.write_text("half")
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        cut_short(target)
+        fail()
     assert [(path.name, path.read_text()) for path in target.parent.iterdir()] == [("file", "new")]
 
 

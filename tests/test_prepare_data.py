@@ -10,6 +10,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,10 @@ NYUD = DATASETS["nyud"]
 
 
 @pytest.fixture
-def prepare(monkeypatch, capfd):
+def prepare(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
     """The job in this process: prepare(...) -> (exit code, stdout, lines of stderr)."""
 
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         monkeypatch.setattr(sys, "argv", ["prepare_data.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(ROOT / "jobs" / "prepare_data.py"), run_name="__main__")
@@ -44,16 +45,16 @@ def prepare(monkeypatch, capfd):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     """Ids 0000 to 0005 for training, 0006 and 0007 for evaluation."""
     return write_packaging(tmp_path / "nyud", 6, 2)
 
 
-def hashes(folder):
+def hashes(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
-def test_what_is_written_is_the_packaging_and_the_same_twice(prepare, root, tmp_path):
+def test_what_is_written_is_the_packaging_and_the_same_twice(prepare: Any, root: Path, tmp_path: Path) -> None:
     documents = []
     for name in ("first", "second"):
         code, out, errors = prepare(
@@ -64,6 +65,7 @@ def test_what_is_written_is_the_packaging_and_the_same_twice(prepare, root, tmp_
     assert hashes(tmp_path / "first") == hashes(tmp_path / "second")
     document = documents[0]
     assert document["written"] == "shards"
+    split: Any
     for split, count in (("train", 6), ("val", 2)):
         row = document["splits"][split]
         assert (row["listed"], row["images"], row["problems"]) == (count, count, {})
@@ -77,15 +79,14 @@ def test_what_is_written_is_the_packaging_and_the_same_twice(prepare, root, tmp_
     assert documents[0]["splits"] == documents[1]["splits"]
 
 
-def test_one_split_after_the_other_is_both_at_once(prepare, root, tmp_path):
+def test_one_split_after_the_other_is_both_at_once(prepare: Any, root: Path, tmp_path: Path) -> None:
     assert prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "both")[0] == 0
     for split in ("val", "train"):
         assert prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "one", "--split", split)[0] == 0
     assert hashes(tmp_path / "both") == hashes(tmp_path / "one")
 
 
-@pytest.mark.slow
-def test_a_killed_run_is_taken_up(root, tmp_path):
+def test_a_killed_run_is_taken_up(root: Path, tmp_path: Path) -> None:
     """Killed for real, at its second shard."""
     code = (
         "import os, runpy, sys; from kdam_ray.data.shards import writer as shard_writer; write = shard_writer._write\n"
@@ -111,11 +112,11 @@ def test_a_killed_run_is_taken_up(root, tmp_path):
     assert left.is_dir()
 
 
-def hashes_of_files(folder):
+def hashes_of_files(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.is_file()}
 
 
-def spoil(root):
+def spoil(root: Path) -> None:
     """Every kind of damage, in training images 0001 to 0004."""
     (root / "depth" / "0001.npy").unlink()
     labels = np.zeros((32, 48), np.uint8)
@@ -129,7 +130,7 @@ def spoil(root):
     path.write_bytes(path.read_bytes()[:-200])
 
 
-SPOILT = {
+SPOILT: dict[str, list[tuple[str, ...]]] = {
     "0001": [("segmentation/0001.png", "label 200"), ("depth/0001.npy", "no such file")],
     "0002": [("images/0002.png", "cannot be read"), ("depth/0002.npy", "not finite")],
     "0003": [("edge/0003.png", "(30, 40)", "(32, 48)")],
@@ -137,7 +138,7 @@ SPOILT = {
 }
 
 
-def test_every_problem_is_listed_by_file_and_nothing_is_written(prepare, root, tmp_path):
+def test_every_problem_is_listed_by_file_and_nothing_is_written(prepare: Any, root: Path, tmp_path: Path) -> None:
     spoil(root)
     code, out, errors = prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "to", "--json")
     assert code == 2
@@ -152,7 +153,7 @@ def test_every_problem_is_listed_by_file_and_nothing_is_written(prepare, root, t
     assert not (tmp_path / "to").exists()
 
 
-def test_bad_images_can_be_left_out(prepare, root, tmp_path):
+def test_bad_images_can_be_left_out(prepare: Any, root: Path, tmp_path: Path) -> None:
     spoil(root)
     code, out, errors = prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "to", "--skip-bad", "--json")
     assert code == 0
@@ -165,7 +166,7 @@ def test_bad_images_can_be_left_out(prepare, root, tmp_path):
     assert open_nyud(root, "train").fingerprint == row["fingerprint"]
 
 
-def test_depth_in_other_units_is_a_problem(prepare, root):
+def test_depth_in_other_units_is_a_problem(prepare: Any, root: Path) -> None:
     np.save(root / "depth" / "0004.npy", np.full((32, 48), 2500.0, np.float32))
     code, _, errors = prepare("--dataset", "nyud", "--root", root)
     assert code == 2
@@ -173,7 +174,7 @@ def test_depth_in_other_units_is_a_problem(prepare, root):
     assert "2500" in errors[0]
 
 
-def test_the_first_image_may_be_the_bad_one(root):
+def test_the_first_image_may_be_the_bad_one(root: Path) -> None:
     for path in root.glob("*/0000.*"):
         path.unlink()
     found = Examination(Wanted(NYUD, "train", None, (32, 48)), root=str(root))
@@ -181,7 +182,7 @@ def test_the_first_image_may_be_the_bad_one(root):
     assert len(found.problems["0000"]) == 5
 
 
-def test_normals_that_are_no_unit_vectors_are_noted(tmp_path):
+def test_normals_that_are_no_unit_vectors_are_noted(tmp_path: Path) -> None:
     root = write_packaging(tmp_path / "nyud", 2, 1)
     unit = np.zeros((32, 48, 3), np.uint8)
     unit[..., 2] = 255
@@ -194,7 +195,7 @@ def test_normals_that_are_no_unit_vectors_are_noted(tmp_path):
     assert "0000.png" in odd[0]
 
 
-def test_damaged_shards_are_examined_too(prepare, root, tmp_path):
+def test_damaged_shards_are_examined_too(prepare: Any, root: Path, tmp_path: Path) -> None:
     prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "to")
     assert prepare("--dataset", "nyud", "--root", tmp_path / "to")[0] == 0
     path = tmp_path / "to" / "val-00000-of-00001.parquet"
@@ -207,7 +208,7 @@ def test_damaged_shards_are_examined_too(prepare, root, tmp_path):
 @pytest.mark.parametrize(
     ("dataset", "reader", "name"), [("rooms", open_nyud, "nyud"), ("rooms_pascal", open_pascal, "pascal")]
 )
-def test_rooms_as_a_packaging(prepare, tmp_path, dataset, reader, name):
+def test_rooms_as_a_packaging(prepare: Any, tmp_path: Path, dataset: Any, reader: Any, name: str) -> None:
     options = (
         "--dataset",
         dataset,
@@ -233,8 +234,8 @@ def test_rooms_as_a_packaging(prepare, tmp_path, dataset, reader, name):
     assert "empty folder" in errors[0]
 
 
-def test_rooms_as_shards(prepare, tmp_path):
-    splits = ("train", "val", "test")
+def test_rooms_as_shards(prepare: Any, tmp_path: Path) -> None:
+    splits: tuple[Any, ...] = ("train", "val", "test")
     assert (
         prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 3, "--to", tmp_path, "--split", *splits)[0]
         == 0
@@ -245,7 +246,7 @@ def test_rooms_as_shards(prepare, tmp_path):
 
 
 @pytest.mark.parametrize("dataset", ["rooms", "rooms_pascal"])
-def test_statistics_and_contact_sheet(prepare, tmp_path, dataset):
+def test_statistics_and_contact_sheet(prepare: Any, tmp_path: Path, dataset: Any) -> None:
     options = (
         "--dataset",
         dataset,
@@ -302,7 +303,9 @@ def test_statistics_and_contact_sheet(prepare, tmp_path, dataset):
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )
-def test_bad_flags_are_refused_in_one_line(prepare, arguments, words, tmp_path, monkeypatch):
+def test_bad_flags_are_refused_in_one_line(
+    prepare: Any, arguments: Any, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, errors = prepare(*arguments)
     assert (code, out, len(errors)) == (2, "", 1), errors
@@ -311,7 +314,7 @@ def test_bad_flags_are_refused_in_one_line(prepare, arguments, words, tmp_path, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_manifest_of_something_else_is_not_touched(prepare, root, tmp_path):
+def test_a_manifest_of_something_else_is_not_touched(prepare: Any, root: Path, tmp_path: Path) -> None:
     assert prepare("--dataset", "rooms", "--image-size", 24, 32, "--images", 2, "--to", tmp_path / "to")[0] == 0
     before = (tmp_path / "to" / MANIFEST).read_bytes()
     code, _, errors = prepare("--dataset", "nyud", "--root", root, "--to", tmp_path / "to")

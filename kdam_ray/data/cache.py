@@ -1,5 +1,4 @@
-"""Decoded samples of a split in one memory-mapped Arrow file, which all processes of a node share: an epoch decodes
-nothing.
+"""Decoded samples of a split in one memory-mapped Arrow file that a node's processes share: an epoch decodes nothing.
 
 `cached(source, folder, ...)` reads like the source. The file, <folder>/samples-<key>.arrow, is built at the first read,
 image by image, so that memory holds one of them: one process builds under a lock, the others wait. It appears under its

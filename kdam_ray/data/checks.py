@@ -60,8 +60,8 @@ def _others(labels: np.ndarray, allowed: Sequence[int]) -> Iterator[str]:
     counts = np.bincount(labels.ravel(), minlength=256)
     counts[[*allowed, IGNORE]] = 0
     if counts.any():
-        label = int(np.flatnonzero(counts)[0])
-        yield f"holds label {label} ({counts[label]} pixels); labels should be 0 to {allowed[-1]}, or {IGNORE} (ignored)"
+        label, last = int(np.flatnonzero(counts)[0]), allowed[-1]
+        yield f"holds label {label} ({counts[label]} pixels); labels should be 0 to {last}, or {IGNORE} (ignored)"
 
 
 def _wrong_depth(depth: np.ndarray, task: Task) -> Iterator[str]:

@@ -63,8 +63,7 @@ def coloured(
 def coloured_prediction(
     prediction: np.ndarray, task: Task, dataset: Dataset, *, depth: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """What a network predicts, in the form of `models.heads.decode` of one image (`data.predictions`), [H, W, 3]
-    uint8.
+    """Colours [H, W, 3] uint8 of one image's prediction, in the form of `models.heads.decode`.
 
     Args:
         prediction: classes int [H, W]; saliency float [H, W] probability; edge uint8 [H, W], 255 * probability; depth
@@ -104,7 +103,7 @@ def depth_colours(depth: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def depth_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:
-    """(nearest, farthest) of all maps together, metres, a hundredth of the pixels left out at either end;
+    """(nearest, farthest) of all maps together, metres, a hundredth of the pixels left out at either end.
 
     (0, 1) if nothing is known.
     """
@@ -117,7 +116,7 @@ def depth_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:
 
 
 def depth_scale() -> np.ndarray:
-    """[256, 3] uint8, near to far: equal steps look equally large, for the anchors stand at their distances in CIELAB."""
+    """Colours from near to far, [256, 3] uint8: equal steps look equally large, by the anchors' distances in CIELAB."""
     steps = np.linalg.norm(np.diff(_lab(NEAR_TO_FAR), axis=0), axis=1)
     places = np.concatenate([[0], steps.cumsum()]) / steps.sum()
     wanted = np.linspace(0, 1, STEPS)

@@ -116,7 +116,7 @@ def _opened(wanted: Wanted, root: str | None, cache: Path | None) -> Source:
 
 
 def _nyud_packaging(root: Path, split: Split) -> Packaging:
-    """By the first id whose files are all there."""
+    """Which of the three packagings it is, by the first id whose files are all there."""
     check_folders(PACKAGINGS[0], root)
     for identity in first_ids(PACKAGINGS[0], root, split, None):
         whole = [
@@ -138,7 +138,7 @@ class Lenient(Packaged):
     """A packaging that opens whatever its files are."""
 
     def _check_files(self, identity: str) -> None:
-        """Not when it is opened; see `look`."""
+        """Nothing is checked when it is opened; see `look`."""
 
     def look(self, index: int) -> tuple[Sample | None, list[str]]:
         """The sample, or every reason why there is none."""

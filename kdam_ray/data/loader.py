@@ -11,9 +11,9 @@ samples side by side as they are stored, in page-locked memory; they are copied 
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -91,7 +91,7 @@ def val_batches(source: Source, how: Batching) -> Iterator[Batch]:
 
 
 def _shares(count: int, how: Batching, seeds: tuple[int, int]) -> list[np.ndarray]:
-    """Per step, the indices of the samples that this rank has."""
+    """The indices of the samples that this rank has, a row per step."""
     order = np.random.default_rng([*seeds, ORDER]).permutation(count)
     share = how.batch // how.world
     first = how.rank * share
@@ -119,7 +119,7 @@ def _train(source: Source, how: Batching, seeds: tuple[int, int], *, augmented: 
             views = [[draw(*one, size)] if here else draw_candidates(*one, size) for one in drawn]
         else:
             views = [[(centred(sample["image"].shape[:2], size), None)] for sample in samples]
-        yield _Chosen(samples, views, tuple(size))
+        yield _Chosen(samples, views, (size[0], size[1]))
 
 
 def _val(source: Source, how: Batching) -> Iterator[_Chosen]:
@@ -167,7 +167,7 @@ def _deliver(source: Source, how: Batching, chosen: Iterator[_Chosen]) -> Iterat
     return (render(raw.to(device)) for raw in ahead(raws))
 
 
-def ahead(items: Iterator, depth: int = READ_AHEAD) -> Iterator:
+def ahead(items: Iterator, depth: int = READ_AHEAD) -> Generator[Any, None, None]:
     """The same items in the same order, made by a thread that is up to `depth` ahead.
 
     An exception of the maker is raised here, in its turn. Closing this generator ends the thread, after the item at

@@ -13,7 +13,7 @@ also rounds H to 2 degrees and S to 1/255 in between. And invalid normals and de
 255.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,9 +74,7 @@ class Colour:
 
     @property
     def steps(self) -> tuple[float, float, float, float, float]:
-        """Brightness, contrast if it comes second, saturation, hue, contrast if it comes last; what does not happen is
-        neutral.
-        """
+        """Brightness, contrast if second, saturation, hue, contrast if last; what does not happen is neutral."""
         first, last = (self.contrast, 1.0) if self.contrast_first else (1.0, self.contrast)
         return self.brightness, first, self.saturation, self.hue, last
 
@@ -153,7 +151,7 @@ def _look(label: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def is_varied(semseg: np.ndarray) -> bool:
-    """At least two classes, and none with 75 % or more of the labelled pixels.
+    """Whether a crop has at least two classes, and none with 75 % or more of the labelled pixels.
 
     Args:
         semseg: [h, w] uint8, 255 = unlabelled.
@@ -287,7 +285,7 @@ def _recolour(x: Tensor, colours: Sequence[Colour]) -> None:
         x.mul_(last).clamp_(0, 255).floor_()
 
 
-def _each(x: Tensor, amounts: Sequence[float], neutral: float, change) -> None:
+def _each(x: Tensor, amounts: Sequence[float], neutral: float, change: Callable[[Tensor, Tensor], Tensor]) -> None:
     """Apply `change` to those images whose amount is not neutral."""
     chosen = [i for i, amount in enumerate(amounts) if amount != neutral]
     if len(chosen) == len(x):
@@ -333,8 +331,7 @@ def shift_hue(x: Tensor, steps: Tensor) -> Tensor:
 
 
 def _distance(sixth: Tensor) -> Tensor:
-    """How far a channel lies below the largest, 0 .. 1, by the hue's distance to that channel's own, in sixths of the
-    circle.
+    """How far a channel lies below the largest, 0 .. 1, by the hue's distance to its own in sixths of the circle.
 
     Args:
         sixth: from -2 to 12.

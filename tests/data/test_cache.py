@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from packaging_files import write_packaging
 
 from kdam_ray.data.cache import cached
 from kdam_ray.data.packaged.nyud import open_nyud
+from kdam_ray.data.source import Sample
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -28,16 +31,16 @@ class Slow:
     decodes_files = True
     fingerprint = "slow"
 
-    def __init__(self, log, seconds=0.0, images=6):
+    def __init__(self, log: Path, seconds: float = 0.0, images: int = 6) -> None:
         self.log, self.seconds, self.images = log, seconds, images
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.images
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return f"slow-{index}"
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         time.sleep(self.seconds)
         with self.log.open("a") as file:
             file.write(f"{index}\n")
@@ -48,24 +51,24 @@ class Slow:
         }  # fmt: skip
 
 
-def same(left, right):
+def same(left: Any, right: Any) -> bool:
     return list(left) == list(right) and all(
         left[k].dtype == right[k].dtype and np.array_equal(left[k], right[k]) for k in left
     )
 
 
 @pytest.fixture
-def log(tmp_path):
+def log(tmp_path: Path) -> Path:
     path = tmp_path / "log"
     path.touch()
     return path
 
 
-def decoded(log):
+def decoded(log: Path) -> int:
     return len(log.read_text().splitlines())
 
 
-def test_samples_are_views_of_the_map_and_nothing_is_decoded_twice(tmp_path, log):
+def test_samples_are_views_of_the_map_and_nothing_is_decoded_twice(tmp_path: Path, log: Path) -> None:
     plain = Slow(tmp_path / "other")
     for _ in range(2):
         source = cached(Slow(log), tmp_path / "cache", image_size=None)
@@ -81,11 +84,11 @@ def test_samples_are_views_of_the_map_and_nothing_is_decoded_twice(tmp_path, log
         source[6]
 
 
-def test_a_packaging_behind_the_cache_is_the_packaging(tmp_path):
+def test_a_packaging_behind_the_cache_is_the_packaging(tmp_path: Path) -> None:
     root = write_packaging(tmp_path / "root", 3, 1)
     for size in (None, (16, 24)):
         source = open_nyud(root, "train", image_size=size)
-        behind = cached(source, tmp_path / "cache", image_size=size)
+        behind: Any = cached(source, tmp_path / "cache", image_size=size)
         assert all(same(source[index], behind[index]) for index in range(3))
         assert behind.fingerprint == source.fingerprint
         assert same(behind.labels(0, ["normals"]), source.labels(0, ["normals"]))
@@ -94,19 +97,19 @@ def test_a_packaging_behind_the_cache_is_the_packaging(tmp_path):
     assert not hasattr(behind, "nothing")
 
 
-def test_what_decodes_no_files_or_has_no_folder_stays_as_it_is(tmp_path, log):
+def test_what_decodes_no_files_or_has_no_folder_stays_as_it_is(tmp_path: Path, log: Path) -> None:
     source = Slow(log)
     assert cached(source, None, image_size=None) is source
     source.decodes_files = False
     assert cached(source, tmp_path, image_size=None) is source
 
 
-def _read(folder, log, results):
+def _read(folder: Path, log: Path, results: Any) -> None:
     source = cached(Slow(log, seconds=0.1), folder, image_size=None)
     results.put({index: source[index]["depth"].sum().item() for index in range(len(source))})
 
 
-def test_of_two_processes_one_builds_and_the_other_waits(tmp_path, log):
+def test_of_two_processes_one_builds_and_the_other_waits(tmp_path: Path, log: Path) -> None:
     context = multiprocessing.get_context("fork")
     results = context.Queue()
     readers = [context.Process(target=_read, args=(tmp_path / "cache", log, results)) for _ in range(2)]
@@ -128,7 +131,7 @@ class Stuck(Slow):
         return super().__getitem__(index)
 
 
-def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path, log):
+def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path: Path, log: Path) -> None:
     context = multiprocessing.get_context("fork")
     stuck = cached(Stuck(log), tmp_path / "cache", image_size=None)
     builder = context.Process(target=stuck.__getitem__, args=(5,))
@@ -136,6 +139,7 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path, log):
     deadline = time.monotonic() + 30
     while decoded(log) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
+    assert builder.pid is not None
     os.kill(builder.pid, signal.SIGKILL)
     builder.join()
     assert len(list((tmp_path / "cache").glob("*.part"))) == 1
@@ -145,8 +149,10 @@ def test_a_killed_build_leaves_nothing_that_is_taken_for_whole(tmp_path, log):
     assert not list((tmp_path / "cache").glob("*.part"))
 
 
-def test_a_build_that_fails_says_why_and_leaves_nothing(tmp_path, log, monkeypatch):
-    def broken(self, index):
+def test_a_build_that_fails_says_why_and_leaves_nothing(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Slow, index: int) -> Sample:
         if index == 4:
             raise ValueError("images/0004.png: cannot be decoded")
         return decode(self, index)
@@ -159,16 +165,16 @@ def test_a_build_that_fails_says_why_and_leaves_nothing(tmp_path, log, monkeypat
 
 
 @pytest.mark.parametrize("keep", [0, 100, -8])
-def test_a_cut_file_is_made_again(tmp_path, log, keep):
-    source = cached(Slow(log), tmp_path / "cache", image_size=None)
+def test_a_cut_file_is_made_again(tmp_path: Path, log: Path, keep: int) -> None:
+    source: Any = cached(Slow(log), tmp_path / "cache", image_size=None)
     source.prepare()
     source.path.write_bytes(source.path.read_bytes()[:keep])
     assert same(cached(Slow(log), tmp_path / "cache", image_size=None)[2], Slow(tmp_path / "other")[2])
     assert decoded(log) == 12
 
 
-def test_a_flipped_bit_is_noticed(tmp_path, log):
-    source = cached(Slow(log), tmp_path / "cache", image_size=None)
+def test_a_flipped_bit_is_noticed(tmp_path: Path, log: Path) -> None:
+    source: Any = cached(Slow(log), tmp_path / "cache", image_size=None)
     needle = source[4]["depth"].tobytes()
     content = source.path.read_bytes()
     place = content.index(needle)
@@ -179,7 +185,7 @@ def test_a_flipped_bit_is_noticed(tmp_path, log):
         again[4]
 
 
-def test_the_files_may_be_deleted_at_any_time(tmp_path, log):
+def test_the_files_may_be_deleted_at_any_time(tmp_path: Path, log: Path) -> None:
     source = cached(Slow(log), tmp_path / "cache", image_size=None)
     before = source[1]["depth"]
     shutil.rmtree(tmp_path / "cache")
@@ -187,9 +193,9 @@ def test_the_files_may_be_deleted_at_any_time(tmp_path, log):
     assert same(cached(Slow(log), tmp_path / "cache", image_size=None)[1], source[1])
 
 
-def test_without_room_the_source_is_read(tmp_path, log, monkeypatch):
+def test_without_room_the_source_is_read(tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10, 10, 10))
-    source = cached(Slow(log), tmp_path / "cache", image_size=None)
+    source: Any = cached(Slow(log), tmp_path / "cache", image_size=None)
     with pytest.warns(UserWarning, match="no room"):
         assert same(source[1], Slow(tmp_path / "other")[1])
     assert source.decodes_files
@@ -231,8 +237,7 @@ print(source.path.stat().st_size // 2**20)
 """
 
 
-@pytest.mark.slow
-def test_three_hundred_images_are_written_and_cached_in_little_memory(tmp_path):
+def test_three_hundred_images_are_written_and_cached_in_little_memory(tmp_path: Path) -> None:
     """1.1 GB decoded; the limit is on all that the process ever had, libraries (about 0.3 GiB) included."""
     done = subprocess.run([sys.executable, "-c", MEMORY, str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdam_ray.data.loader import Batching, ahead, train_batches, val_batches
-from kdam_ray.data.source import Batch, Source
+from kdam_ray.data.source import Batch, Sample, Source
 
 TASKS = ("semseg", "depth")
 
@@ -21,14 +22,14 @@ class Numbered:
 
     fingerprint = "numbered"
 
-    def __init__(self, sizes, decodes_files=False):
+    def __init__(self, sizes: Any, decodes_files: bool = False) -> None:
         self.sizes = sizes
         self.decodes_files = decodes_files
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sizes)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         size = self.sizes[index]
         rng = np.random.default_rng(index)
         image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -38,12 +39,13 @@ class Numbered:
             "depth": np.full(size, index + 1, np.float32),
         }
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return f"number {index}"
 
 
 def batching(**changes: Any) -> Batching:
-    return Batching(**({"tasks": TASKS, "image_size": (12, 16), "batch": 4} | changes))
+    chosen: Any = {"tasks": TASKS, "image_size": (12, 16), "batch": 4}
+    return Batching(**(chosen | changes))
 
 
 def train(source: Source, *, augment: Any = "paper", data_seed: int = 0, epoch: int = 1, **changes: Any) -> list[Batch]:
@@ -54,13 +56,13 @@ def val(source: Source, **changes: Any) -> list[Batch]:
     return list(val_batches(source, batching(**changes)))
 
 
-def equal(ours, theirs):
+def equal(ours: Any, theirs: Any) -> bool:
     return len(ours) == len(theirs) and all(
         a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a) for a, b in zip(ours, theirs, strict=True)
     )
 
 
-def indices(batch):
+def indices(batch: Any) -> list[int]:
     return [int(depth.max()) - 1 for depth in batch["depth"]]
 
 
@@ -72,7 +74,7 @@ def indices(batch):
     seed=st.integers(-5, 2**40),
     epoch=st.integers(0, 400),
 )
-def test_ranks_together_see_what_one_process_sees(count, share, world, seed, epoch):
+def test_ranks_together_see_what_one_process_sees(count: int, share: int, world: int, seed: int, epoch: int) -> None:
     batch = min(share * world, count // world * world)
     source = Numbered([(14, 18)] * count)
     whole = train(source, batch=batch, data_seed=seed, epoch=epoch)
@@ -82,7 +84,7 @@ def test_ranks_together_see_what_one_process_sees(count, share, world, seed, epo
     assert len(whole) == count // batch
 
 
-def test_the_stream_is_a_function_of_seed_and_epoch():
+def test_the_stream_is_a_function_of_seed_and_epoch() -> None:
     source = Numbered([(14, 18)] * 12)
     first = train(source)
     assert equal(first, train(source))
@@ -91,9 +93,9 @@ def test_the_stream_is_a_function_of_seed_and_epoch():
     assert not equal(train(source, data_seed=1, epoch=2), train(source, data_seed=2, epoch=1))
 
 
-def test_every_sample_epoch_and_seed_is_augmented_anew():
+def test_every_sample_epoch_and_seed_is_augmented_anew() -> None:
     class Same(Numbered):
-        def __getitem__(self, index):
+        def __getitem__(self, index: int) -> Sample:
             return super().__getitem__(0)
 
     streams = [train(Same([(14, 18)] * 8), data_seed=seed, epoch=epoch) for seed, epoch in ((0, 1), (0, 2), (1, 1))]
@@ -101,9 +103,9 @@ def test_every_sample_epoch_and_seed_is_augmented_anew():
     assert len(set(images)) == len(images) == 24
 
 
-def test_augmentation_belongs_to_the_sample_not_to_its_place_in_the_batch():
+def test_augmentation_belongs_to_the_sample_not_to_its_place_in_the_batch() -> None:
     source = Numbered([(14, 18)] * 12)
-    by_batch = {batch: {} for batch in (3, 4, 12)}
+    by_batch: dict[int, dict] = {batch: {} for batch in (3, 4, 12)}
     for batch, seen in by_batch.items():
         for part in train(source, batch=batch):
             for image in zip(part["image"], part["depth"], strict=True):
@@ -111,20 +113,20 @@ def test_augmentation_belongs_to_the_sample_not_to_its_place_in_the_batch():
     assert by_batch[3].keys() == by_batch[4].keys() == by_batch[12].keys()
 
 
-def test_images_do_not_depend_on_the_tasks():
+def test_images_do_not_depend_on_the_tasks() -> None:
     source = Numbered([(14, 18)] * 12)
     pairs = zip(train(source, tasks=("depth",)), train(source, tasks=("semseg", "depth")), strict=True)
     assert all(torch.equal(a["image"], b["image"]) and set(a) == {"image", "depth"} for a, b in pairs)
 
 
-def test_an_epoch_holds_each_image_at_most_once_and_drops_the_rest():
+def test_an_epoch_holds_each_image_at_most_once_and_drops_the_rest() -> None:
     batches = train(Numbered([(12, 16)] * 11), augment="none")
     seen = list(itertools.chain(*map(indices, batches)))
     assert len(seen) == len(set(seen)) == 8
     assert seen != sorted(seen)
 
 
-def test_without_augmentation_the_centre_is_cut_out():
+def test_without_augmentation_the_centre_is_cut_out() -> None:
     source = Numbered([(14, 20)] * 4)
     batch = train(source, augment="none")[0]
     for i, index in enumerate(indices(batch)):
@@ -137,7 +139,7 @@ def test_without_augmentation_the_centre_is_cut_out():
     batch=st.integers(1, 5),
     world=st.integers(1, 4),
 )
-def test_evaluation_counts_every_image_once(sizes, batch, world):
+def test_evaluation_counts_every_image_once(sizes: Any, batch: Any, world: int) -> None:
     source = Numbered(sizes)
     seen = []
     for rank in range(world):
@@ -160,23 +162,23 @@ def test_evaluation_counts_every_image_once(sizes, batch, world):
         ({"tasks": ("sal",)}, r"tasks: number \d+ has no sal map; it has semseg, depth"),
     ],
 )
-def test_what_cannot_be_is_named(changes, message):
+def test_what_cannot_be_is_named(changes: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train(Numbered([(12, 16)] * 12), **changes)
 
 
-def test_reading_ahead_changes_nothing():
+def test_reading_ahead_changes_nothing() -> None:
     sizes = [(14, 18)] * 9
     assert equal(train(Numbered(sizes)), train(Numbered(sizes, decodes_files=True)))
     assert equal(val(Numbered(sizes)), val(Numbered(sizes, decodes_files=True)))
 
 
-def readers():
+def readers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "read-ahead"]
 
 
-def test_an_error_arrives_in_its_turn():
-    def items():
+def test_an_error_arrives_in_its_turn() -> None:
+    def items() -> Iterator[Any]:
         yield 1
         yield 2
         raise ValueError("depth/0007.npy: cut off")
@@ -189,10 +191,10 @@ def test_an_error_arrives_in_its_turn():
 
 
 @pytest.mark.parametrize("taken", [1, 3])
-def test_a_stream_closed_early_ends_its_thread(taken):
+def test_a_stream_closed_early_ends_its_thread(taken: int) -> None:
     made = []
 
-    def items():
+    def items() -> Iterator[Any]:
         for i in range(1000):
             made.append(i)
             yield i
@@ -205,7 +207,7 @@ def test_a_stream_closed_early_ends_its_thread(taken):
     assert len(made) <= taken + 4  # it was never far ahead
 
 
-def test_a_stream_that_nobody_reads_starts_no_thread():
+def test_a_stream_that_nobody_reads_starts_no_thread() -> None:
     stream = ahead(iter([1]))
     assert not readers()
     stream.close()

@@ -22,20 +22,20 @@ from tests.data.test_transforms import TASKS, blocks, levels, make_sample, plain
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
 
-def generator(seed, i):
+def generator(seed: int, i: int) -> Any:
     return np.random.default_rng([seed, i])
 
 
-def make_samples(size_of_each, seed):
+def make_samples(size_of_each: Any, seed: int) -> Any:
     return [make_sample(size, seed + i) | {"semseg": blocks(size, seed + i)} for i, size in enumerate(size_of_each)]
 
 
-def at_once(samples, candidates, *, tasks, canvas, device="cpu"):
+def at_once(samples: Any, candidates: Any, *, tasks: Any, canvas: tuple[int, int], device: str = "cpu") -> Any:
     raw = collate(samples, candidates, tasks=tasks, canvas=canvas, pin=device == "cuda")
     return {name: tensor.cpu() for name, tensor in render(raw.to(device)).items()}
 
 
-def same(ours, theirs, image=2e-6):
+def same(ours: Any, theirs: Any, image: Any = 2e-6) -> None:
     """Maps are bits; the image is interpolated in another order of loops, some of which fuse a product with a sum."""
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
@@ -50,7 +50,7 @@ def same(ours, theirs, image=2e-6):
 @pytest.mark.parametrize("device", DEVICES)
 @settings(max_examples=50, deadline=None)
 @given(each=st.lists(sizes, min_size=1, max_size=5), canvas=sizes, seed=st.integers(0, 2**32))
-def test_crops_and_maps_equal_one_by_one(device, each, canvas, seed):
+def test_crops_and_maps_equal_one_by_one(device: str, each: Any, canvas: tuple[int, int], seed: int) -> None:
     samples = make_samples(each, seed)
     views = [draw(generator(seed, i), sample, canvas) for i, sample in enumerate(samples)]
     candidates = [draw_candidates(generator(seed, i), sample, canvas) for i, sample in enumerate(samples)]
@@ -68,7 +68,7 @@ def test_crops_and_maps_equal_one_by_one(device, each, canvas, seed):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("seed", range(6))
-def test_colours_equal_one_by_one(device, seed):
+def test_colours_equal_one_by_one(device: str, seed: int) -> None:
     samples, canvas = make_samples([(61, 83), (40, 90), (33, 35), (80, 80)][: 1 + seed % 4], seed), (53, 71)
     views = [draw(generator(seed, i), sample, canvas) for i, sample in enumerate(samples)]
     candidates = [draw_candidates(generator(seed, i), sample, canvas) for i, sample in enumerate(samples)]
@@ -83,7 +83,7 @@ def test_colours_equal_one_by_one(device, seed):
 
 
 @pytest.mark.parametrize("contrast_first", [True, False])
-def test_neutral_steps_change_no_level(contrast_first):
+def test_neutral_steps_change_no_level(contrast_first: bool) -> None:
     """The device does every step to every image; for whole levels all of them are exact."""
     image = torch.randint(0, 256, (1, 3, 200, 200), generator=torch.Generator().manual_seed(0)).float()
     kept = image.clone()
@@ -91,7 +91,7 @@ def test_neutral_steps_change_no_level(contrast_first):
     assert torch.equal(image, kept)
 
 
-def test_each_colour_alone_is_the_same_on_whole_levels():
+def test_each_colour_alone_is_the_same_on_whole_levels() -> None:
     """Not resampled, so nothing is rounded before the colours change: then every bit is the same."""
     samples = make_samples([(20, 30)] * 24, 5)
     views = [(centred((20, 30)), draw_colour(np.random.default_rng(i))) for i in range(24)]
@@ -99,7 +99,7 @@ def test_each_colour_alone_is_the_same_on_whole_levels():
     assert equal([ours], [assemble(samples, views, tasks=TASKS, canvas=(20, 30))])
 
 
-def test_crops_are_refused_as_often_as_one_by_one():
+def test_crops_are_refused_as_often_as_one_by_one() -> None:
     """The rule has work to do here: without it most crops would be others."""
     samples = make_samples([(64, 96)] * 40, 0)
     candidates = [draw_candidates(generator(1, i), sample, (20, 28)) for i, sample in enumerate(samples)]
@@ -111,7 +111,7 @@ def test_crops_are_refused_as_often_as_one_by_one():
     assert set(render(raw)) == {"image", "depth"}  # semseg travels for the rule alone
 
 
-def test_a_boundary_of_three_quarters_is_refused():
+def test_a_boundary_of_three_quarters_is_refused() -> None:
     for ones, varied in ((15, False), (16, False), (17, True)):  # of 64 labelled pixels, 48 is 75 %
         semseg = np.full((8, 16), 255, np.uint8)
         semseg[:, :8] = (np.arange(64) < ones).reshape(8, 8)
@@ -122,7 +122,7 @@ def test_a_boundary_of_three_quarters_is_refused():
         assert on_device._first_varied(raw).tolist() == [0 if varied else 1]
 
 
-def test_samples_lie_beside_each_other_as_they_are_stored():
+def test_samples_lie_beside_each_other_as_they_are_stored() -> None:
     samples = make_samples([(5, 9), (7, 4)], 0)
     raw = collate(samples, [[(centred((5, 4)), None)]] * 2, tasks=TASKS, canvas=(5, 4), pin=False)
     for name in ("image", *TASKS):
@@ -134,7 +134,7 @@ def test_samples_lie_beside_each_other_as_they_are_stored():
             assert np.array_equal(one[:height, :width], sample[name]), name
 
 
-def test_read_only_samples_are_taken():
+def test_read_only_samples_are_taken() -> None:
     samples = make_samples([(6, 7)], 0)
     for array in samples[0].values():
         array.setflags(write=False)
@@ -145,7 +145,7 @@ def test_read_only_samples_are_taken():
 
 
 @pytest.mark.parametrize("crops", ["judged", "given"])
-def test_it_looks_at_no_value(crops):
+def test_it_looks_at_no_value(crops: str) -> None:
     samples, canvas = make_samples([(30, 40), (25, 50)], 0), (24, 32)
     candidates = [
         draw_candidates(generator(2, i), sample, canvas)[: None if crops == "judged" else 1]
@@ -161,7 +161,7 @@ def test_it_looks_at_no_value(crops):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_it_never_waits_for_the_device():
+def test_it_never_waits_for_the_device() -> None:
     samples, canvas = make_samples([(30, 40), (25, 50)], 0), (24, 32)
     candidates = [draw_candidates(generator(2, i), sample, canvas) for i, sample in enumerate(samples)]
     render(collate(samples, candidates, tasks=TASKS, canvas=canvas, pin=True).to("cuda"))  # keeps its constants there
@@ -176,12 +176,12 @@ def test_it_never_waits_for_the_device():
 
 
 @pytest.fixture
-def elsewhere(monkeypatch):
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU is treated as any other device."""
     monkeypatch.setattr(loader, "assembles_here", lambda device: False)
 
 
-def close(ours, theirs):
+def close(ours: Any, theirs: Any) -> None:
     """Batches of the same views: maps are bits, of the colours few pixels differ."""
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
@@ -197,7 +197,7 @@ MIXED = [(14, 18), (30, 11), (9, 40), (33, 33)] * 3
     "changes", [{}, {"augment": "none"}, {"epoch": 7, "tasks": ("depth",)}, {"rank": 1, "world": 2}]
 )
 @pytest.mark.parametrize("each", [MIXED, [(14, 18)] * 12])
-def test_the_stream_of_a_device_is_that_of_the_cpu(each, changes, monkeypatch):
+def test_the_stream_of_a_device_is_that_of_the_cpu(each: Any, changes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source = Numbered(each)
     expected, expected_val = train(source, **changes), val(source)
     monkeypatch.setattr(loader, "assembles_here", lambda device: False)
@@ -206,13 +206,13 @@ def test_the_stream_of_a_device_is_that_of_the_cpu(each, changes, monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_the_stream_of_cuda_is_that_of_the_cpu():
+def test_the_stream_of_cuda_is_that_of_the_cpu() -> None:
     source = Numbered(MIXED)
     there = [{name: tensor.cpu() for name, tensor in batch.items()} for batch in train(source, device="cuda")]
     close(there, train(source))
 
 
-def test_a_stream_of_a_device_closed_early_ends_its_thread(elsewhere):
+def test_a_stream_of_a_device_closed_early_ends_its_thread(elsewhere: None) -> None:
     source = Numbered([(14, 18)] * 40)
     batches: Any = loader.train_batches(source, batching(tasks=("depth",)), augment="paper", data_seed=0, epoch=1)
     assert not readers()
@@ -222,7 +222,7 @@ def test_a_stream_of_a_device_closed_early_ends_its_thread(elsewhere):
     assert not readers()
 
 
-def test_an_error_while_reading_is_raised_where_batches_are_taken(elsewhere):
+def test_an_error_while_reading_is_raised_where_batches_are_taken(elsewhere: None) -> None:
     with pytest.raises(ValueError, match="has no sal map"):
         train(Numbered([(12, 16)] * 12), tasks=("sal",))
     assert not readers()

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging_files import write_packaging
@@ -53,7 +54,7 @@ def pascal(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("name", "make"), [("rooms", None), ("nyud", packaging), ("nyud", shards), ("pascal", pascal)])
-def test_a_fingerprint_costs_no_torch(name, make, tmp_path):
+def test_a_fingerprint_costs_no_torch(name: str, make: Any, tmp_path: Path) -> None:
     """Planning asks for it, and torch takes seconds to import."""
     root = make(tmp_path / "data") if make else None
     wanted = Wanted(DATASETS[name], "train", 2, SIZE)

@@ -2,6 +2,7 @@
 
 import colorsys
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
 
 
-def make_sample(size, seed=0):
+def make_sample(size: Any, seed: int = 0) -> Any:
     rng = np.random.default_rng(seed)
     normals = rng.normal(size=(*size, 3))
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
@@ -50,7 +51,7 @@ def make_sample(size, seed=0):
 # ---- the reference: one image, one step after the other
 
 
-def plain(sample, geometry: Geometry, colour: Colour | None, canvas):
+def plain(sample: Any, geometry: Geometry, colour: Colour | None, canvas: tuple[int, int]) -> Any:
     """Scale everything, crop, flip, recolour, normalise, pad."""
     out = {name: plain_scale(name, array, geometry) for name, array in sample.items()}
     (top, left), (height, width) = geometry.corner, geometry.crop
@@ -67,7 +68,7 @@ def plain(sample, geometry: Geometry, colour: Colour | None, canvas):
     }
 
 
-def plain_scale(name, array, geometry):
+def plain_scale(name: str, array: np.ndarray, geometry: Any) -> Any:
     size, (height, width) = array.shape[:2], geometry.scaled
     if name == "image":
         planes = torch.from_numpy(array).permute(2, 0, 1)[None].double()
@@ -78,7 +79,7 @@ def plain_scale(name, array, geometry):
     return picked / np.float32(geometry.scale) if name == "depth" else picked
 
 
-def plain_colour(image, colour):
+def plain_colour(image: Any, colour: Any) -> Any:
     image = np.floor(image)
     image = np.floor(np.clip(image + colour.brightness, 0, 255))
     if colour.contrast_first:
@@ -88,30 +89,30 @@ def plain_colour(image, colour):
     return image if colour.contrast_first else np.floor(np.clip(image * colour.contrast, 0, 255))
 
 
-def plain_hsv(image, change):
+def plain_hsv(image: Any, change: Any) -> Any:
     return np.round(exact_hsv(image, change))
 
 
-def exact_hsv(image, change):
+def exact_hsv(image: Any, change: Any) -> Any:
     pixels = [colorsys.hsv_to_rgb(*change(*colorsys.rgb_to_hsv(*(pixel / 255)))) for pixel in image.reshape(-1, 3)]
     return np.array(pixels).reshape(image.shape) * 255
 
 
-def plain_pad(array, value, canvas):
+def plain_pad(array: np.ndarray, value: Any, canvas: tuple[int, int]) -> Any:
     top, left = ((canvas[i] - array.shape[i]) // 2 for i in (0, 1))
     padded = np.full((*canvas, *array.shape[2:]), value, dtype=array.dtype)
     padded[top : top + array.shape[0], left : left + array.shape[1]] = array
     return padded
 
 
-def planes(name, array):
+def planes(name: str, array: np.ndarray) -> Any:
     """[H, W] or [H, W, 3] as the batch holds it."""
     if array.ndim == 3:
         return array.transpose(2, 0, 1)
     return array[None] if name in ("depth", "edge") else array
 
 
-def levels(image):
+def levels(image: Any) -> Any:
     """Grey levels of a normalised [3, H, W] image."""
     return (image.transpose(1, 2, 0) * STD + MEAN) * 255
 
@@ -121,7 +122,7 @@ sizes = st.tuples(st.integers(5, 40), st.integers(5, 40))
 
 @settings(max_examples=25, deadline=None)
 @given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32))
-def test_equals_the_plain_chain_without_colour(size, canvas, seed):
+def test_equals_the_plain_chain_without_colour(size: Any, canvas: tuple[int, int], seed: int) -> None:
     sample = make_sample(size, seed)
     geometry, _ = draw(np.random.default_rng(seed), sample, canvas)
     ours = assemble([sample], [(geometry, None)], tasks=TASKS, canvas=canvas)
@@ -133,7 +134,7 @@ def test_equals_the_plain_chain_without_colour(size, canvas, seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_equals_the_plain_chain_with_colour(seed):
+def test_equals_the_plain_chain_with_colour(seed: int) -> None:
     sample, canvas = make_sample((30, 26), seed), (24, 32)
     geometry, colour = draw(np.random.default_rng(seed), sample, canvas)
     ours = levels(assemble([sample], [(geometry, colour)], tasks=(), canvas=canvas)["image"][0].numpy())
@@ -146,7 +147,7 @@ def test_equals_the_plain_chain_with_colour(seed):
     assert (difference < 0.01).mean() > 0.97
 
 
-def test_colour_changes_are_those_of_hsv():
+def test_colour_changes_are_those_of_hsv() -> None:
     image = np.random.default_rng(3).integers(0, 256, (40, 50, 3)).astype(np.float64)
     image[:4] = 77  # grey: has no hue
     x = torch.from_numpy(image).float().permute(2, 0, 1)[None]
@@ -159,7 +160,7 @@ def test_colour_changes_are_those_of_hsv():
         assert np.abs(shift_hue(x, torch.tensor([float(steps)]))[0].permute(1, 2, 0).numpy() - expected).max() <= half
 
 
-def test_each_image_of_a_batch_gets_its_own_colours():
+def test_each_image_of_a_batch_gets_its_own_colours() -> None:
     images = torch.randint(0, 256, (5, 3, 20, 30), generator=torch.Generator().manual_seed(0)).float()
     colours = [draw_colour(np.random.default_rng(i)) for i in range(5)]
     together = images.clone()
@@ -170,7 +171,7 @@ def test_each_image_of_a_batch_gets_its_own_colours():
         assert torch.equal(together[i : i + 1], alone)
 
 
-def test_neutral_colours_change_nothing():
+def test_neutral_colours_change_nothing() -> None:
     images = torch.randint(0, 256, (2, 3, 8, 8)).float()
     kept = images.clone()
     transforms.recolour(images, [Colour(), Colour(contrast_first=False)])
@@ -179,7 +180,7 @@ def test_neutral_colours_change_nothing():
 
 @settings(max_examples=25, deadline=None)
 @given(size=sizes, seed=st.integers(0, 2**32))
-def test_flipping_twice_is_the_identity(size, seed):
+def test_flipping_twice_is_the_identity(size: Any, seed: int) -> None:
     sample = make_sample(size, seed)
     flipped = dataclasses.replace(centred(size), flip=True)
     once = assemble([sample], [(flipped, None)], tasks=TASKS, canvas=size)
@@ -192,14 +193,14 @@ def test_flipping_twice_is_the_identity(size, seed):
         assert torch.equal(twice[name], tensor), name
 
 
-def _as_sample(tensor):
+def _as_sample(tensor: torch.Tensor) -> Any:
     array = tensor.numpy()
     return array if array.ndim == 2 else array[0] if len(array) == 1 else array.transpose(1, 2, 0)
 
 
 @settings(max_examples=25, deadline=None)
 @given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32))
-def test_normals_stay_unit_and_depth_times_scale_stays(size, canvas, seed):
+def test_normals_stay_unit_and_depth_times_scale_stays(size: Any, canvas: tuple[int, int], seed: int) -> None:
     sample = make_sample(size, seed)
     geometry, _ = draw(np.random.default_rng(seed), sample, canvas)
     batch = assemble([sample], [(geometry, None)], tasks=("depth", "normals"), canvas=canvas)
@@ -211,7 +212,7 @@ def test_normals_stay_unit_and_depth_times_scale_stays(size, canvas, seed):
     assert 0.5 <= geometry.scale < 2
 
 
-def blocks(size, seed):
+def blocks(size: Any, seed: int) -> Any:
     """Labels in blocks of 8 pixels, three quarters of them one class: about half of all crops are refused."""
     rng = np.random.default_rng(seed)
     labels = rng.choice([0, 1, 2, 255], [-(-length // 8) for length in size], p=[0.74, 0.1, 0.1, 0.06]).astype(np.uint8)
@@ -220,7 +221,9 @@ def blocks(size, seed):
 
 @settings(max_examples=60, deadline=None)
 @given(size=sizes, canvas=sizes, seed=st.integers(0, 2**32), labelled=st.booleans())
-def test_the_first_varied_candidate_is_the_one_drawn(size, canvas, seed, labelled):
+def test_the_first_varied_candidate_is_the_one_drawn(
+    size: Any, canvas: tuple[int, int], seed: int, labelled: bool
+) -> None:
     """With flip and colours: what follows a crop from the same generator is what would have followed it."""
     sample = make_sample(size, seed) | {"semseg": blocks(size, seed)}
     if not labelled:
@@ -232,12 +235,12 @@ def test_the_first_varied_candidate_is_the_one_drawn(size, canvas, seed, labelle
     assert views[first] == draw(np.random.default_rng(seed), sample, canvas)
 
 
-def plain_crop(sample, geometry):
+def plain_crop(sample: Any, geometry: Any) -> Any:
     (top, left), (height, width) = geometry.corner, geometry.crop
     return plain_scale("semseg", sample["semseg"], geometry)[top : top + height, left : left + width]
 
 
-def test_crops_of_one_class_are_drawn_anew():
+def test_crops_of_one_class_are_drawn_anew() -> None:
     """A quarter of the width holds a second class: crops that miss it, or nearly, are refused while tries last."""
     semseg = np.zeros((40, 160), np.uint8)
     semseg[:, 120:] = 1
@@ -263,11 +266,11 @@ def test_crops_of_one_class_are_drawn_anew():
         ([255, 255, 255, 255], False),
     ],
 )
-def test_what_a_varied_crop_is(labels, varied):
+def test_what_a_varied_crop_is(labels: np.ndarray, varied: bool) -> None:
     assert is_varied(np.array(labels, np.uint8).reshape(2, 2)) is varied
 
 
-def test_padding_is_centred_and_counts_nowhere():
+def test_padding_is_centred_and_counts_nowhere() -> None:
     sample = make_sample((4, 5))
     batch = assemble([sample], [(centred((4, 5)), Colour(brightness=30.0))], tasks=TASKS, canvas=(7, 10))
     outside = torch.ones(7, 10, dtype=torch.bool)
@@ -278,7 +281,7 @@ def test_padding_is_centred_and_counts_nowhere():
     assert np.array_equal(batch["semseg"][0, 1:5, 2:7].numpy(), sample["semseg"])
 
 
-def test_human_parts_of_an_image_without_people_are_ignored():
+def test_human_parts_of_an_image_without_people_are_ignored() -> None:
     samples = [make_sample((4, 5), seed) for seed in (0, 1)]
     samples[0]["human_parts"] = np.where(np.arange(20).reshape(4, 5) % 3, 0, 255).astype(np.uint8)
     batch = assemble(samples, [(centred((4, 5)), None)] * 2, tasks=("human_parts",), canvas=(4, 5))
@@ -286,7 +289,7 @@ def test_human_parts_of_an_image_without_people_are_ignored():
     assert np.array_equal(batch["human_parts"][1].numpy(), samples[1]["human_parts"])
 
 
-def test_types_and_shapes_are_those_that_losses_expect():
+def test_types_and_shapes_are_those_that_losses_expect() -> None:
     batch = assemble([make_sample((4, 5))] * 2, [(centred((4, 5)), None)] * 2, tasks=TASKS, canvas=(6, 8))
     shapes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in batch.items()}
     maps = dict.fromkeys(("semseg", "human_parts", "sal"), ((2, 6, 8), torch.int64))
@@ -295,7 +298,7 @@ def test_types_and_shapes_are_those_that_losses_expect():
     assert shapes == maps | ones | threes
 
 
-def test_drawn_colours_keep_to_their_ranges():
+def test_drawn_colours_keep_to_their_ranges() -> None:
     drawn = [draw_colour(np.random.default_rng(seed)) for seed in range(2000)]
     for field, low, high, neutral in (
         ("brightness", -32, 32, 0),

@@ -49,7 +49,8 @@ def export_packaging(
     root, packaging = Path(root).expanduser(), packaging or _packaging_for(dataset)
     if packaging is pascal.PASCAL and dataset.classes != ROOM_CLASSES:
         raise ValueError(
-            f"dataset: {dataset.name} has no LabelMap, and only for the classes of the rooms is it known how to make one"
+            f"dataset: {dataset.name} has no LabelMap, "
+            "and only for the classes of the rooms is it known how to make one"
         )
     lists = root / packaging.lists
     for folder in (packaging.lists, *(file.folders[0] for file in packaging.files.values())):

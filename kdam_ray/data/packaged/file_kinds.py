@@ -1,9 +1,10 @@
 """The kinds of file that packagings hold (PNG, JPEG, .npy, .mat), opened so that a bad one is named in one line.
 
-Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.FileKind`. Nothing
-that is stored in a file is ever executed: no pickles, no MATLAB objects.
+Each kind is a row of data: `size` looks at the header alone, `read` gives the content; see `packaging.FileKind`.
+Nothing that is stored in a file is ever executed: no pickles, no MATLAB objects.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
-)  # what PIL and numpy raise on bad files
+# what PIL and numpy raise on bad files
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 NUMBERS = "fiub"  # numpy's kinds: floating, signed, unsigned, bool
 
 
@@ -137,7 +133,7 @@ class MatlabFile:
         return value
 
     @staticmethod
-    def _scipy(function, path: Path, **options) -> Any:
+    def _scipy(function: Callable[..., Any], path: Path, **options: Any) -> Any:
         try:
             return function(path, **options)
         except NotImplementedError:

@@ -1,7 +1,8 @@
 """Datasets that are folders of files: lists of ids, checks before training, decoding on demand, memory, fingerprints.
 
-What differs between packagings is data, a `Packaging`: which folders and endings there are, what kind of file each is, how
-its content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a `Source`.
+What differs between packagings is data, a `Packaging`: which folders and endings there are, what kind of file each is,
+how its content becomes an array, and which files a map is made of. `Packaged` is one split of any of them, as a
+`Source`.
 
 Everything that headers tell is checked when a split is opened, because training starts long after; the rest when a file
 is read. Nothing is ever written into the root, and nothing outside of it is read: an id is a plain file name, a link
@@ -93,7 +94,7 @@ class Packaging:
 
     @property
     def folders(self) -> dict[str, tuple[str, ...]]:
-        """Per file of an image, its folders; the folder of the lists last."""
+        """The folders of each file of an image; that of the lists last."""
         return {key: file.folders for key, file in self.files.items()} | {"lists": (self.lists,)}
 
 
@@ -158,8 +159,7 @@ class Packaged:
         return sample
 
     def labels(self, index: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-        """Labels at the image's own size and full precision, normals float32; only the files that they need are
-        decoded.
+        """Labels at the image's own size and full precision, normals float32; only files that they need are decoded.
 
         Args:
             index: of the image.
@@ -176,9 +176,7 @@ class Packaged:
         return self._made(self.ids[index], {name: self.packaging.maps[name] for name in names})
 
     def regions(self, index: int) -> np.ndarray:
-        """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, at the image's own
-        size.
-        """
+        """What the published boundary evaluator takes the true boundary from, [H, W] bool or int32, unresized."""
         return self._made(self.ids[index], {"regions": self.packaging.regions})["regions"]
 
     def size(self, index: int) -> Size:
@@ -235,7 +233,8 @@ class Packaged:
             raise ValueError(f"{path}: {one_line(error)}") from None
         if array.size and array.shape[:2] != size:
             raise ValueError(
-                f"{path}: is {array.shape[:2]}, its image {size} (height, width); all maps of an image must have its size"
+                f"{path}: is {array.shape[:2]}, its image {size} (height, width); "
+                "all maps of an image must have its size"
             )
         return array
 
@@ -276,7 +275,8 @@ def find_file(packaging: Packaging, root: Path, key: str, identity: str) -> Path
     if found is None:
         others = "".join(f", nor {path}" for path in paths[1:])
         raise ValueError(
-            f"{paths[0]}: no such file{others}, but its id is in the list; add the file or take the id out of {packaging.lists}"
+            f"{paths[0]}: no such file{others}, but its id is in the list; "
+            f"add the file or take the id out of {packaging.lists}"
         )
     if found.is_symlink():
         _stay_inside(found, root)
@@ -295,7 +295,8 @@ def first_ids(packaging: Packaging, root: Path, split: Split, images: int | None
     if images is not None and not 1 <= images <= len(ids):
         whole = {name: len(read_ids(root / packaging.lists / f"{name}.txt")) for name in ("train", "val")}
         raise ValueError(
-            f"{split}_images: {images} are asked for, but {packaging.lists}/{split}.txt lists {len(ids)}; {use_all(whole)}"
+            f"{split}_images: {images} are asked for, but {packaging.lists}/{split}.txt lists {len(ids)}; "
+            f"{use_all(whole)}"
         )
     return ids[:images]
 
@@ -324,7 +325,8 @@ def read_ids(path: Path) -> list[str]:
             )
         if identity in seen:
             raise ValueError(
-                f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; an id may stand there once"
+                f"{path}, line {number}: {identity!r} stands in line {seen[identity]} already; "
+                "an id may stand there once"
             )
         seen[identity] = number
     if not seen:
@@ -333,8 +335,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def resized(sample: Sample, size: Size) -> Sample:
-    """A sample at another size: the image filtered (bilinear, antialiased), labels by nearest pixel, edges kept
-    connected.
+    """A sample at another size: image filtered (bilinear, antialiased), labels by nearest pixel, edges kept connected.
 
     Depth and normals keep their values: the scene stays where it is, only the sampling changes.
 

@@ -189,9 +189,7 @@ def build_rug(body: Body) -> None:
 
 
 def build_person(body: Body) -> None:
-    """A standing figure of 6 parts as PASCAL-Person-Part merges them: the neck is torso, hands and feet are lower
-    limbs.
-    """
+    """A standing figure of the 6 parts of PASCAL-Person-Part: the neck is torso, hands and feet are lower limbs."""
     h, draw = body.height, body.draw
     flesh = body.scene.paint(skin(draw))
     trousers, hair = (body.scene.paint(draw_material(draw, "person")) for _ in range(2))
@@ -209,7 +207,7 @@ def build_person(body: Body) -> None:
 
 
 def add_arm(body: Body, side: int, swing: float, materials: tuple[int, int]) -> None:
-    """From the shoulder, which lies inside the torso, to the hand; hanging, bent or raised."""
+    """An arm from the shoulder, which lies inside the torso, to the hand; hanging, bent or raised."""
     h, draw = body.height, body.draw
     raised = draw.chance(0.2)
     shoulder = (side * 0.118 * h, 0.785 * h, 0.0)
@@ -226,7 +224,7 @@ def add_arm(body: Body, side: int, swing: float, materials: tuple[int, int]) -> 
 
 
 def add_leg(body: Body, side: int, swing: float, materials: tuple[int, int]) -> None:
-    """From the hip to the foot, which stays on the floor or a little above it."""
+    """A leg from the hip to the foot, which stays on the floor or a little above it."""
     h = body.height
     hip = (side * 0.052 * h, 0.5 * h, 0.0)
     knee = reach(hip, (side * 0.08, -1.0, swing * 0.7 + 0.05), 0.235 * h)

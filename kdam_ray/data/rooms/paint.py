@@ -15,9 +15,11 @@ HUE_DEVIATION = 0.07
 PLAIN, STRIPES, CHECKER, WAVES, DOTS, TILES, CLOUDS = range(7)
 
 LOOK = {  # hue, pattern, repeats per metre
-    "wall": (0.12, PLAIN, 3.0), "floor": (0.08, WAVES, 5.0), "ceiling": (0.15, PLAIN, 2.0), "cabinet": (0.06, WAVES, 8.0),
+    "wall": (0.12, PLAIN, 3.0), "floor": (0.08, WAVES, 5.0), "ceiling": (0.15, PLAIN, 2.0),
+    "cabinet": (0.06, WAVES, 8.0),
     "bed": (0.60, CHECKER, 5.0), "chair": (0.02, PLAIN, 4.0), "sofa": (0.95, CLOUDS, 6.0), "table": (0.09, WAVES, 6.0),
-    "door": (0.10, WAVES, 3.0), "window": (0.55, PLAIN, 1.0), "shelf": (0.07, STRIPES, 6.0), "picture": (0.40, CLOUDS, 9.0),
+    "door": (0.10, WAVES, 3.0), "window": (0.55, PLAIN, 1.0), "shelf": (0.07, STRIPES, 6.0),
+    "picture": (0.40, CLOUDS, 9.0),
     "lamp": (0.14, PLAIN, 5.0), "bin": (0.33, STRIPES, 9.0), "ball": (0.85, STRIPES, 7.0), "person": (0.70, PLAIN, 7.0),
     "rug": (0.98, DOTS, 5.0),
 }  # fmt: skip
@@ -89,7 +91,7 @@ def draw_material(draw: Chance, label: str) -> Material:
 
 
 def skin(draw: Chance) -> Material:
-    """Of a person."""
+    """Material of a person's skin."""
     colour = hsv_to_rgb(draw.between(0.04, 0.09), draw.between(0.25, 0.6), draw.between(0.3, 0.95))
     return Material(colour, colour, PLAIN, 1.0, (1.0, 0.0), 0.08, 0.1)
 

@@ -1,4 +1,4 @@
-"""From a scene to an image and its six label maps, of what the rays hit (`rays`).
+"""An image and its six label maps, made of a scene and of what the rays hit (`rays`).
 
 Texture and light are computed once, for the surfaces that are seen. Pixels only meet float32 operations whose result
 IEEE 754 fixes (+, -, *, /, sqrt, floor, comparisons) and no sums over arrays, here and in `rays`, so an image is the

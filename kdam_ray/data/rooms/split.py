@@ -69,7 +69,8 @@ class Rooms:
             raise ValueError(f"split: {split!r} is not one of: {', '.join(SPLITS)}")
         if images < 1 or seed < 0 or min(image_size) < 1:
             raise ValueError(
-                f"rooms: images ({images}) and image_size {tuple(image_size)} must be at least 1, seed ({seed}) at least 0"
+                f"rooms: images ({images}) and image_size {tuple(image_size)} must be at least 1, "
+                f"seed ({seed}) at least 0"
             )
         self.split, self.images, self.seed = split, images, seed
         self.image_size = (int(image_size[0]), int(image_size[1]))
@@ -85,16 +86,12 @@ class Rooms:
 
     @property
     def stream(self) -> int:
-        """The seed that `render` gets: even for training, odd for evaluation, and a range of its own for the test
-        split.
-        """
+        """The seed that `render` gets: even for training, odd for evaluation, a range of its own for the test split."""
         return TEST_STREAMS + self.seed if self.split == "test" else 2 * self.seed + SPLITS.index(self.split)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that the pixels follow from: the renderer's version and the arguments; nothing is
-        rendered for it.
-        """
+        """SHA-256 of what the pixels follow from, the renderer's version and the arguments; nothing is rendered."""
         facts = {"rooms": VERSION, "stream": self.stream, "images": self.images, "image_size": self.image_size}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

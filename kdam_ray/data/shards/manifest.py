@@ -27,7 +27,7 @@ def shard_name(split: str, number: int, count: int) -> str:
 
 
 class Shard(Frozen):
-    """One file.
+    """One shard: a file of some images.
 
     Attributes:
         name: of the file.
@@ -54,7 +54,7 @@ class Shard(Frozen):
 
 
 class SplitShards(Frozen):
-    """One split.
+    """The shards of one split.
 
     Attributes:
         fingerprint: of the source it was written from.
@@ -79,7 +79,7 @@ class SplitShards(Frozen):
         return [identity for shard in self.shards for identity in shard.ids]
 
     def fingerprint_of(self, images: int) -> str:
-        """Of the first `images`."""
+        """The fingerprint of the first `images`."""
         return [digest for shard in self.shards for digest in shard.fingerprints][images - 1]
 
     def needed(self, images: int) -> list[Shard]:
@@ -89,7 +89,7 @@ class SplitShards(Frozen):
 
 
 class Manifest(Frozen):
-    """dataset.json."""
+    """What dataset.json holds."""
 
     format: Literal[1]
     dataset: str
@@ -101,7 +101,8 @@ class Manifest(Frozen):
             for number, shard in enumerate(rows.shards):
                 if shard.name != shard_name(split, number, len(rows.shards)):
                     raise ValueError(
-                        f"shard {number} of {split} is called {shard.name!r}, not {shard_name(split, number, len(rows.shards))}"
+                        f"shard {number} of {split} is called {shard.name!r}, "
+                        f"not {shard_name(split, number, len(rows.shards))}"
                     )
             if len(set(rows.ids)) < len(rows.ids):
                 raise ValueError(f"{split}: an id is there twice")
@@ -151,7 +152,8 @@ def is_plain(identity: str) -> bool:
 
 
 def parse_manifest(text: bytes, source: str) -> Manifest:
-    """
+    """The manifest in the bytes of a dataset.json, which messages call `source`.
+
     Raises:
         ValueError: it is none; names `source`.
     """
@@ -175,7 +177,8 @@ def is_shards(root: str | Path) -> bool:
 
 
 def read_manifest(root: Path) -> Manifest:
-    """
+    """The manifest of a folder of shards.
+
     Raises:
         ValueError: there is none, or it is damaged; names the file.
     """

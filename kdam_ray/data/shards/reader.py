@@ -1,4 +1,4 @@
-"""Datasets as Parquet shards: what `write_shards` (`writer`) writes, read as a `Source`.
+"""Reads datasets of Parquet shards as a `Source`; `writer` writes them, `manifest` is their dataset.json.
 
     <split>-00000-of-00007.parquet   128 images each, in the split's order, 8 a row group
     dataset.json                     per split: fingerprint, ids, size and SHA-256 of each shard; written last
@@ -79,7 +79,7 @@ class Shards:
 
     @cached_property
     def fingerprint(self) -> str:
-        """That of the first `len(self)` images of the source that the shards were written from."""
+        """Fingerprint of the first `len(self)` images of the source that the shards were written from."""
         return self.rows.fingerprint_of(len(self))
 
     def __getitem__(self, index: int) -> Sample:
@@ -218,10 +218,12 @@ def check_files(folder: Path, shards: Sequence[Shard], cache: Path | None) -> No
             raise ValueError(f"{path}: is a link that leads out of {folder}")
         if path.stat().st_size != shard.bytes:
             raise ValueError(
-                f"{path}: has {path.stat().st_size} bytes, but {MANIFEST} says {shard.bytes}; it is cut off or another file"
+                f"{path}: has {path.stat().st_size} bytes, but {MANIFEST} says {shard.bytes}; "
+                "it is cut off or another file"
             )
     for path, shard, digest in zip(paths, shards, remembered_hashes(folder, paths, cache), strict=True):
         if digest != shard.sha256:
             raise ValueError(
-                f"{path}: its SHA-256 begins {digest[:12]}, but {MANIFEST} says {shard.sha256[:12]}; it is damaged or another file"
+                f"{path}: its SHA-256 begins {digest[:12]}, but {MANIFEST} says {shard.sha256[:12]}; "
+                "it is damaged or another file"
             )

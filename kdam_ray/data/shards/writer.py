@@ -1,4 +1,4 @@
-"""Any source into Parquet shards, resumable and reproducible; `reader` says what they look like and reads them.
+"""Writes any source as Parquet shards, resumable and reproducible; `reader` says what they look like and reads them.
 
 The same source gives the same bytes: nothing in a shard depends on time, place or the number of threads. A shard
 appears under its name when it is whole; until dataset.json is written, <split>.unfinished.json lists those that are,
@@ -89,18 +89,12 @@ def write_shards(
     work = store.scratch()
     try:
         for number in range(count):
-            name, mine = (
-                shard_name(split, number, count),
-                range(number * per_shard, min((number + 1) * per_shard, len(ids))),
-            )
+            name = shard_name(split, number, count)
+            mine = range(number * per_shard, min((number + 1) * per_shard, len(ids)))
             row = known.get(name)
             if row is None or row["ids"] != [ids[i] for i in mine] or store.digest(name) != row["sha256"]:
-                _write(
-                    work / name,
-                    source,
-                    mine,
-                    facts | {"format": FORMAT, "dataset": dataset.name, "split": split, "shard": number},
-                )
+                footer = {"format": FORMAT, "dataset": dataset.name, "split": split, "shard": number}
+                _write(work / name, source, mine, facts | footer)
                 row = {
                     "name": name, "bytes": (work / name).stat().st_size, "sha256": file_digest(work / name),
                     "ids": [ids[i] for i in mine], "fingerprints": [prefixes[i] for i in mine],
@@ -132,7 +126,7 @@ def prefix_fingerprints(source: Source) -> list[str]:
 
 
 def _of_files(source: Packaged) -> list[str]:
-    """As `Packaged.fingerprint`, of every beginning."""
+    """`Packaged.fingerprint` of every beginning."""
     paths = [
         find_file(source.packaging, source.root, key, identity)
         for identity in source.ids
@@ -180,7 +174,7 @@ def _type(array: np.ndarray) -> str:
 
 
 def _maps(source: Source, index: int, names: Sequence[str]) -> Sample:
-    """At full precision where the source has that."""
+    """Image and maps of a sample, at full precision where the source has that."""
     if hasattr(source, "labels"):
         return source.labels(index, names)
     sample = source[index]
@@ -248,8 +242,8 @@ def _write(path: Path, source: Source, indices: range, facts: dict[str, Any]) ->
     compression = {name: "zstd" if name in packed else "none" for name in schema.names}
     with (
         pq.ParquetWriter(
-            path, schema, compression=compression, compression_level=dict.fromkeys(packed, ZSTD_LEVEL), use_dictionary=False,
-            write_statistics=False, write_page_checksum=True,
+            path, schema, compression=compression, compression_level=dict.fromkeys(packed, ZSTD_LEVEL),
+            use_dictionary=False, write_statistics=False, write_page_checksum=True,
         ) as writer,
         ThreadPoolExecutor(os.cpu_count()) as pool,
     ):  # fmt: skip

@@ -13,7 +13,8 @@ from skimage.morphology import thin
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged import nyud, pascal
 from kdam_ray.data.packaged.export import CONTEXT_OF_ROOMS, UNKNOWN, export_packaging
-from kdam_ray.data.source import Source, Split
+from kdam_ray.data.packaged.packaging import Packaging
+from kdam_ray.data.source import Sample, Source, Split
 from kdam_ray.tasks import DATASETS, ROOM_CLASSES
 
 SIZE = (48, 64)
@@ -31,36 +32,38 @@ def opened(dataset: str, root: Path, split: Split = "train") -> Any:
 class Altered:
     """A source with changes to each of its samples."""
 
-    def __init__(self, source, **changes):
+    fingerprint = "altered"
+
+    def __init__(self, source: Source, **changes: Any) -> None:
         self.source, self.changes = source, changes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.source)
 
-    def name(self, index):
+    def name(self, index: int) -> str:
         return self.source.name(index)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> Sample:
         sample = self.source[index]
         return sample | {name: change(sample[name].copy()) for name, change in self.changes.items()}
 
 
-def pixels(value):
+def pixels(value: Any) -> Any:
     """Sets a few pixels to a value."""
 
-    def change(array):
+    def change(array: np.ndarray) -> Any:
         array[5:9, 3:20] = value
         return array
 
     return change
 
 
-def same(one, other, names):
+def same(one: Any, other: Any, names: Any) -> bool:
     return all(one[name].dtype == other[name].dtype and np.array_equal(one[name], other[name]) for name in names)
 
 
 @pytest.mark.parametrize("packaging", nyud.PACKAGINGS, ids=lambda packaging: packaging.name)
-def test_nyud_comes_back(tmp_path, packaging):
+def test_nyud_comes_back(tmp_path: Path, packaging: Packaging) -> None:
     source = Altered(rooms("rooms"), semseg=pixels(255), depth=pixels(0), normals=pixels(0))
     ids = export_packaging(source, DATASETS["rooms"], tmp_path, "train", packaging=packaging)
     back = opened("nyud", tmp_path)
@@ -80,7 +83,7 @@ def test_nyud_comes_back(tmp_path, packaging):
             assert error[ndimage.binary_erosion(valid, iterations=8)].max() < 0.1
 
 
-def test_pascal_comes_back(tmp_path):
+def test_pascal_comes_back(tmp_path: Path) -> None:
     source = Altered(rooms("rooms_pascal"), semseg=pixels(255))
     export_packaging(source, DATASETS["rooms_pascal"], tmp_path, "train")
     back = opened("pascal", tmp_path)
@@ -99,13 +102,13 @@ def test_pascal_comes_back(tmp_path):
         assert np.array_equal(back.labels(i, ["human_parts"])["human_parts"], expected["human_parts"])
 
 
-def test_the_rooms_classes_have_trustworthy_ones_of_their_own():
+def test_the_rooms_classes_have_trustworthy_ones_of_their_own() -> None:
     assert len(CONTEXT_OF_ROOMS) == len(set(CONTEXT_OF_ROOMS)) == len(ROOM_CLASSES)
     assert set(CONTEXT_OF_ROOMS.tolist()) <= set(pascal.TRUSTED)
     assert UNKNOWN not in pascal.TRUSTED
 
 
-def test_files_are_as_published_loaders_expect_them(tmp_path):
+def test_files_are_as_published_loaders_expect_them(tmp_path: Path) -> None:
     """Read as theirs do: structures by position."""
     source = rooms("rooms_pascal")
     export_packaging(source, DATASETS["rooms_pascal"], tmp_path, "val")
@@ -127,7 +130,7 @@ def test_files_are_as_published_loaders_expect_them(tmp_path):
     assert (tmp_path / "ImageSets/Context/val.txt").read_text() == "".join(f"000{i}\n" for i in range(1, 7))
 
 
-def test_splits_grow_and_share_no_id(tmp_path):
+def test_splits_grow_and_share_no_id(tmp_path: Path) -> None:
     first = export_packaging(rooms("rooms", images=2), DATASETS["rooms"], tmp_path, "train")
     val = export_packaging(rooms("rooms", "val", 2), DATASETS["rooms"], tmp_path, "val")
     more = export_packaging(rooms("rooms", images=3), DATASETS["rooms"], tmp_path, "train")
@@ -139,7 +142,7 @@ def test_splits_grow_and_share_no_id(tmp_path):
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_what_a_packaging_cannot_hold_is_refused(tmp_path):
+def test_what_a_packaging_cannot_hold_is_refused(tmp_path: Path) -> None:
     row, images = DATASETS["rooms"], rooms("rooms", images=1)
     for changes, message in (
         ({"edge": pixels(255)}, r"^rooms/train/0: its edge holds 255, for which NYUD of ATRC has no code"),

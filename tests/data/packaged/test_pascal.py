@@ -1,4 +1,4 @@
-"""The reader of PASCAL-Context, on files written here as the real ones are.
+"""PASCAL-Context, read from files written here as the real ones are.
 
 python -m pytest tests/data/packaged/test_pascal.py
 """
@@ -24,7 +24,7 @@ IDS = ["2008_000002", "2008_000003", "2008_000007"]
 WALL, SKY, MONITOR, UNKNOWN = 440, 360, 427, 431  # Context's numbers; normals are kept on the first and third
 
 
-def structure(names, rows):
+def structure(names: Any, rows: Any) -> Any:
     """A MATLAB struct array [1, n] as PASCAL-Part has them; [0, 0] without rows."""
     array = np.empty((1, len(rows)), [(name, object) for name in names.split()])
     for place, row in enumerate(rows):
@@ -32,7 +32,7 @@ def structure(names, rows):
     return array if rows else np.zeros((0, 0))
 
 
-def annotation(*objects):
+def annotation(*objects: Any) -> Any:
     """(name, number, mask, {part: mask}) of each object -> `anno`."""
     rows = [
         (
@@ -46,7 +46,7 @@ def annotation(*objects):
     return {"anno": {"imname": "2008_000002", "objects": structure("class class_ind mask parts", rows)}}
 
 
-def box(top, bottom, left, right):
+def box(top: Any, bottom: Any, left: Any, right: Any) -> Any:
     mask = np.zeros(SIZE, bool)
     mask[top:bottom, left:right] = True
     return mask
@@ -55,7 +55,7 @@ def box(top, bottom, left, right):
 NOBODY = annotation(("dog", 12, box(2, 9, 2, 9), [("head", box(2, 4, 2, 4))]), ("person", 15, box(0, 3, 0, 3), []))
 
 
-def make(identity):
+def make(identity: str) -> Any:
     rng = np.random.default_rng(int(identity[-3:]))
     labels = rng.choice([WALL, SKY, MONITOR, UNKNOWN, 1, 459], (6, 8)).repeat(4, 0).repeat(4, 1).astype(np.uint16)
     normals = rng.normal(size=(*SIZE, 3))
@@ -72,7 +72,7 @@ def make(identity):
     }
 
 
-def write(root, identity, maps, anno=NOBODY):
+def write(root: Path, identity: str, maps: Any, anno: Any = NOBODY) -> None:
     for folder in (
         "JPEGImages",
         "pascal-context/trainval",
@@ -100,7 +100,7 @@ def write(root, identity, maps, anno=NOBODY):
 
 
 @pytest.fixture
-def root(tmp_path):
+def root(tmp_path: Path) -> Path:
     root = tmp_path / "PASCAL_MT"
     for identity in IDS:
         write(root, identity, make(identity))
@@ -111,10 +111,10 @@ def root(tmp_path):
 
 def opened(root: Path | None, split: Split = "train", **changes: Any) -> Any:
     wanted = Wanted(DATASETS["pascal"], split, **({"images": None, "image_size": SIZE} | changes))
-    return open_source(wanted, root=root and str(root))
+    return open_source(wanted, root=str(root) if root else None)
 
 
-def test_maps_come_back_as_they_were(root):
+def test_maps_come_back_as_they_were(root: Path) -> None:
     source = opened(root)
     assert [source.name(i) for i in range(3)] == IDS
     for i, identity in enumerate(IDS):
@@ -126,7 +126,7 @@ def test_maps_come_back_as_they_were(root):
         assert np.abs(sample["image"].astype(int) - expected["image"]).mean() < 3  # JPEG
 
 
-def test_normals_are_kept_where_the_network_that_predicted_them_knew_the_class(root):
+def test_normals_are_kept_where_the_network_that_predicted_them_knew_the_class(root: Path) -> None:
     assert len(set(TRUSTED)) == 169 + 1
     assert list(TRUSTED) == sorted(TRUSTED)
     for i, identity in enumerate(IDS):
@@ -138,15 +138,15 @@ def test_normals_are_kept_where_the_network_that_predicted_them_knew_the_class(r
         assert np.abs(sample["normals"] - expected["normals"])[kept].max() < 1.5 / 127.5  # 8 bits, then a new length
 
 
-def test_edges_are_the_thinned_laplacian(root):
+def test_edges_are_the_thinned_laplacian(root: Path) -> None:
     for i, identity in enumerate(IDS):
         laplacian = ndimage.laplace(make(identity)["labels"].astype(float), mode="mirror")  # OpenCV's default border
         assert np.array_equal(opened(root)[i]["edge"], thin(laplacian != 0))
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_edges_where_differences_cancel(seed):
-    """Numbers in arithmetic progression: the Laplacian vanishes on some contours and on straight borders."""
+def test_edges_where_differences_cancel(seed: int) -> None:
+    """Numbers in arithmetic progression: the Laplacian vanishes on some contours and on straight image borders."""
     labels = np.random.default_rng(seed).integers(0, 4, (15, 11))
     laplacian = ndimage.laplace(labels.astype(float), mode="mirror")
     contour = (labels != np.roll(labels, 1, 0)) | (labels != np.roll(labels, 1, 1))
@@ -154,8 +154,10 @@ def test_edges_where_differences_cancel(seed):
     assert np.array_equal(edges_of(labels), thin(laplacian != 0))
 
 
-def test_six_parts_of_all_people(root):
-    """Every name of PASCAL-Part on a pixel of its own; two people, the later in front; a dog has a head too."""
+def test_six_parts_of_all_people(root: Path) -> None:
+    """Every name of PASCAL-Part on a pixel of its own; two people, of whom the later lies in front; a dog has a head
+    too.
+    """
     names = (
         "hair head lear rear lebrow rebrow leye reye nose mouth | neck torso | luarm ruarm | llarm rlarm lhand rhand"
     )
@@ -189,12 +191,12 @@ def test_six_parts_of_all_people(root):
     ],
     ids=["no parts", "no objects", "empty person", "empty part"],
 )
-def test_an_image_without_people_or_parts_is_ignored(root, anno):
+def test_an_image_without_people_or_parts_is_ignored(root: Path, anno: Any) -> None:
     write(root, IDS[1], make(IDS[1]), anno)
     assert np.array_equal(opened(root)[1]["human_parts"], np.full(SIZE, 255))
 
 
-def test_voc_labels_come_before_those_of_context(root):
+def test_voc_labels_come_before_those_of_context(root: Path) -> None:
     folder = root / "semseg/pascal-context"
     folder.mkdir()
     black = np.zeros(SIZE, np.uint8)
@@ -209,7 +211,7 @@ def test_voc_labels_come_before_those_of_context(root):
         opened(root)
 
 
-def test_labels_and_regions_are_as_stored(root):
+def test_labels_and_regions_are_as_stored(root: Path) -> None:
     expected, source = make(IDS[1]), opened(root, resize=True, image_size=(12, 16))
     assert source[1]["semseg"].shape == (12, 16)
     assert source.size(1) == SIZE
@@ -224,7 +226,7 @@ def test_labels_and_regions_are_as_stored(root):
     assert np.array_equal(labels["normals"].astype(np.float16), opened(root)[1]["normals"])
 
 
-def test_training_and_evaluation_read_it_and_nothing_is_written(root):
+def test_training_and_evaluation_read_it_and_nothing_is_written(root: Path) -> None:
     before = sorted(path.relative_to(root).as_posix() for path in root.rglob("*"))
     tasks = tuple(task.name for task in DATASETS["pascal"].tasks)
     how = Batching(tasks, SIZE, 3)
@@ -241,19 +243,19 @@ ONE = IDS[1]
 CONTEXT, PARTS = f"pascal-context/trainval/{ONE}.mat", f"human_parts/{ONE}.mat"
 
 
-def png(array):
+def png(array: np.ndarray) -> Any:
     return lambda path: Image.fromarray(array).save(path)
 
 
-def mat(**content):
+def mat(**content: Any) -> Any:
     return lambda path: savemat(path, content)
 
 
-def cut(path):
+def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def number(value):
+def number(value: Any) -> Any:
     labels = np.full(SIZE, 440.0)
     labels[3, 3] = value
     return mat(LabelMap=labels)
@@ -271,8 +273,9 @@ WRONG = {
     "hdf5": (CONTEXT, lambda path: path.write_bytes(HDF5), r": is a MATLAB 7\.3 file"),
     "other key": (CONTEXT, mat(labels=BLACK), r": has no variable LabelMap; it has labels"),
     "other anno": (PARTS, mat(objects=1), r": has no variable anno; it has objects"),
-    "context of other size": (CONTEXT, mat(LabelMap=BLACK[:20]),
-        r": is 20 x 32 \(height x width\), but .*\.jpg is 24 x 32"),
+    "context of other size": (
+        CONTEXT, mat(LabelMap=BLACK[:20]), r": is 20 x 32 \(height x width\), but .*\.jpg is 24 x 32",
+    ),
     "flat context": (CONTEXT, mat(LabelMap=np.zeros((3, 4, 5))), r": its LabelMap is \(3, 4, 5\)"),
     "text context": (CONTEXT, mat(LabelMap=["a" * 32] * 24), r": (is|its LabelMap)"),
     "label 460": (CONTEXT, number(460), r": its LabelMap holds label 460"),
@@ -281,28 +284,37 @@ WRONG = {
     "parts no struct": (PARTS, mat(anno=np.eye(3)), r": its anno has not the structure of a parts annotation"),
     "parts empty": (PARTS, mat(anno=np.zeros((0, 0))), r": its anno has not the structure of a parts annotation"),
     "objects no struct": (PARTS, mat(anno={"imname": "x", "objects": np.eye(3)}), r": its anno has not the structure"),
-    "part unknown": (PARTS, mat(**annotation(("person", 15, BLACK + 1, [("wing", BLACK)]))),
-        r": names the part 'wing' of a person"),
-    "parts of two sizes": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL), ("nose", BLACK)]))),
-        r": its anno has not"),
-    "parts of other size": (PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL)]))),
-        r": is \(5, 5\), its image \(24, 32\)"),
-    "class 200": (f"semseg/VOC12/{ONE}.png", png(BLACK + np.uint8(200)),
-        r": holds label 200; labels should be 0 to 20, or 255"),
-    "colour saliency": (f"sal_distill/{ONE}.png", png(np.zeros((*SIZE, 3), np.uint8)),
-        r": is a PNG of mode RGB; sal_distill should be"),
-    "grey normals": (f"normals_distill/{ONE}.png", png(BLACK),
-        r": is a PNG of mode L; normals_distill should be 8 bit RGB"),
+    "part unknown": (
+        PARTS, mat(**annotation(("person", 15, BLACK + 1, [("wing", BLACK)]))), r": names the part 'wing' of a person",
+    ),
+    "parts of two sizes": (
+        PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL), ("nose", BLACK)]))), r": its anno has not",
+    ),
+    "parts of other size": (
+        PARTS, mat(**annotation(("person", 15, SMALL, [("head", SMALL)]))), r": is \(5, 5\), its image \(24, 32\)",
+    ),
+    "class 200": (
+        f"semseg/VOC12/{ONE}.png", png(BLACK + np.uint8(200)), r": holds label 200; labels should be 0 to 20, or 255",
+    ),
+    "colour saliency": (
+        f"sal_distill/{ONE}.png", png(np.zeros((*SIZE, 3), np.uint8)), r": is a PNG of mode RGB; sal_distill should be",
+    ),
+    "grey normals": (
+        f"normals_distill/{ONE}.png", png(BLACK), r": is a PNG of mode L; normals_distill should be 8 bit RGB",
+    ),
     "cut normals": (f"normals_distill/{ONE}.png", cut, r": cannot be decoded"),
-    "png image": (f"JPEGImages/{ONE}.jpg", lambda path: Image.fromarray(BLACK).save(path, "PNG"),
-        r": cannot be read as a JPEG image"),
-    "cut image": (f"JPEGImages/{ONE}.jpg", lambda path: path.write_bytes(path.read_bytes()[:-40]),
-        r": cannot be decoded"),
+    "png image": (
+        f"JPEGImages/{ONE}.jpg", lambda path: Image.fromarray(BLACK).save(path, "PNG"),
+        r": cannot be read as a JPEG image",
+    ),
+    "cut image": (
+        f"JPEGImages/{ONE}.jpg", lambda path: path.write_bytes(path.read_bytes()[:-40]), r": cannot be decoded",
+    ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_bad_file_is_named_in_one_line(root, case):
+def test_a_bad_file_is_named_in_one_line(root: Path, case: str) -> None:
     file, damage, message = WRONG[case]
     damage(root / file)
     with pytest.raises(ValueError, match=rf"^{root}/{file}{message}") as error:
@@ -310,7 +322,7 @@ def test_a_bad_file_is_named_in_one_line(root, case):
     assert "\n" not in str(error.value)
 
 
-def test_missing_folders_and_roots_are_named(root):
+def test_missing_folders_and_roots_are_named(root: Path) -> None:
     with pytest.raises(ValueError, match=r"^root: pascal is read from files; give the folder that holds JPEGImages/"):
         opened(None)
     with pytest.raises(ValueError, match=r"^train_images: 4 are asked for, but ImageSets/Context/train.txt lists 3"):

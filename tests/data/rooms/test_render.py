@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy._core._multiarray_umath as numpy_core
@@ -27,35 +29,35 @@ PINNED = {
 }  # version: hash of three rooms; whoever changes a pixel raises the version
 
 
-def digest(sample) -> str:
+def digest(sample: Any) -> str:
     total = hashlib.sha256()
     for field in sorted(sample):
         total.update(field.encode() + np.ascontiguousarray(sample[field]).tobytes())
     return total.hexdigest()
 
 
-def scene_of(seed: int, index: int):
+def scene_of(seed: int, index: int) -> Any:
     return draw_scene(Draws(np.random.default_rng([seed, index])), KINDS)
 
 
-def rays(shape, spread):
+def rays(shape: Any, spread: Any) -> Any:
     """[H, W, 3], z = 1; x right, y down."""
     step = 2 * spread / max(shape)
     x, y = ((np.arange(n) - (n - 1) / 2) * step for n in shape[::-1])
     return np.stack((*np.meshgrid(x, y), np.ones(shape)), axis=-1)
 
 
-def in_camera(normals):
+def in_camera(normals: Any) -> Any:
     """From the packaging's y up, z to the viewer, to y down, z forward."""
     return normals.astype(float) * (1, -1, -1)
 
 
 @pytest.fixture(scope="module", params=range(6))
-def room(request):
+def room(request: pytest.FixtureRequest) -> Any:
     return render(3, request.param, image_size=(96, 128)), scene_of(3, request.param)
 
 
-def test_a_room_is_a_function_of_seed_and_index():
+def test_a_room_is_a_function_of_seed_and_index() -> None:
     first = digest(render(1, 5, image_size=SIZE))
     assert first == digest(render(1, 5, image_size=SIZE))
     assert len({first, digest(render(1, 6, image_size=SIZE)), digest(render(2, 5, image_size=SIZE))}) == 3
@@ -65,15 +67,15 @@ def three_rooms() -> str:
     return hashlib.sha256("".join(digest(render(0, index, image_size=SIZE)) for index in range(3)).encode()).hexdigest()
 
 
-def test_pixels_do_not_change_silently():
+def test_pixels_do_not_change_silently() -> None:
     assert PINNED.get(VERSION) == three_rooms(), "pixels changed: raise rooms.render.VERSION and pin this hash under it"
 
 
-def test_another_process_on_an_older_processor_renders_the_same_bytes():
+def test_another_process_on_an_older_processor_renders_the_same_bytes() -> None:
     """numpy chooses its loops by the processor; without the newer instructions they must give the same bits."""
     newer = [name for name in numpy_core.__cpu_dispatch__ if numpy_core.__cpu_features__.get(name)]
-    here = Path(__file__)
-    code = f"import sys; sys.path.insert(0, {str(here.parent)!r}); from {here.stem} import *; print(three_rooms())"
+    here = str(Path(__file__).parent)
+    code = f"import sys; sys.path.insert(0, {here!r}); import test_render; print(test_render.three_rooms())"
     environment = os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(newer)}
     answer = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
@@ -81,7 +83,7 @@ def test_another_process_on_an_older_processor_renders_the_same_bytes():
     assert answer.strip() == three_rooms()
 
 
-def test_a_finer_image_shows_the_same_room():
+def test_a_finer_image_shows_the_same_room() -> None:
     """Every third pixel of an image three times as large has the ray of a pixel of the small one."""
     small, large = render(4, 1, image_size=(30, 40)), render(4, 1, image_size=(90, 120))
     assert np.mean(small["semseg"] == large["semseg"][1::3, 1::3]) > 0.999
@@ -89,7 +91,7 @@ def test_a_finer_image_shows_the_same_room():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (37, 51), (120, 31), (425, 560)])
-def test_any_size(size):
+def test_any_size(size: Any) -> None:
     sample = render(0, 2, image_size=size)
     shapes = {field: array.shape for field, array in sample.items()}
     assert shapes == {field: (*size, 3) if field in ("image", "normals") else size for field in shapes}
@@ -98,7 +100,7 @@ def test_any_size(size):
     assert types == maps | {"depth": "float32", "normals": "float16"}
 
 
-def test_depth_is_positive_and_in_the_room(room):
+def test_depth_is_positive_and_in_the_room(room: Any) -> None:
     sample, scene = room
     points = sample["depth"][..., None] * rays(sample["depth"].shape, scene.camera.spread)
     world = np.array(scene.camera.position) + points @ np.array(scene.camera.axes)
@@ -107,7 +109,7 @@ def test_depth_is_positive_and_in_the_room(room):
     assert (world < np.array(scene.size) + 1e-3).all()
 
 
-def test_normals_are_unit_and_face_the_camera(room):
+def test_normals_are_unit_and_face_the_camera(room: Any) -> None:
     sample, scene = room
     normals = in_camera(sample["normals"])
     toward = (normals * rays(sample["depth"].shape, scene.camera.spread)).sum(-1)
@@ -116,7 +118,7 @@ def test_normals_are_unit_and_face_the_camera(room):
     assert np.mean(toward < 0) > 0.999
 
 
-def test_normals_agree_with_depth(room):
+def test_normals_agree_with_depth(room: Any) -> None:
     """Fitted planes, independent of how normals are made: every 3x3 patch of one flat surface."""
     sample, scene = room
     points = sample["depth"][..., None] * rays(sample["depth"].shape, scene.camera.spread)
@@ -130,7 +132,7 @@ def test_normals_agree_with_depth(room):
     assert np.quantile(np.degrees(np.arccos(np.minimum(cosine, 1))), 0.99) < 2
 
 
-def test_the_floor_is_a_plane_below(room):
+def test_the_floor_is_a_plane_below(room: Any) -> None:
     sample, scene = room
     floor = sample["semseg"] == CLASS["floor"]
     points = (sample["depth"][..., None] * rays(floor.shape, scene.camera.spread))[floor]
@@ -140,7 +142,7 @@ def test_the_floor_is_a_plane_below(room):
     assert sample["normals"][floor][:, 1].min() > 0.7  # y is up in the packaging
 
 
-def test_parts_are_persons():
+def test_parts_are_persons() -> None:
     seen = 0
     for index in range(20):
         sample = render(3, index, image_size=SIZE)
@@ -153,7 +155,7 @@ def test_parts_are_persons():
     assert seen == (1 << len(PARTS)) - 1
 
 
-def holds(shape, row, points) -> bool:
+def holds(shape: Any, row: Any, points: Any) -> bool:
     """Any of the points lies in the solid, or within 5 % of its size beside it."""
     local = (points - row[:3]) @ row[6:15].reshape(3, 3).T / row[3:6] / 1.05
     beside = {
@@ -164,10 +166,9 @@ def holds(shape, row, points) -> bool:
     return bool((beside[shape] <= 1).any())
 
 
-def test_a_body_hangs_together():
-    """No arm floats beside its torso.
-
-    Solids that hold an end or the middle of another join, and all of a person are joined.
+def test_a_body_hangs_together() -> None:
+    """No arm floats beside its torso: solids that hold an end or the middle of another join, and all of a person are
+    joined.
     """
     persons = 0
     for index in range(40):
@@ -188,7 +189,7 @@ def test_a_body_hangs_together():
     assert persons > 10
 
 
-def test_edges_are_where_regions_meet(room):
+def test_edges_are_where_regions_meet(room: Any) -> None:
     sample, scene = room
     solids = project(scene, (96, 128))
     with np.errstate(all="ignore"):
@@ -200,7 +201,7 @@ def test_edges_are_where_regions_meet(room):
     np.testing.assert_array_equal(sample["semseg"], np.array(scene.region_class)[region])
 
 
-def test_an_edge_is_one_pixel_wide():
+def test_an_edge_is_one_pixel_wide() -> None:
     region = np.zeros((6, 8), int)
     region[2:5, 3:6] = 1
     assert contours(region).tolist() == [
@@ -213,7 +214,7 @@ def test_an_edge_is_one_pixel_wide():
     ]
 
 
-def test_saliency_prefers_persons_and_the_middle():
+def test_saliency_prefers_persons_and_the_middle() -> None:
     region = np.zeros((20, 20), int)  # a wall
     region[8:12, 8:12] = 1  # a chair in the middle: 16 pixels that count three times
     region[0:3, 0:8] = 2  # a bin in the corner: 24 pixels that count once, half of the chair's score
@@ -234,7 +235,7 @@ def test_saliency_prefers_persons_and_the_middle():
         (CYLINDER, lambda p: (p[..., 0] ** 2 + p[..., 2] ** 2 < 1) & (np.abs(p[..., 1]) < 1)),
     ],
 )
-def test_rays_hit_what_marching_finds(shape, inside):
+def test_rays_hit_what_marching_finds(shape: int, inside: Callable[[np.ndarray], np.ndarray]) -> None:
     """Against walking along each ray in small steps, float64."""
     rng = np.random.default_rng(0)
     for _ in range(6):
@@ -254,7 +255,7 @@ def test_rays_hit_what_marching_finds(shape, inside):
         assert np.abs(depth - steps[within.argmax(-1)])[both].max() < 4e-3  # two steps
 
 
-def test_rooms_hold_every_class():
+def test_rooms_hold_every_class() -> None:
     """And none is drowned: a class that is never seen cannot be learnt."""
     samples = [render(0, index, image_size=(32, 48))["semseg"] for index in range(200)]
     seen = np.array([np.bincount(semseg.ravel(), minlength=len(ROOM_CLASSES)) for semseg in samples])
@@ -263,7 +264,7 @@ def test_rooms_hold_every_class():
     assert (seen.sum(0) / seen.sum()).max() < 0.6
 
 
-def test_light_and_colour_vary():
+def test_light_and_colour_vary() -> None:
     """The same class has many colours: no look-up of a colour gives the class."""
     colours = []
     for index in range(40):
@@ -272,8 +273,8 @@ def test_light_and_colour_vary():
     assert np.std(colours, axis=0).min() > 15
 
 
-def test_rendering_is_quick_enough():
-    """CPU time, so that a busy machine does not matter; about 6 ms were measured, the bound is generous."""
+def test_rendering_is_quick_enough() -> None:
+    """CPU time, so that a busy machine does not matter; about 6 ms were measured, the bar is 20 ms."""
     render(0, 0, image_size=(96, 128))
     start = time.process_time()
     for index in range(20):
