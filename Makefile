@@ -38,14 +38,23 @@ tables: .venv/.ready
 	$(BIN)/python jobs/ablate_epochs.py --smoke
 	$(BIN)/python jobs/make_tables.py --table all --smoke
 
+# Two halves side by side, a processor each; what the core's says comes when it is through.
+CORE := $(addprefix tests/,data learning losses metrics models)
+define halves
+@core=$$(mktemp); $(BIN)/python -m pytest -q $(1) $(CORE) >$$core 2>&1 & half=$$!; \
+trap 'kill $$half; rm -f $$core; exit 130' INT TERM; \
+$(BIN)/python -m pytest -q $(1) $(addprefix --ignore=,$(CORE)); rest=$$?; \
+wait $$half; half=$$?; cat $$core; rm -f $$core; exit $$((rest | half))
+endef
+
 test: .venv/.ready
-	$(BIN)/python -m pytest -q -m "not long" --durations=15
+	$(call halves,-m "not long" --durations=15)
 
 test-long: .venv/.ready
-	$(BIN)/python -m pytest -q -m long --durations=5
+	$(call halves,-m long --durations=5)
 
 test-fast: .venv/.ready
-	$(BIN)/python -m pytest -q -m "not slow and not long"
+	$(call halves,-m "not slow and not long")
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -56,6 +56,7 @@ def refused(done: subprocess.CompletedProcess) -> str:
     return lines[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 def test_help_answers_in_under_two_seconds(name):
     """Seconds of the processor: other work on this machine is not the job's."""

@@ -33,6 +33,8 @@ from kdam_ray.service.records.storage import Storage, check_reachable
 from kdam_ray.service.records.weight_files import store_weights, weights_of
 from kdam_ray.tasks import DATASETS
 
+pytestmark = pytest.mark.slow
+
 NYUD = DATASETS["nyud"]
 SERVER = {
     "AWS_ACCESS_KEY_ID": "key",
