@@ -23,7 +23,6 @@ from kdam_ray.data.packaged.file_kinds import one_line
 from kdam_ray.data.source import Sample, Size, Split, use_all
 from kdam_ray.files import remembered_hashes
 
-KEPT_BYTES = 2 * 2**30
 STORED = {"normals": np.float16}  # in samples; `labels` gives them as they were read
 
 
@@ -102,6 +101,7 @@ class Packaged:
     """One split, decoded on demand and kept in memory as far as `kept_bytes` reaches; the oldest used go first."""
 
     decodes_files = True
+    kept_bytes = 2 * 2**30  # of decoded samples in memory
 
     def __init__(
         self,
@@ -112,7 +112,6 @@ class Packaged:
         images: int | None = None,
         image_size: Size | None = None,
         cache: Path | None = None,
-        kept_bytes: int = KEPT_BYTES,
     ):
         """Opens the split and checks the files of every image that is used.
 
@@ -123,13 +122,12 @@ class Packaged:
             images: how many, the first of the list; None: all.
             image_size: (height, width) that samples are resized to; None: as they are.
             cache: folder where hashes of files are remembered; None: nowhere.
-            kept_bytes: decoded samples held in memory, bytes.
 
         Raises:
             ValueError: a folder, list or file is missing or is not what it should be; names it.
         """
         self.packaging, self.root = packaging, Path(root).expanduser()
-        self.image_size, self.cache, self.kept_bytes = image_size, cache, kept_bytes
+        self.image_size, self.cache = image_size, cache
         check_folders(packaging, self.root)
         self.ids = first_ids(packaging, self.root, split, images)
         for identity in self.ids:

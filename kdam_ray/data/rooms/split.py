@@ -1,8 +1,8 @@
 """Procedural indoor scenes with exact labels for all six tasks: the dataset that needs no download.
 
 `render(seed, index)` is the dataset: any image of it at any size, the same bytes on every machine. `Rooms` is a split
-of it as a `Source`. The renderer is in rooms/render.py, what stands in a room in rooms/furniture.py, where in
-rooms/scene.py, how it is painted in rooms/paint.py.
+of it as a `Source`. What stands in a room is in rooms/furniture.py, where in rooms/scene.py, what the camera sees of it
+in rooms/rays.py, how it is painted in rooms/paint.py; rooms/render.py makes the image and its maps.
 """
 
 import contextlib
@@ -20,8 +20,6 @@ from kdam_ray.data.rooms.pool import FIELDS, render_all
 from kdam_ray.data.rooms.render import VERSION, render
 from kdam_ray.data.source import Sample, Split
 from kdam_ray.files import one_maker
-
-__all__ = ["VERSION", "Rooms", "render"]
 
 SPLITS = ("train", "val", "test")
 TEST_STREAMS = 2**40  # seeds of test splits lie above, those of the others below

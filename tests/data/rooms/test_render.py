@@ -18,9 +18,8 @@ import pytest
 
 from kdam_ray.data.rooms.furniture import KINDS
 from kdam_ray.data.rooms.rays import HITS, cast, local_rays, project
-from kdam_ray.data.rooms.render import contours, saliency
+from kdam_ray.data.rooms.render import VERSION, contours, render, saliency
 from kdam_ray.data.rooms.scene import BALL, BOX, CLASS, CYLINDER, Draws, draw_scene
-from kdam_ray.data.rooms.split import VERSION, render
 from kdam_ray.tasks import IGNORE, PARTS, ROOM_CLASSES
 
 SIZE = (48, 64)

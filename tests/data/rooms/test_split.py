@@ -16,7 +16,8 @@ import pytest
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.rooms import pool as rooms_pool
 from kdam_ray.data.rooms import split as rooms
-from kdam_ray.data.rooms.split import Rooms, render
+from kdam_ray.data.rooms.render import render
+from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.tasks import DATASETS
 
 SIZE = (24, 32)
