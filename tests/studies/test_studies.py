@@ -1,4 +1,4 @@
-"""What the studies train, without training it: python -m pytest tests/test_studies.py"""
+"""What the studies train, without training it: python -m pytest tests/studies/test_studies.py"""
 
 import subprocess
 import sys
