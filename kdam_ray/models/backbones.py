@@ -91,13 +91,23 @@ class Swin(nn.Module):
         return maps
 
 
-class ResNet(nn.Module):
-    """ResNet pyramid: the outputs of its four stages; any image size."""
+class Pyramid(nn.Module):
+    """The outputs of the four stages of a network of timm's (ResNet as it is); any image size.
 
-    def __init__(self, row: Backbone) -> None:
+    Args:
+        row: of `zoo.BACKBONES`.
+        options: further ones of `timm.create_model`.
+    """
+
+    def __init__(self, row: Backbone, **options: Any) -> None:
         super().__init__()
         self.net = import_timm().create_model(
-            row.timm, pretrained=False, features_only=True, out_indices=tuple(range(1, LEVELS + 1)), **row.options
+            row.timm,
+            pretrained=False,
+            features_only=True,
+            out_indices=tuple(range(1, LEVELS + 1)),
+            **options,
+            **row.options,
         )
         self.channels = tuple(self.net.feature_info.channels())
 
@@ -106,7 +116,7 @@ class ResNet(nn.Module):
         return self.net(image)
 
 
-class HRNet(nn.Module):
+class HRNet(Pyramid):
     """HRNet: the four branches after the last fusion; any image size.
 
     Its published head of dense prediction reads the branches themselves (18, 36, 72, 144 channels for HRNet18), not
@@ -114,23 +124,10 @@ class HRNet(nn.Module):
     """
 
     def __init__(self, row: Backbone) -> None:
-        super().__init__()
-        self.net = import_timm().create_model(
-            row.timm,
-            pretrained=False,
-            features_only=True,
-            feature_location="",
-            out_indices=tuple(range(1, LEVELS + 1)),
-            **row.options,
-        )
+        super().__init__(row, feature_location="")
         for stage in (self.net.stage2, self.net.stage3, self.net.stage4):
             for index, module in enumerate(stage):
                 stage[index] = ExchangeUnit(module)
-        self.channels = tuple(self.net.feature_info.channels())
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> four maps [B, C_k, h_k, w_k]."""
-        return self.net(image)
 
 
 class ExchangeUnit(nn.Module):
@@ -165,7 +162,7 @@ class ExchangeUnit(nn.Module):
         return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
-FAMILIES: dict[str, Callable[[Backbone], nn.Module]] = {"swin": Swin, "hrnet": HRNet, "resnet": ResNet}
+FAMILIES: dict[str, Callable[[Backbone], nn.Module]] = {"swin": Swin, "hrnet": HRNet, "resnet": Pyramid}
 
 
 def build_backbone(name: str, *, pretrained: str = "none") -> nn.Module:
