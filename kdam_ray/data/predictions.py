@@ -102,7 +102,8 @@ def read_prediction(path: Path, task: Task, size: tuple[int, int]) -> np.ndarray
     shape = (*size, 3) if channels == 3 else size
     if array.shape != shape:
         raise ValueError(
-            f"{path}: is {_by(array.shape)}, but should be {_by(shape)} (height x width), the size of its image"
+            f"{path}: is {size_text(array.shape)}, but should be {size_text(shape)} (height x width), "
+            "the size of its image"
         )
     if path.suffix == ".npy":
         if array.dtype.kind != "f":
@@ -170,5 +171,6 @@ def _array(path: Path) -> np.ndarray:
     return array
 
 
-def _by(shape: Sequence[int]) -> str:
+def size_text(shape: Sequence[int]) -> str:
+    """A size as messages name it: `425 x 560`."""
     return " x ".join(map(str, shape))

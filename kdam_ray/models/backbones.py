@@ -9,6 +9,7 @@ timm's Swin computes that way inside, and on CPU convolutions, bilinear resizing
 fast in it.
 """
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -41,14 +42,11 @@ def declare_torchvision_operators() -> None:
         or not spec.origin
     ):
         return
-    for suffix in EXTENSION_SUFFIXES:
-        library = Path(spec.origin).parent / f"_C{suffix}"
-        if library.exists():
-            try:
-                torch.ops.load_library(library)
-                return
-            except OSError:
-                break
+    libraries = (Path(spec.origin).parent / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES)
+    if (library := next(filter(Path.exists, libraries), None)) is not None:
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(library)
+            return
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 

@@ -153,9 +153,10 @@ def _differentiate(operator: Any, to_left: _Derivative, to_right: _Derivative) -
     """Tells autograd the derivatives of an operator by its two maps, each in the type of its map."""
 
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors
-        parts = zip((to_left, to_right), inputs, ctx.needs_input_grad, strict=False)  # the size needs none
-        return *(by(gradient, *inputs, ctx.size).to(x.dtype) if needed else None for by, x, needed in parts), None
+        left, right = ctx.saved_tensors
+        for_left = to_left(gradient, left, right, ctx.size).to(left.dtype) if ctx.needs_input_grad[0] else None
+        for_right = to_right(gradient, left, right, ctx.size).to(right.dtype) if ctx.needs_input_grad[1] else None
+        return for_left, for_right, None
 
     operator.register_autograd(backward, setup_context=_keep)
 

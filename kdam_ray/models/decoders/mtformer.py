@@ -174,7 +174,8 @@ class WindowAttention(nn.Module):
             [S, B, windows, tokens, C].
         """
         query, key, value = (
-            _split(layer(x)) for layer, x in ((self.query, sources), (self.key, sources), (self.value, target))
+            layer(x).unflatten(-1, (HEADS, -1)).transpose(-3, -2)  # [..., heads, tokens, C / heads]
+            for layer, x in ((self.query, sources), (self.key, sources), (self.value, target))
         )
         scores = self.scale * query @ key.transpose(-2, -1) + (self.relative_bias() + mask)
         return self.output((scores.softmax(dim=-1) @ value).transpose(-3, -2).flatten(-2))
@@ -185,11 +186,6 @@ class WindowAttention(nn.Module):
         place = torch.cartesian_prod(position, position)
         apart = place.unsqueeze(1) - place.unsqueeze(0) + WINDOW - 1
         return self.bias[apart[..., 0] * (2 * WINDOW - 1) + apart[..., 1]].permute(2, 0, 1)
-
-
-def _split(x: Tensor) -> Tensor:
-    """[..., tokens, C] -> [..., heads, tokens, C / heads]."""
-    return x.unflatten(-1, (HEADS, -1)).transpose(-3, -2)
 
 
 class Windows:
