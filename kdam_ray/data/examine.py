@@ -152,19 +152,13 @@ class Lenient(Packaged):
                 else:
                     file.decode(file.kind.read(self._path(key, identity)))
             except ValueError as error:
-                problems.append(self._named(key, identity, str(error)))
+                is_named = str(self.root) in str(error)  # some leave it to their caller
+                file_name = "" if is_named else f"{find_file(self.packaging, self.root, key, identity)}: "
+                problems.append(f"{file_name}{error}")
         if problems:
             return None, problems
         made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.packaging.maps.items()}
         return {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}, []
-
-    def _named(self, key: str, identity: str, problem: str) -> str:
-        """A problem with its file, which some leave to their caller."""
-        return (
-            problem
-            if str(self.root) in problem
-            else f"{find_file(self.packaging, self.root, key, identity)}: {problem}"
-        )
 
     def oddities(self, index: int) -> list[str]:
         """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""

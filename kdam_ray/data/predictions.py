@@ -18,18 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kdam_ray.data.packaged.file_kinds import UNREADABLE
 from kdam_ray.tasks import Kind, Task
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "classes": (".png",), "saliency": (".png",), "depth": (".npy",), "normals": (".npy", ".png"), "edge": (".png",),
 }  # fmt: skip
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
-)  # what PIL and numpy raise on bad files
 NAMED = 5  # files that a message lists before it counts the rest
 
 

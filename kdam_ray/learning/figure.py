@@ -199,10 +199,9 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns:
     for number, (name, colour) in enumerate(items):
         left, top = number % columns * step, number // columns * LINE
         pen.rectangle((left, top + 1, left + SWATCH, top + 1 + SWATCH), fill=colour, outline=DARK)
-        room = step - SWATCH - 10
         pen.text(
             (left + SWATCH + 5, top + 1 + SWATCH // 2),
-            _fitting(name, SMALL, room),
+            _fitting(name, SMALL, step - SWATCH - 10),
             fill=DARK,
             font=_font(SMALL),
             anchor="lm",

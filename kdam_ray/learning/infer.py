@@ -9,7 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from kdam_ray.data.predictions import UNREADABLE, size_text
+from kdam_ray.data.packaged.file_kinds import UNREADABLE
+from kdam_ray.data.predictions import size_text
 from kdam_ray.data.source import Size
 from kdam_ray.data.transforms import assemble, centred
 from kdam_ray.learning.evaluate import inner, logits_of

@@ -23,8 +23,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
 
-_Window = tuple[slice, ...]
-
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
     """softmax over the window of <q_i, k_j> / sqrt(C), times v_j.
@@ -68,7 +66,7 @@ def inside(size: int, height: int, width: int, *, device: torch.device | None = 
     return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
 
 
-def _windows(size: int, height: int, width: int) -> Iterator[tuple[int, _Window]]:
+def _windows(size: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """(index of the offset, where a map padded by size // 2 is shifted by it)."""
     for offset in range(size * size):
         y, x = divmod(offset, size)

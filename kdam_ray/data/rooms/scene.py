@@ -190,9 +190,8 @@ def draw_camera(draw: Draws, size: Vector) -> Camera:
     down = cross(forward, right)
     down = down if down[1] < 0 else (-down[0], -down[1], -down[2])
     cos, sin = draw.turn(0.03)
-    rolled = tuple(cos * a + sin * b for a, b in zip(right, down, strict=True))
-    lower = tuple(cos * b - sin * a for a, b in zip(right, down, strict=True))
-    return Camera(position, (as_vector(rolled), as_vector(lower), forward), draw.between(0.58, 0.8))
+    axes = (turned(right, down, cos, sin), turned(down, right, cos, -sin), forward)
+    return Camera(position, axes, draw.between(0.58, 0.8))
 
 
 def draw_light(scene: Scene, draw: Draws) -> None:
@@ -274,8 +273,9 @@ def overlap(one: tuple[Vector, Vector], other: tuple[Vector, Vector]) -> bool:
     return all(one[0][i] < other[1][i] and other[0][i] < one[1][i] for i in range(3))
 
 
-def as_vector(values: Sequence[float]) -> Vector:
-    return values[0], values[1], values[2]
+def turned(a: Vector, b: Vector, cos: float, sin: float) -> Vector:
+    """`a`, turned towards `b`."""
+    return cos * a[0] + sin * b[0], cos * a[1] + sin * b[1], cos * a[2] + sin * b[2]
 
 
 def dot(a: Vector, b: Vector) -> float:
