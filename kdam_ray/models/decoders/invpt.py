@@ -1,5 +1,6 @@
-"""InvPT, inverted pyramid multi-task transformer (Ye and Xu, ECCV 2022): all pixels of all tasks attend to each other,
-while the map grows.
+"""InvPT, inverted pyramid multi-task transformer (Ye and Xu, ECCV 2022): joint attention while the map grows.
+
+All pixels of all tasks attend to each other:
 
     start     F_t = two 3x3 convolutions of the last level, P_t = W F_t a first prediction, X_t = W [F_t, P_t]
     stage i   Q = W D(X), K = W A(X), V = W A(X) over the tokens of all tasks; D: depthwise 3x3 of stride 2, batch norm,
