@@ -188,4 +188,4 @@ def baseline_of(table: Table, row: Row) -> Row | None:
 
 def tables_of(number: str) -> tuple[Table, ...]:
     """The printed tables of a number: Table 5 is two."""
-    return tuple(table for table in TABLES.values() if table.paper_number == number)
+    return tuple(table for table in TABLES.values() if table.number.rstrip("ab") == number)

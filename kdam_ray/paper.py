@@ -67,11 +67,6 @@ class Row:
         return self.model == SINGLE_TASK
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is the multi-task baseline, nothing distilled into it."""
-        return self.model == "MT"
-
-    @property
     def counts_attention(self) -> bool:
         """Whether its printed GFLOPs contain the products inside attention: HRNet18's do (`report.costs`)."""
         return self.backbone == "hrnet18"
@@ -92,7 +87,7 @@ class Table:
     """One printed table.
 
     Attributes:
-        number: "1" to "7", with "5a" and "5b".
+        number: "1" to "7", with "5a" and "5b" for the parts of Table 5.
         dataset: "nyud" or "pascal".
         tasks: the columns, each with its metric, unit and direction.
         rows: in printed order.
@@ -102,11 +97,6 @@ class Table:
     dataset: str
     tasks: tuple[Task, ...]
     rows: tuple[Row, ...]
-
-    @property
-    def paper_number(self) -> str:
-        """The number that the paper gives it: "5" of both parts of Table 5."""
-        return self.number.rstrip("ab")
 
     @property
     def varies_beta(self) -> bool:
@@ -130,7 +120,7 @@ class Table:
 
     def reference(self, row: Row) -> Row | None:
         """The single-task row that this row's Delta refers to, or None."""
-        return next((other for other in self.rows if other.model == SINGLE_TASK and other.group == row.group), None)
+        return next((other for other in self.rows if other.is_single_task and other.group == row.group), None)
 
     def find(self, **facts: Any) -> Row | None:
         """The row with these facts, or None."""
@@ -318,10 +308,10 @@ def recomputed_delta(table: Table, row: Row) -> tuple[float, float, float] | Non
 
 def printed_deltas(tables: Sequence[Table] = tuple(TABLES.values())) -> list[Delta]:
     """Every printed Delta_mt that can be recomputed, single-task rows (0 by definition) left out."""
-    found = []
-    for table in tables:
-        for row in table.rows:
-            delta = recomputed_delta(table, row)
-            if delta is not None and row.printed_delta is not None and row.model != SINGLE_TASK:
-                found.append(Delta(table.number, row, float(row.printed_delta), *delta))
-    return found
+    return [
+        Delta(table.number, row, float(row.printed_delta), *delta)
+        for table in tables
+        for row in table.rows
+        if row.printed_delta is not None and not row.is_single_task
+        if (delta := recomputed_delta(table, row)) is not None
+    ]

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,12 @@ class Examination:
             height, width = sample["image"].shape[:2]
             self._sizes[height, width] += 1
             yield index, sample
-        self._conclude()
+        official = official_images(self.dataset, self.split)
+        if self.listed != official:
+            self.notes.insert(0, f"{self.split}: {self.listed} images; the official split has {official}")
+        if len(self._sizes) > 1:
+            sizes = ", ".join(f"{height} x {width} ({count})" for (height, width), count in self._sizes.most_common())
+            self.notes.insert(0, f"{self.split}: images differ in size: {sizes}")
 
     def usable(self) -> Source:
         """The images without a problem, in their order; after all were looked at.
@@ -94,14 +98,6 @@ class Examination:
                 f"{self.name(index)}: {problem}" for problem in sample_problems(sample, self.dataset)
             ]
         return sample, problems
-
-    def _conclude(self) -> None:
-        official = official_images(self.dataset, self.split)
-        if self.listed != official:
-            self.notes.insert(0, f"{self.split}: {self.listed} images; the official split has {official}")
-        if len(self._sizes) > 1:
-            sizes = ", ".join(f"{height} x {width} ({count})" for (height, width), count in self._sizes.most_common())
-            self.notes.insert(0, f"{self.split}: images differ in size: {sizes}")
 
 
 def _opened(wanted: Wanted, root: str | None, cache: Path | None) -> Source:
@@ -156,19 +152,13 @@ class Lenient(Packaged):
                 else:
                     file.decode(file.kind.read(self._path(key, identity)))
             except ValueError as error:
-                problems.append(self._named(key, identity, str(error)))
+                is_named = str(self.root) in str(error)  # some leave it to their caller
+                file_name = "" if is_named else f"{find_file(self.packaging, self.root, key, identity)}: "
+                problems.append(f"{file_name}{error}")
         if problems:
             return None, problems
         made = {name: row.make(*(arrays[key] for key in row.files)) for name, row in self.packaging.maps.items()}
         return {name: array.astype(STORED.get(name, array.dtype), copy=False) for name, array in made.items()}, []
-
-    def _named(self, key: str, identity: str, problem: str) -> str:
-        """A problem with its file, which some leave to their caller."""
-        return (
-            problem
-            if str(self.root) in problem
-            else f"{find_file(self.packaging, self.root, key, identity)}: {problem}"
-        )
 
     def oddities(self, index: int) -> list[str]:
         """Normals that were not stored as unit vectors: they are made so when they are read, but should not need it."""
@@ -176,14 +166,9 @@ class Lenient(Packaged):
         if not isinstance(file.kind, ArrayFile | ImageFile):
             return []
         stored = file.kind.read(path)
-        lengths = _lengths(stored[stored.any(-1)])
+        known = stored[stored.any(-1)].astype(np.float32)  # vectors, or their codes in 8 bits
+        lengths = np.linalg.norm(known * np.float32(2 / 255) - 1 if stored.dtype == np.uint8 else known, axis=-1)
         off = np.abs(lengths - 1) > LENGTH_TOLERANCE
         if off.mean() <= ODD_SHARE if off.size else True:
             return []
         return [f"{path}: {off.mean():.0%} of the normals are not of length 1, such as {lengths[off][0]:.2f}"]
-
-
-def _lengths(stored: np.ndarray) -> Any:
-    """[N, 3] codes or vectors to their lengths [N]."""
-    vectors = stored.astype(np.float32)
-    return np.linalg.norm(vectors * np.float32(2 / 255) - 1 if stored.dtype == np.uint8 else vectors, axis=-1)

@@ -90,6 +90,11 @@ def val_batches(source: Source, how: Batching) -> Iterator[Batch]:
     return _deliver(source, how, _val(source, how))
 
 
+def whole_batch(sample: Sample, how: Batching) -> Batch:
+    """One sample that has been read, as `val_batches` gives it."""
+    return next(_deliver(sample, how, iter([_whole([sample], how.image_size)])))
+
+
 def _shares(count: int, how: Batching, seeds: tuple[int, int]) -> list[np.ndarray]:
     """The indices of the samples that this rank has, a row per step."""
     order = np.random.default_rng([*seeds, ORDER]).permutation(count)
@@ -154,7 +159,7 @@ def assembles_here(device: torch.device | str) -> bool:
     return torch.device(device).type == "cpu"
 
 
-def _deliver(source: Source, how: Batching, chosen: Iterator[_Chosen]) -> Iterator[Batch]:
+def _deliver(source: Source | Sample, how: Batching, chosen: Iterator[_Chosen]) -> Iterator[Batch]:
     device, tasks = torch.device(how.device), how.tasks
     if assembles_here(device):
         batches = (

@@ -18,18 +18,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from kdam_ray.data.packaged.file_kinds import UNREADABLE
 from kdam_ray.tasks import Kind, Task
 
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "classes": (".png",), "saliency": (".png",), "depth": (".npy",), "normals": (".npy", ".png"), "edge": (".png",),
 }  # fmt: skip
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    Image.DecompressionBombError,
-)  # what PIL and numpy raise on bad files
 NAMED = 5  # files that a message lists before it counts the rest
 
 
@@ -102,7 +96,8 @@ def read_prediction(path: Path, task: Task, size: tuple[int, int]) -> np.ndarray
     shape = (*size, 3) if channels == 3 else size
     if array.shape != shape:
         raise ValueError(
-            f"{path}: is {_by(array.shape)}, but should be {_by(shape)} (height x width), the size of its image"
+            f"{path}: is {size_text(array.shape)}, but should be {size_text(shape)} (height x width), "
+            "the size of its image"
         )
     if path.suffix == ".npy":
         if array.dtype.kind != "f":
@@ -170,5 +165,6 @@ def _array(path: Path) -> np.ndarray:
     return array
 
 
-def _by(shape: Sequence[int]) -> str:
+def size_text(shape: Sequence[int]) -> str:
+    """A size as messages name it: `425 x 560`."""
     return " x ".join(map(str, shape))

@@ -4,19 +4,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from kdam_ray.data.loader import Batching, val_batches
 from kdam_ray.data.predictions import write_prediction
-from kdam_ray.data.source import Source
+from kdam_ray.data.source import Size, Source
 from kdam_ray.metrics import BoundaryF, Metric, build_metric
 from kdam_ray.models.heads import decode, resize
 from kdam_ray.ranks import rank, world_size
 from kdam_ray.tasks import Dataset
+
+Canvas = TypeVar("Canvas", Tensor, np.ndarray)
 
 MONITOR_IMAGES = 100  # on which boundaries are looked at while training goes on
 LARGEST_BATCH_PIXELS = 2**20  # an evaluation batch holds about as many pixels as four NYUD images
@@ -69,43 +72,34 @@ def evaluate(
         for key, one in candidates.items()
     }
     stride = -(-len(source) // MONITOR_IMAGES)
-    modes = {key: one.network.training for key, one in candidates.items()}
     diverged: set[str] = set()
     names = sorted({name for one in candidates.values() for name in one.tasks})
     index = len(source) * rank() // world_size()  # of the batch's first image
     batch_size = max(1, LARGEST_BATCH_PIXELS // (image_size[0] * image_size[1]))
-    try:
-        for one in candidates.values():
-            one.network.eval()
-        how = Batching(names, image_size, min(batch_size, 64), rank=rank(), world=world_size(), device=device)
-        for batch in val_batches(source, how):
-            for key, one in candidates.items():
-                if key in diverged:
-                    continue
-                full = _full_logits(one, batch["image"], device, precision)
-                if full is None:
-                    diverged.add(key)
-                    continue
-                looked_at = slice(-index % stride, None, stride) if one.monitored else slice(None)
-                for name, metric in metrics[key].items():
-                    few = looked_at if isinstance(metric, BoundaryF) else slice(None)
-                    if len(full[name][few]):
-                        metric.update(full[name][few], batch[name][few])
-                if one.predictions is not None:
-                    _write(one.predictions, source, index, full, dataset)
-            index += len(batch["image"])
-    finally:
+    how = Batching(names, image_size, min(batch_size, 64), rank=rank(), world=world_size(), device=device)
+    for batch in val_batches(source, how):
         for key, one in candidates.items():
-            one.network.train(modes[key])
-    for local in _gather(sorted(diverged)):
-        diverged.update(local)
+            if key in diverged:
+                continue
+            full = _full_logits(one, batch["image"], device, precision)
+            if full is None:
+                diverged.add(key)
+                continue
+            looked_at = slice(-index % stride, None, stride) if one.monitored else slice(None)
+            for name, metric in metrics[key].items():
+                few = looked_at if isinstance(metric, BoundaryF) else slice(None)
+                if len(full[name][few]):
+                    metric.update(full[name][few], batch[name][few])
+            if one.predictions is not None:
+                _write(one.predictions, source, index, full, dataset)
+        index += len(batch["image"])
+    diverged.update(*_gather(sorted(diverged)))
     return {key: _compute(per_task) for key, per_task in metrics.items() if key not in diverged}
 
 
 def _full_logits(one: Candidate, image: Tensor, device: torch.device | str, precision: str) -> dict[str, Tensor] | None:
     """Logits by task, [B, C, H, W] at the image's size; None where a network's output is not finite."""
-    with torch.inference_mode(), autocast(device, precision):
-        logits = one.network(image)
+    logits = logits_of(one.network, image, device=device, precision=precision)
     if not all(torch.isfinite(logits[name]).all() for name in one.tasks):
         return None
     return {name: resize(logits[name].float(), image.shape[-2:]) for name in one.tasks}
@@ -115,10 +109,25 @@ def _write(folder: Path, source: Source, first: int, logits: Mapping[str, Tensor
     """Predictions from logits [B, C, H, W] of consecutive images, without the padding up to the batch's size."""
     for name, batch in logits.items():
         for offset, prediction in enumerate(decode(dataset.task(name).kind, batch).cpu().numpy()):
-            size = source[first + offset]["image"].shape[:2]
-            top, left = ((have - want) // 2 for have, want in zip(prediction.shape[-2:], size, strict=True))
-            own = prediction[..., top : top + size[0], left : left + size[1]]
+            own = inner(prediction, source[first + offset]["image"].shape[:2])
             write_prediction(folder, dataset.task(name), Path(source.name(first + offset)).name, own)
+
+
+def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
+    """Raw outputs in eval mode without gradients; the network's mode is put back."""
+    mode = network.training
+    try:
+        network.eval()
+        with torch.inference_mode(), autocast(device, precision):
+            return dict(network(image))
+    finally:
+        network.train(mode)
+
+
+def inner(x: Canvas, size: Size) -> Canvas:
+    """What lies in the middle, [..., height, width]: a canvas without its padding."""
+    top, left = ((have - want) // 2 for have, want in zip(x.shape[-2:], size, strict=True))
+    return x[..., top : top + size[0], left : left + size[1]]
 
 
 def autocast(device: torch.device | str, precision: str) -> AbstractContextManager:
@@ -127,18 +136,14 @@ def autocast(device: torch.device | str, precision: str) -> AbstractContextManag
 
 
 def _compute(per_task: Mapping[str, Metric]) -> dict[str, float]:
+    """The values of all metrics, each after the other ranks' sums have been merged into it."""
     values: dict[str, float] = {}
     for name, metric in per_task.items():
-        _sum_over_ranks(metric)
+        for other, state in enumerate(_gather(metric.state())):
+            if other != rank():
+                metric.merge(state)
         values |= {f"{name}/{key}": value for key, value in metric.compute().items()}
     return values
-
-
-def _sum_over_ranks(metric: Metric) -> None:
-    """Merge the other ranks' sums into this metric."""
-    for other, state in enumerate(_gather(metric.state())):
-        if other != rank():
-            metric.merge(state)
 
 
 def _gather(value: Any) -> list[Any]:

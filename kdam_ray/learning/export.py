@@ -154,9 +154,8 @@ def open_network(folder: Path) -> Trained:
 
 
 def _refuse_foreign(folder: Path) -> None:
-    if not folder.exists() or (folder / CARD).is_file():
-        return
-    if not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir()):
+    is_ours = not folder.exists() or (folder / CARD).is_file()
+    if not is_ours and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
         raise ValueError(
             f"out: {folder} is there and holds no {CARD}; give a new folder, or one that was exported before"
         )
@@ -221,8 +220,8 @@ def _appear(partial: Path, folder: Path) -> None:
 
     In a folder that is there the card comes last, whose hashes tell if it came to only some of them.
     """
-    if not folder.exists():
+    if folder.exists():
+        for name in (WEIGHTS, GRAPH, CARD):
+            (partial / name).replace(folder / name)
+    else:
         partial.rename(folder)
-        return
-    for name in (WEIGHTS, GRAPH, CARD):
-        (partial / name).replace(folder / name)

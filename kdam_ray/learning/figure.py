@@ -86,13 +86,16 @@ def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
         side: longest side of a cell, pixels.
     """
     drawn = [_draw_block(block, side) for block in blocks]
-    page = Image.new(
-        "RGB", (max(picture.width for picture in drawn), sum(picture.height for picture in drawn)), "white"
-    )
+    return _stacked(drawn, max(picture.width for picture in drawn), gap=0)
+
+
+def _stacked(parts: Sequence[Image.Image], width: int, gap: int) -> Image.Image:
+    """One beneath the other on white, with a gap below each."""
+    page = Image.new("RGB", (width, sum(part.height + gap for part in parts)), "white")
     top = 0
-    for picture in drawn:
-        page.paste(picture, (0, top))
-        top += picture.height
+    for part in parts:
+        page.paste(part, (0, top))
+        top += part.height + gap
     return page
 
 
@@ -159,12 +162,7 @@ def _draw_key(block: Block, width: int) -> Image.Image:
     """What the colours mean, on a strip of that width."""
     parts = [_draw_legend(legend, width) for legend in block.legends]
     parts += [_swatches([("does not count", (IGNORED,) * 3)], width, columns=1)] if block.labelled else []
-    key = Image.new("RGB", (width, sum(part.height + GAP for part in parts)), "white")
-    top = 0
-    for part in parts:
-        key.paste(part, (0, top))
-        top += part.height + GAP
-    return key
+    return _stacked(parts, width, gap=GAP)
 
 
 def _draw_legend(legend: Legend, width: int) -> Image.Image:
@@ -201,10 +199,9 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns:
     for number, (name, colour) in enumerate(items):
         left, top = number % columns * step, number // columns * LINE
         pen.rectangle((left, top + 1, left + SWATCH, top + 1 + SWATCH), fill=colour, outline=DARK)
-        room = step - SWATCH - 10
         pen.text(
             (left + SWATCH + 5, top + 1 + SWATCH // 2),
-            _fitting(name, SMALL, room),
+            _fitting(name, SMALL, step - SWATCH - 10),
             fill=DARK,
             font=_font(SMALL),
             anchor="lm",

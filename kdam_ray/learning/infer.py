@@ -9,13 +9,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from kdam_ray.data.predictions import UNREADABLE
+from kdam_ray.data.packaged.file_kinds import UNREADABLE
+from kdam_ray.data.predictions import size_text
+from kdam_ray.data.source import Size
 from kdam_ray.data.transforms import assemble, centred
-from kdam_ray.learning.evaluate import autocast
+from kdam_ray.learning.evaluate import inner, logits_of
 from kdam_ray.models.heads import decode, resize
 from kdam_ray.tasks import Dataset, Kind
 
-Size = tuple[int, int]  # (height, width)
 BAND_NUMBERS = 2**25  # logits that are enlarged at a time, 128 MiB
 TRANSPARENT = (255, 255, 255)  # what shows through an image with transparency
 SIXTEEN_BITS = ("PNG", "PPM", "JPEG2000")  # formats whose grey images of mode "I" hold 16 bits, 65535 as white
@@ -70,14 +71,14 @@ def read_picture(path: Path, *, limit: int | None = None, shape: Size | None = N
     size = (image.height, image.width)
     if shape is not None and size != shape:
         image = image.resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
-        notes.append(f"resized from {_by(size)} to {_by(shape)} for the network, which learnt so")
+        notes.append(f"resized from {size_text(size)} to {size_text(shape)} for the network, which learnt so")
     elif limit is not None and max(size) > limit:
         factor = limit / max(size)
         image = image.resize(
             (max(1, round(size[1] * factor)), max(1, round(size[0] * factor))), Image.Resampling.LANCZOS
         )
         notes.append(
-            f"reduced from {_by(size)} to {_by((image.height, image.width))} for the network, "
+            f"reduced from {size_text(size)} to {size_text((image.height, image.width))} for the network, "
             "predictions enlarged again"
         )
     return InputImage(np.array(image), size, tuple(notes))
@@ -157,23 +158,6 @@ def predict(
     return predictions
 
 
-def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
-    """Raw outputs in eval mode without gradients, as evaluation takes them; the network's mode is put back."""
-    mode = network.training
-    try:
-        network.eval()
-        with torch.inference_mode(), autocast(device, precision):
-            return dict(network(image))
-    finally:
-        network.train(mode)
-
-
-def inner(x: Tensor, size: Size) -> Tensor:
-    """What lies in the middle, [..., height, width]: a canvas without its padding."""
-    top, left = ((have - want) // 2 for have, want in zip(x.shape[-2:], size, strict=True))
-    return x[..., top : top + size[0], left : left + size[1]]
-
-
 def decoded_enlarged(kind: Kind, logits: Tensor, size: Size) -> Tensor:
     """`decode(kind, resize(logits, size))` a band of rows at a time, so that a huge image needs no huge memory.
 
@@ -193,7 +177,3 @@ def decoded_enlarged(kind: Kind, logits: Tensor, size: Size) -> Tensor:
         mixed = logits[:, :, first] * (1 - weight) + logits[:, :, second] * weight
         bands.append(decode(kind, resize(mixed, (len(band), size[1]))))
     return torch.cat(bands, dim=-2)
-
-
-def _by(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"

@@ -4,7 +4,7 @@ What is drawn is what is scored: batches, padding, resizing, autocast and `decod
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdam_ray.data.colours import class_names, coloured, coloured_prediction, depth_range
-from kdam_ray.data.loader import Batching, val_batches
-from kdam_ray.data.source import Batch, Sample, Source
+from kdam_ray.data.loader import Batching, whole_batch
+from kdam_ray.data.source import Batch, Source
+from kdam_ray.learning.evaluate import inner, logits_of
 from kdam_ray.learning.figure import Block, Legend, Panel, draw_blocks
-from kdam_ray.learning.infer import inner, logits_of
 from kdam_ray.models.heads import decode, resize
 from kdam_ray.tasks import IGNORE, Dataset, Task
 
@@ -64,7 +64,7 @@ def draw(
     for index in indices:
         sample, identity = source[index], source.name(index)
         labelled = [task.name for task in rows if task.name in sample]
-        batch = next(val_batches(_One(sample, identity), Batching(labelled, image_size, 1, device=device)))
+        batch = whole_batch(sample, Batching(labelled, image_size, 1, device=device))
         size = sample["image"].shape[:2]
         columns: dict[str, TaskMaps] = {}
         for title, network in networks.items():
@@ -82,24 +82,6 @@ def draw(
             )
         )
     return draw_blocks(blocks)
-
-
-@dataclass(frozen=True)
-class _One:
-    """A source of one sample that has been read."""
-
-    sample: Sample
-    title: str
-    fingerprint: str = ""
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.sample
-
-    def name(self, index: int) -> str:
-        return self.title
 
 
 def _predicted(logits: Mapping[str, Tensor], task: Task, batch: Batch, size: tuple[int, int]) -> np.ndarray | None:
@@ -192,9 +174,6 @@ def _limits(truth: Mapping[str, np.ndarray], columns: Columns) -> tuple[float, f
 
 
 def _legend(task: Task, dataset: Dataset, maps: Sequence[np.ndarray | None], limits: tuple[float, float]) -> Legend:
-    labels: tuple[int, ...] = ()
-    if task.kind == "classes":
-        labels = tuple(
-            sorted({int(label) for array in maps if array is not None for label in np.unique(array)} - {IGNORE})
-        )
+    known = [np.unique(array) for array in maps if array is not None and task.kind == "classes"]
+    labels = sorted({int(label) for array in known for label in array} - {IGNORE})
     return Legend(task, class_names(task, dataset), labels, limits)

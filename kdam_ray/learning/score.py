@@ -14,7 +14,7 @@ import torch
 
 from kdam_ray.data.predictions import Inventory, read_prediction
 from kdam_ray.metrics import BoundaryF, Convention, MeanIoU, Metric, build_metric, true_boundaries, warm_up
-from kdam_ray.tasks import DATASETS, Dataset, Kind, Task
+from kdam_ray.tasks import Dataset, Kind, Task
 
 
 class Labelled(Protocol):
@@ -34,7 +34,7 @@ class Request:
     """What is scored, and how.
 
     Attributes:
-        dataset: row of `tasks.DATASETS`.
+        dataset: the dataset's row.
         source: the split.
         inventory: the predictions.
         convention: whose definitions.
@@ -43,15 +43,12 @@ class Request:
             that networks are trained on.
     """
 
-    dataset: str
+    dataset: Dataset
     source: Labelled
     inventory: Inventory
     convention: Convention = "atrc"
     edge_ids: frozenset[str] | None = None
     edge_truth: str = "regions"
-
-    def row(self) -> Dataset:
-        return DATASETS[self.dataset]
 
 
 @dataclass
@@ -113,26 +110,23 @@ def total(request: Request, parts: Sequence[ImageScore]) -> Scores:
     metrics: dict[str, Metric] = {}
     for part in parts:
         for name, state in part.states.items():
-            if name not in metrics:
-                metrics[name] = _metric(request, name)
-            metrics[name].merge(state)
+            metrics.setdefault(name, _metric(request, name)).merge(state)
     values = {f"{name}/{key}": value for name, metric in metrics.items() for key, value in metric.compute().items()}
     classes = {name: metric.per_class() for name, metric in metrics.items() if isinstance(metric, MeanIoU)}
     return Scores(
         metrics=values,
         per_image={part.identity: part.values for part in parts if part.values},
         per_class={
-            name: dict(zip(_class_names(request.row(), name), row, strict=True)) for name, row in classes.items()
+            name: dict(zip(_class_names(request.dataset, name), row, strict=True)) for name, row in classes.items()
         },
         images=sum(bool(part.states) for part in parts),
         problems=[problem for part in parts for problem in part.problems],
     )
 
 
-def _class_names(dataset: Dataset, name: str) -> list[str]:
+def _class_names(dataset: Dataset, name: str) -> Sequence[str]:
     count = dataset.task(name).channels
-    known = dataset.classes if name == "semseg" and len(dataset.classes) == count else tuple(map(str, range(count)))
-    return list(known)
+    return dataset.classes if name == "semseg" and len(dataset.classes) == count else [str(n) for n in range(count)]
 
 
 # labels as a packaging gives them -> as metrics take them, of one image
@@ -166,7 +160,7 @@ def _score_image(request: Request, index: int) -> ImageScore:
         try:
             size = size or request.source.size(index)
             metric = _scored(
-                request, request.row().task(name), index, read_prediction(path, request.row().task(name), size)
+                request, request.dataset.task(name), index, read_prediction(path, request.dataset.task(name), size)
             )
         except ValueError as error:
             part.problems.append(str(error))
@@ -188,5 +182,4 @@ def _scored(request: Request, task: Task, index: int, prediction: np.ndarray) ->
 
 
 def _metric(request: Request, name: str) -> Metric:
-    dataset = request.row()
-    return build_metric(dataset.task(name), dataset, convention=request.convention)
+    return build_metric(request.dataset.task(name), request.dataset, convention=request.convention)

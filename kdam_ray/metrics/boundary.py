@@ -25,9 +25,6 @@ from kdam_ray.tasks import IGNORE
 HED_THRESHOLDS = (0.001, *(i / 100 for i in range(1, 100)), 0.999)
 MONITOR_THRESHOLDS = HED_THRESHOLDS[2::4]  # 25 of them, 0.02, 0.06 ... 0.98
 WAITING = 64  # images that may wait to be counted, of one metric
-COUNTS = ("cnt_r", "sum_r", "cnt_p", "sum_p")
-
-Counts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def boundary_counts(
@@ -38,7 +35,7 @@ def boundary_counts(
     thresholds: Iterable[float] = HED_THRESHOLDS,
     valid: np.ndarray | None = None,
     suppress: bool = True,
-) -> Counts:
+) -> np.ndarray:
     """Matched and present boundary pixels of one image at each threshold.
 
     Args:
@@ -52,7 +49,7 @@ def boundary_counts(
         suppress: suppress non-maxima before thresholding (all evaluators do but MTI-Net's).
 
     Returns:
-        (cnt_r, sum_r, cnt_p, sum_p), int64 [T] each: matched true, all true, matched predicted, all predicted pixels.
+        int64 [4, T], (cnt_r, sum_r, cnt_p, sum_p): matched true, all true, matched predicted, all predicted pixels.
         With one annotation per image cnt_r == cnt_p, the size of the largest matching.
 
     Raises:
@@ -69,7 +66,7 @@ def boundary_counts(
             f"probability {grey.shape} and edges {edges.shape} must be [H, W] of one size, max_dist ({max_dist}) >= 0"
         )
     if not grey.size:
-        return tuple(np.zeros((4, len(limits)), np.int64))  # type: ignore[return-value]
+        return np.zeros((4, len(limits)), np.int64)
     strength = ridges.suppressed(grey) if suppress else grey / np.float32(255)
     if valid is not None:
         strength[~valid] = 0
@@ -82,7 +79,7 @@ def boundary_counts(
             "published values are about 0.01"
         )
     pairs, predicted = contours.pairs_per_threshold(strength, true_cells, radius, limits)
-    return pairs, np.full_like(pairs, len(true_cells)), pairs.copy(), predicted
+    return np.stack((pairs, np.full_like(pairs, len(true_cells)), pairs, predicted))
 
 
 def true_boundaries(mask: np.ndarray, rule: Literal["mask", "seg2bmap"]) -> np.ndarray:
@@ -200,10 +197,9 @@ class BoundaryF(Metric):
         return self._count(grey, true_boundaries(edges, self.truth), inner)
 
     def _count(self, grey: np.ndarray, boundary: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        counts = boundary_counts(
+        return boundary_counts(
             grey, boundary, max_dist=self.max_dist, thresholds=self.thresholds, valid=valid, suppress=self.suppress
-        )  # fmt: skip
-        return np.stack(counts)
+        )
 
     def compute(self) -> dict[str, float]:
         self._collect()
@@ -244,7 +240,7 @@ def in_eight_bits(probability: np.ndarray) -> np.ndarray:
 
 
 def f_score(counts: np.ndarray) -> np.ndarray:
-    """F = 2PR / (P + R) from [4, ...] counts in the order of `COUNTS`; 0 where nothing is predicted or nothing true."""
+    """F = 2PR / (P + R) from [4, ...] counts of `boundary_counts`; 0 where nothing is predicted or nothing true."""
     precision, recall = precision_recall(counts)
     total = precision + recall
     return np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0)

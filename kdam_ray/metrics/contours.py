@@ -172,13 +172,6 @@ def strongest_first(strength: np.ndarray, thresholds: np.ndarray) -> tuple[np.nd
     return cells, active, number
 
 
-@compiled("void(int32[::1])")
-def running_sum(counts: np.ndarray) -> None:
-    """Cumulative sum in place."""
-    for i in range(1, len(counts)):
-        counts[i] += counts[i - 1]
-
-
 @compiled("void(int32[:, ::1], int32[::1], float64, int32[::1], int32[::1], int32[::1], boolean)")
 def walk_pairs(
     number: np.ndarray,
@@ -226,8 +219,8 @@ def pairs_within(
     """
     start, by_predicted = np.zeros(len(true_cells) + 1, np.int32), np.zeros(len(cells) + 1, np.int32)
     walk_pairs(number, true_cells, radius, start, by_predicted, start, False)
-    running_sum(start)
-    running_sum(by_predicted)
+    start[:] = np.cumsum(start)
+    by_predicted[:] = np.cumsum(by_predicted)
     true, near = np.empty(start[-1], np.int32), np.empty(start[-1], np.int32)
     walk_pairs(number, true_cells, radius, start, by_predicted, true, True)
     # read by predicted pixel, strongest first, each row comes out sorted; rows fill from `start`, which moves and is

@@ -39,30 +39,24 @@ class MeanIoU(Metric):
         self._accumulate("confusion", paired_counts(label, prediction, rows=self.classes, columns=self.classes))
 
     def compute(self) -> dict[str, float]:
-        return {"mIoU": self._iou(self._hits_and_union()).mean().item()}
+        return {"mIoU": self._iou()[0].mean().item()}
 
     def compute_image(self) -> dict[str, float]:
         """Mean over the classes that occur in the image's label or prediction."""
-        hits, union = self._hits_and_union()
-        return {"mIoU": self._iou((hits[union > 0], union[union > 0])).mean().item()}
+        iou, occurs = self._iou()
+        return {"mIoU": iou[occurs].mean().item()}
 
     def per_class(self) -> list[float | None]:
         """IoU of each class in percent; None where a class occurs in no label and no prediction."""
-        hits, union = self._hits_and_union()
-        return [
-            value if present else None
-            for value, present in zip(self._iou((hits, union)).tolist(), union > 0, strict=True)
-        ]
+        iou, occurs = self._iou()
+        return [value if present else None for value, present in zip(iou.tolist(), occurs, strict=True)]
 
-    def _hits_and_union(self) -> tuple[Tensor, Tensor]:
+    def _iou(self) -> tuple[Tensor, Tensor]:
+        """IoU of each class in percent, 0 where it does not occur; and whether it occurs."""
         confusion = self.sums["confusion"].cpu()  # [label, prediction]
         hits = confusion.diagonal()
-        return hits, confusion.sum(0) + confusion.sum(1) - hits
-
-    @staticmethod
-    def _iou(counts: tuple[Tensor, Tensor]) -> Tensor:
-        hits, union = counts
-        return 100 * hits.double() / union.clamp_min(1)
+        union = confusion.sum(0) + confusion.sum(1) - hits
+        return 100 * hits.double() / union.clamp_min(1), union > 0
 
 
 class MaxF(Metric):

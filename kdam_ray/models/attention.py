@@ -1,4 +1,4 @@
-"""Multi-head attention, and what goes with it: windows of a map, and blocks that are skipped at random.
+"""Multi-head attention, and what goes with it: windows of a map, the layers between.
 
 Legend of shapes: B sequences, L queries of each, S keys and values of each, C channels, H heads.
 """
@@ -46,13 +46,11 @@ class MultiHeadAttention(nn.Module):
         Returns:
             [B, L, C].
         """
-        q, k, v = (self._split(x) for x in (self.query(query), self.key(key), self.value(value)))
+        projected = (self.query(query), self.key(key), self.value(value))
+        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in projected)
         mask = None if mask is None else mask[:, None, None]
         joined = attend(q, k, v, mask=mask, dropout=self.dropout if self.training else 0.0)
         return self.out(joined.transpose(1, 2).flatten(2))
-
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, dropout: float) -> Tensor:
@@ -94,25 +92,6 @@ class FeedForward(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]; the caller adds the residual."""
         return self.narrow(F.gelu(self.widen(self.norm(x))))
-
-
-class DropPath(nn.Module):
-    """While training, a whole residual branch is left out of a sequence at random, the others scaled up for it.
-
-    Args:
-        rate: probability that it is left out, below 1.
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, ...] -> [B, ...]."""
-        if not self.training or not self.rate:
-            return x
-        keep = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * (keep / (1 - self.rate))
 
 
 def to_windows(x: Tensor, side: int) -> tuple[Tensor, Tensor | None]:

@@ -9,6 +9,7 @@ timm's Swin computes that way inside, and on CPU convolutions, bilinear resizing
 fast in it.
 """
 
+import contextlib
 import importlib.util
 from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -41,14 +42,11 @@ def declare_torchvision_operators() -> None:
         or not spec.origin
     ):
         return
-    for suffix in EXTENSION_SUFFIXES:
-        library = Path(spec.origin).parent / f"_C{suffix}"
-        if library.exists():
-            try:
-                torch.ops.load_library(library)
-                return
-            except OSError:
-                break
+    libraries = (Path(spec.origin).parent / f"_C{suffix}" for suffix in EXTENSION_SUFFIXES)
+    if (library := next(filter(Path.exists, libraries), None)) is not None:
+        with contextlib.suppress(OSError):
+            torch.ops.load_library(library)
+            return
     for name in ("nms", "qnms"):
         torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -91,13 +89,23 @@ class Swin(nn.Module):
         return maps
 
 
-class ResNet(nn.Module):
-    """ResNet pyramid: the outputs of its four stages; any image size."""
+class Pyramid(nn.Module):
+    """The outputs of the four stages of a network of timm's (ResNet as it is); any image size.
 
-    def __init__(self, row: Backbone) -> None:
+    Args:
+        row: of `zoo.BACKBONES`.
+        options: further ones of `timm.create_model`.
+    """
+
+    def __init__(self, row: Backbone, **options: Any) -> None:
         super().__init__()
         self.net = import_timm().create_model(
-            row.timm, pretrained=False, features_only=True, out_indices=tuple(range(1, LEVELS + 1)), **row.options
+            row.timm,
+            pretrained=False,
+            features_only=True,
+            out_indices=tuple(range(1, LEVELS + 1)),
+            **options,
+            **row.options,
         )
         self.channels = tuple(self.net.feature_info.channels())
 
@@ -106,7 +114,7 @@ class ResNet(nn.Module):
         return self.net(image)
 
 
-class HRNet(nn.Module):
+class HRNet(Pyramid):
     """HRNet: the four branches after the last fusion; any image size.
 
     Its published head of dense prediction reads the branches themselves (18, 36, 72, 144 channels for HRNet18), not
@@ -114,23 +122,10 @@ class HRNet(nn.Module):
     """
 
     def __init__(self, row: Backbone) -> None:
-        super().__init__()
-        self.net = import_timm().create_model(
-            row.timm,
-            pretrained=False,
-            features_only=True,
-            feature_location="",
-            out_indices=tuple(range(1, LEVELS + 1)),
-            **row.options,
-        )
+        super().__init__(row, feature_location="")
         for stage in (self.net.stage2, self.net.stage3, self.net.stage4):
             for index, module in enumerate(stage):
                 stage[index] = ExchangeUnit(module)
-        self.channels = tuple(self.net.feature_info.channels())
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> four maps [B, C_k, h_k, w_k]."""
-        return self.net(image)
 
 
 class ExchangeUnit(nn.Module):
@@ -165,7 +160,7 @@ class ExchangeUnit(nn.Module):
         return x if x.shape[-2:] == size else F.interpolate(x, size=size, mode="nearest")
 
 
-FAMILIES: dict[str, Callable[[Backbone], nn.Module]] = {"swin": Swin, "hrnet": HRNet, "resnet": ResNet}
+FAMILIES: dict[str, Callable[[Backbone], nn.Module]] = {"swin": Swin, "hrnet": HRNet, "resnet": Pyramid}
 
 
 def build_backbone(name: str, *, pretrained: str = "none") -> nn.Module:

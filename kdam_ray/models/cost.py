@@ -9,6 +9,7 @@ are nothing else).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,7 +69,8 @@ def network_cost(
     with torch.device("meta"):
         network = build_network(backbone, decoder, tasks, image_size=image_size, contexts=contexts).eval()
         image = torch.empty(1, 3, *image_size)
-    with FlopCounterMode(display=False, custom_mapping=_elementwise()) as counter, torch.no_grad():
+    counted = {operator: partial(_elementwise, per_element) for operator, per_element in ELEMENTWISE.items()}
+    with FlopCounterMode(display=False, custom_mapping=counted) as counter, torch.no_grad():
         network(image)
     flops = counter.get_flop_counts()["Global"]  # two a multiply-accumulate
     layers = sum(count for operator, count in flops.items() if operator in LAYERS or operator in ELEMENTWISE)
@@ -76,15 +78,9 @@ def network_cost(
     return Cost(sum(p.numel() for p in network.parameters()), layers // 2, products // 2)
 
 
-def _elementwise() -> dict[Any, Any]:
-    def counts(per_element: int) -> Any:
-        def count(x: Any, *args: Any, out_val: Any = None, **kwargs: Any) -> int:
-            return per_element * x.numel()
-
-        count._get_raw = True  # type: ignore[attr-defined]  # the counter's own mark: hand over tensors, not shapes
-        return count
-
-    return {operator: counts(per_element) for operator, per_element in ELEMENTWISE.items()}
+def _elementwise(per_element: int, shape: torch.Size, *_: Any, **__: Any) -> int:
+    """FLOPs of an operator from the shape of its first input."""
+    return per_element * shape.numel()
 
 
 def activation_bytes(

@@ -42,12 +42,8 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if resized.requires_grad and x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
         # what comes back is often not channels-last (a slice of `cat`'s gradient, the gradient of a cross-entropy), for
         # which the backward of interpolate takes a path up to 10 times slower
-        resized.register_hook(_dense)
+        resized.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
     return resized
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 DECODINGS: dict[Kind, Callable[[Tensor], Tensor]] = {
@@ -123,6 +119,12 @@ def conv_norm(inputs: int, outputs: int, *, relu: bool = True, affine: bool = Tr
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
 
+def conv_block(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
+    """3x3 convolution without bias, batch norm, ReLU; the size stays."""
+    conv = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
+
+
 class OwnFeatures(nn.ModuleList):
     """Per task, each from a map of its own: 3x3 convolution without bias, batch norm, ReLU; as `TaskFeatures`.
 
@@ -133,11 +135,7 @@ class OwnFeatures(nn.ModuleList):
     """
 
     def __init__(self, channels: int, tasks: int, hidden: int) -> None:
-        def features() -> nn.Module:
-            conv = nn.Conv2d(channels, hidden, 3, padding=1, bias=False)
-            return nn.Sequential(conv, nn.BatchNorm2d(hidden), nn.ReLU(inplace=True))
-
-        super().__init__(features() for _ in range(tasks))
+        super().__init__(conv_block(channels, hidden) for _ in range(tasks))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """T maps [B, channels, h, w] -> T maps [B, hidden, h, w]."""

@@ -15,15 +15,13 @@ times.
 Legend of shapes: B images, C channels, k: side of the window (odd), h x w: size of the map.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import register_flop_formula
-
-_Window = tuple[slice, ...]
 
 
 def local_attention(query: Tensor, key: Tensor, value: Tensor, size: int) -> Tensor:
@@ -68,7 +66,7 @@ def inside(size: int, height: int, width: int, *, device: torch.device | None = 
     return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)
 
 
-def _windows(size: int, height: int, width: int) -> Iterator[tuple[int, _Window]]:
+def _windows(size: int, height: int, width: int) -> Iterator[tuple[int, tuple[slice, ...]]]:
     """(index of the offset, where a map padded by size // 2 is shifted by it)."""
     for offset in range(size * size):
         y, x = divmod(offset, size)
@@ -136,13 +134,12 @@ def _(query: Tensor, key: Tensor, size: int) -> Tensor:
 
 
 @local_aggregate.register_fake
-def _(weights: Tensor, value: Tensor, size: int) -> Tensor:
-    return torch.empty_like(value)
-
-
 @local_spread.register_fake
 def _(weights: Tensor, x: Tensor, size: int) -> Tensor:
     return torch.empty_like(x)
+
+
+_Derivative = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # (gradient, left, right, size)
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
@@ -150,30 +147,33 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
     ctx.save_for_backward(left, right)
 
 
-def _similarity_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    query, key = ctx.saved_tensors
-    to_query = local_aggregate(gradient, key, ctx.size).to(query.dtype) if ctx.needs_input_grad[0] else None
-    to_key = local_spread(gradient, query, ctx.size).to(key.dtype) if ctx.needs_input_grad[1] else None
-    return to_query, to_key, None
+def _differentiate(operator: Any, to_left: _Derivative, to_right: _Derivative) -> None:
+    """Tells autograd the derivatives of an operator by its two maps, each in the type of its map."""
+
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        left, right = ctx.saved_tensors
+        for_left = to_left(gradient, left, right, ctx.size).to(left.dtype) if ctx.needs_input_grad[0] else None
+        for_right = to_right(gradient, left, right, ctx.size).to(right.dtype) if ctx.needs_input_grad[1] else None
+        return for_left, for_right, None
+
+    operator.register_autograd(backward, setup_context=_keep)
 
 
-def _aggregate_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    weights, value = ctx.saved_tensors
-    to_weights = local_similarity(gradient, value, ctx.size).to(weights.dtype) if ctx.needs_input_grad[0] else None
-    to_value = local_spread(weights, gradient, ctx.size) if ctx.needs_input_grad[1] else None
-    return to_weights, to_value, None
-
-
-def _spread_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-    weights, x = ctx.saved_tensors
-    to_weights = local_similarity(x, gradient, ctx.size).to(weights.dtype) if ctx.needs_input_grad[0] else None
-    to_x = local_aggregate(weights, gradient, ctx.size) if ctx.needs_input_grad[1] else None
-    return to_weights, to_x, None
-
-
-local_similarity.register_autograd(_similarity_backward, setup_context=_keep)
-local_aggregate.register_autograd(_aggregate_backward, setup_context=_keep)
-local_spread.register_autograd(_spread_backward, setup_context=_keep)
+_differentiate(
+    local_similarity,
+    to_left=lambda gradient, query, key, size: local_aggregate(gradient, key, size),
+    to_right=lambda gradient, query, key, size: local_spread(gradient, query, size),
+)
+_differentiate(
+    local_aggregate,
+    to_left=lambda gradient, weights, value, size: local_similarity(gradient, value, size),
+    to_right=lambda gradient, weights, value, size: local_spread(weights, gradient, size),
+)
+_differentiate(
+    local_spread,
+    to_left=lambda gradient, weights, x, size: local_similarity(x, gradient, size),
+    to_right=lambda gradient, weights, x, size: local_aggregate(weights, gradient, size),
+)
 
 
 @register_flop_formula(

@@ -49,7 +49,7 @@ def open_request(asked: Asked) -> Request:
             if names
         ]
         raise ValueError(f"predictions: {asked.predictions}: {'; '.join(said)}; --allow-missing scores what there is")
-    return Request(asked.dataset, source, inventory, asked.convention, edge_ids, asked.edge_truth)  # type: ignore[arg-type]
+    return Request(dataset, source, inventory, asked.convention, edge_ids, asked.edge_truth)  # type: ignore[arg-type]
 
 
 def _edge_ids(asked: Asked) -> frozenset[str] | None:

@@ -48,7 +48,7 @@ def perfect(packaging, tmp_path):
 
 def request_of(packaging, folder, **options):
     source = open_source(Wanted(NYUD, "val", None, SIZE), root=str(packaging))
-    return Request("nyud", source, take_inventory(folder, NYUD.tasks, source.ids), **options)
+    return Request(NYUD, source, take_inventory(folder, NYUD.tasks, source.ids), **options)
 
 
 def scored(packaging, folder, processes=1, **options):

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from kdam_ray.models import attention
-from kdam_ray.models.attention import DropPath, MultiHeadAttention, from_windows, to_windows
+from kdam_ray.models.attention import MultiHeadAttention, from_windows, to_windows
+from kdam_ray.models.backbones import import_timm
 
 pytestmark = pytest.mark.usefixtures("in_float64")
 
@@ -63,7 +64,7 @@ def test_heads_that_do_not_divide_are_refused():
 
 def test_a_branch_is_skipped_for_whole_sequences_and_kept_on_average():
     torch.manual_seed(0)
-    drop = DropPath(0.25)
+    drop = import_timm().layers.DropPath(0.25)
     kept = drop(torch.ones(20_000, 2, 3)).flatten(1)
     assert (kept == kept[:, :1]).all()
     assert set(kept[:, 0].tolist()) == {0.0, torch.tensor(1 / 0.75).item()}

@@ -23,6 +23,7 @@ JPEG: dict[str, Any] = {"quality": 98, "subsampling": 0}
 UNKNOWN = 431  # Context's class without a meaning
 # Context's class of the same name or nearest meaning whose normals are kept, in the order of ROOM_CLASSES
 CONTEXT_OF_ROOMS = np.array([440, 158, 68, 46, 18, 72, 368, 397, 115, 454, 349, 287, 232, 43, 10, 284, 330], np.uint16)
+CONTEXT_OF_LABEL = np.pad(CONTEXT_OF_ROOMS, (0, IGNORE + 1 - len(CONTEXT_OF_ROOMS)), constant_values=UNKNOWN)
 PART_OF_NUMBER = {1: "head", 2: "torso", 3: "luarm", 4: "llarm", 5: "luleg", 6: "llleg"}  # one of each part's names
 
 
@@ -55,14 +56,18 @@ def export_packaging(
     lists = root / packaging.lists
     for folder in (packaging.lists, *(file.folders[0] for file in packaging.files.values())):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    listed: Split = "train" if (lists / "train.txt").exists() else "val"
     used = [identity for path in lists.glob("*.txt") for identity in read_ids(path)]
-    if used and packaging in nyud.PACKAGINGS and nyud.recognised(root, _split_of(lists)) is not packaging:
+    if used and packaging in nyud.PACKAGINGS and nyud.recognised(root, listed) is not packaging:
         raise ValueError(f"root: {root} holds another packaging than {packaging.name}; give an empty folder")
     start = 1 + max((int(identity) for identity in used if identity.isdecimal()), default=0)
     ids = [f"{number:04d}" for number in range(start, start + len(source))]
     for index, identity in enumerate(ids):
         _write(source[index], packaging, root, identity, source.name(index))
-    _append(lists / f"{split}.txt", ids)
+    listing = lists / f"{split}.txt"
+    before = read_ids(listing) if listing.exists() else []
+    with written_whole(listing) as beside:
+        beside.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
     return ids
 
 
@@ -72,17 +77,6 @@ def _packaging_for(dataset: Dataset) -> Packaging:
         if names == packaging.maps.keys() - {"image"}:
             return packaging
     raise ValueError(f"dataset: {dataset.name} has tasks {', '.join(sorted(names))}, which no packaging holds")
-
-
-def _split_of(lists: Path) -> Split:
-    return "train" if (lists / "train.txt").exists() else "val"
-
-
-def _append(path: Path, ids: Sequence[str]) -> None:
-    """The ids behind those that the list has."""
-    before = read_ids(path) if path.exists() else []
-    with written_whole(path) as beside:
-        beside.write_text("".join(f"{identity}\n" for identity in (*before, *ids)))
 
 
 def _write(sample: Sample, packaging: Packaging, root: Path, identity: str, name: str) -> None:
@@ -111,12 +105,6 @@ def _codes(sample: Sample) -> np.ndarray:
 
 def _stored_labels(sample: Sample) -> np.ndarray:
     return np.where(sample["semseg"] == IGNORE, 0, sample["semseg"] + 1).astype(np.uint8)
-
-
-def _label_map(sample: Sample) -> np.ndarray:
-    known = np.full(IGNORE + 1, UNKNOWN, np.uint16)
-    known[: len(CONTEXT_OF_ROOMS)] = CONTEXT_OF_ROOMS
-    return known[sample["semseg"]]
 
 
 def _annotation(sample: Sample) -> dict[str, Any]:
@@ -150,7 +138,7 @@ SHARED: dict[str, Encoder] = {
     "normals": _codes,
     "edge": lambda sample: sample["edge"] * np.uint8(255),
     "sal": lambda sample: sample["sal"] * np.uint8(255),
-    "context": lambda sample: {"LabelMap": _label_map(sample)},
+    "context": lambda sample: {"LabelMap": CONTEXT_OF_LABEL[sample["semseg"]]},
     "human_parts": lambda sample: {"anno": _annotation(sample)},
 }
 # packaging -> file of an image -> its content from a sample

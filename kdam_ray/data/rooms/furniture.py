@@ -4,6 +4,8 @@ A builder gets a `Body` whose width, height and depth (metres) are drawn, and ad
 x to its right, y up from its foot, z to its front.
 """
 
+import itertools
+
 from kdam_ray.data.rooms.paint import draw_material, skin
 from kdam_ray.data.rooms.scene import BALL, BOX, CYLINDER, Body, Furniture, Vector, unit
 from kdam_ray.tasks import PARTS
@@ -34,8 +36,7 @@ def build_bed(body: Body) -> None:
     pillows = 2 if w > 1.2 else 1
     for i in range(pillows):
         body.add(BALL, (w * ((i + 0.5) / pillows - 0.5), h, -d * 0.36), (0.8 * w / pillows, 0.16, 0.42), linen)
-    for x in (-1, 1):
-        body.add(BOX, (x * (w / 2 - 0.06), h * 0.1, d / 2 - 0.06), (0.07, h * 0.2, 0.07), linen)
+    body.pair(BOX, (w / 2 - 0.06, h * 0.1, d / 2 - 0.06), (0.07, h * 0.2, 0.07), linen)
 
 
 def build_chair(body: Body) -> None:
@@ -44,13 +45,11 @@ def build_chair(body: Body) -> None:
     body.add(BOX, (0, seat, 0), (w, 0.06, d))
     if body.draw.chance(0.5):
         body.add(BOX, (0, (seat + h) / 2 + 0.08, -d / 2 + 0.03), (w, h - seat - 0.16, 0.05))
-        for x in (-1, 1):
-            body.add(BOX, (x * (w / 2 - 0.05), seat + 0.1, -d / 2 + 0.03), (0.04, 0.2, 0.03), wood)
+        body.pair(BOX, (w / 2 - 0.05, seat + 0.1, -d / 2 + 0.03), (0.04, 0.2, 0.03), wood)
     else:
         for y in (0.25, 0.6, 0.95):
             body.add(BOX, (0, seat + (h - seat) * y, -d / 2 + 0.025), (w, 0.08, 0.03))
-        for x in (-1, 1):
-            body.add(BOX, (x * (w / 2 - 0.02), (seat + h) / 2, -d / 2 + 0.02), (0.04, h - seat, 0.04), wood)
+        body.pair(BOX, (w / 2 - 0.02, (seat + h) / 2, -d / 2 + 0.02), (0.04, h - seat, 0.04), wood)
     if body.draw.chance(0.3):
         body.add(CYLINDER, (0, seat / 2, 0), (0.07, seat, 0.07), wood)
         body.add(CYLINDER, (0, 0.03, 0), (w, 0.05, d), wood)
@@ -86,26 +85,23 @@ def build_table(body: Body) -> None:
     if body.draw.chance(0.6):
         body.add(BOX, (0, h - 0.07, 0), (w - 0.1, 0.09, d - 0.1), wood)
     if body.draw.chance(0.2):
-        for x in (-1, 1):
-            body.add(BOX, (x * (w / 2 - 0.03), h / 2, 0), (0.04, h, d - 0.04), wood)
+        body.pair(BOX, (w / 2 - 0.03, h / 2, 0), (0.04, h, d - 0.04), wood)
     else:
         add_legs(body, h, body.draw.between(0.05, 0.09), wood)
 
 
 def add_legs(body: Body, height: float, thick: float, material: int) -> None:
     shape = CYLINDER if body.draw.chance(0.5) else BOX
-    for x in (-1, 1):
-        for z in (-1, 1):
-            centre = (x * (body.width - thick) / 2, height / 2, z * (body.depth - thick) / 2)
-            body.add(shape, centre, (thick, height, thick), material)
+    for x, z in itertools.product((-1, 1), (-1, 1)):
+        centre = (x * (body.width - thick) / 2, height / 2, z * (body.depth - thick) / 2)
+        body.add(shape, centre, (thick, height, thick), material)
 
 
 def build_door(body: Body) -> None:
     w, h, d = body.width, body.height, body.depth
     frame = body.other()
     body.add(BOX, (0, h / 2, -0.01), (w, h, d))
-    for x in (-1, 1):
-        body.add(BOX, (x * w / 2, h / 2, 0), (0.08, h + 0.08, d + 0.03), frame)
+    body.pair(BOX, (w / 2, h / 2, 0), (0.08, h + 0.08, d + 0.03), frame)
     body.add(BOX, (0, h, 0), (w, 0.08, d + 0.03), frame)
     if body.draw.chance(0.6):
         panel = body.other()
@@ -134,8 +130,7 @@ def build_window(body: Body) -> None:
 def build_shelf(body: Body) -> None:
     w, h, d = body.width, body.height, body.depth
     boards = max(2, round(h / 0.4))
-    for side in (-1, 1):
-        body.add(BOX, (side * (w / 2 - 0.015), h / 2, 0), (0.03, h, d))
+    body.pair(BOX, (w / 2 - 0.015, h / 2, 0), (0.03, h, d))
     body.add(BOX, (0, h / 2, -d / 2 + 0.01), (w, h, 0.02), body.other())
     books = [body.scene.paint(draw_material(body.draw, "shelf")) for _ in range(3)]
     gap = (h - 0.03) / boards

@@ -6,9 +6,11 @@ to have, else any. Colour therefore helps, but shape and place have to tell the 
 
 from collections.abc import Sequence
 from colorsys import hsv_to_rgb
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
+
+from kdam_ray.data.rooms.draws import Draws
 
 PRIOR = 0.6
 HUE_DEVIATION = 0.07
@@ -23,16 +25,6 @@ LOOK = {  # hue, pattern, repeats per metre
     "lamp": (0.14, PLAIN, 5.0), "bin": (0.33, STRIPES, 9.0), "ball": (0.85, STRIPES, 7.0), "person": (0.70, PLAIN, 7.0),
     "rug": (0.98, DOTS, 5.0),
 }  # fmt: skip
-
-
-class Chance(Protocol):
-    """The draws that a material needs; see `rooms.scene.Draws`."""
-
-    def between(self, low: float, high: float) -> float: ...
-    def about(self, mean: float, deviation: float) -> float: ...
-    def chance(self, probability: float) -> bool: ...
-    def count(self, low: int, high: int) -> int: ...
-    def turn(self, most: float = 1.0) -> tuple[float, float]: ...
 
 
 Colour = tuple[float, float, float]
@@ -71,7 +63,7 @@ class Material(NamedTuple):
         return (*self.first, *self.second, self.pattern, self.repeats, *self.turn, self.rough, self.gloss, self.glow)
 
 
-def draw_material(draw: Chance, label: str) -> Material:
+def draw_material(draw: Draws, label: str) -> Material:
     """A surface of that class, which has its class's look with probability PRIOR."""
     hue, pattern, repeats = LOOK[label]
     if draw.chance(PRIOR):
@@ -90,7 +82,7 @@ def draw_material(draw: Chance, label: str) -> Material:
     return Material(first, second, pattern, repeats, turn, draw.between(0.03, 0.25), gloss)
 
 
-def skin(draw: Chance) -> Material:
+def skin(draw: Draws) -> Material:
     """Material of a person's skin."""
     colour = hsv_to_rgb(draw.between(0.04, 0.09), draw.between(0.25, 0.6), draw.between(0.3, 0.95))
     return Material(colour, colour, PLAIN, 1.0, (1.0, 0.0), 0.08, 0.1)

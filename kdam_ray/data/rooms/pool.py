@@ -25,9 +25,9 @@ FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
 IMAGES_PER_PROCESS = 32  # fewer are sooner rendered here than a process is started
 
 WORKER = """
-import sys
+import json, sys
 from kdam_ray.data.rooms.pool import Portion, fill
-for _ in fill(Portion.read(sys.argv[1])):
+for _ in fill(Portion(*json.loads(sys.argv[1]))):
     print(flush=True)
 """
 
@@ -48,11 +48,6 @@ class Portion(NamedTuple):
     image_size: tuple[int, int]
     first: int = 0
     step: int = 1
-
-    @staticmethod
-    def read(text: str) -> "Portion":
-        folder, seed, (height, width), first, step = json.loads(text)
-        return Portion(folder, seed, (height, width), first, step)
 
 
 def render_all(
@@ -77,10 +72,7 @@ def render_all(
         np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (images, *image_size, *channels)).flush()
     processes = processes or min(os.cpu_count() or 1, -(-images // IMAGES_PER_PROCESS))
     works = [Portion(str(folder), seed, image_size, first, processes) for first in range(processes)]
-    if processes == 1:
-        steps: Iterator = fill(works[0])
-    else:
-        steps = spread(works)
+    steps: Iterator = fill(works[0]) if processes == 1 else spread(works)
     for done, _ in enumerate(steps, start=1):
         yield done
 
@@ -120,9 +112,8 @@ def spread(works: list[Portion]) -> Iterator[str]:
         codes = [process.wait() for process in running]
     finally:
         for process in running:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+            process.kill()  # nothing, where it has ended
+            process.wait()
     if any(codes):
         raise RuntimeError(
             f"rendering rooms into {works[0].folder}: a process ended with {next(filter(None, codes))}; "

@@ -105,8 +105,7 @@ def cast(solids: Solids, image_size: tuple[int, int], spread: float) -> Traced:
     """Finds the nearest surface along every ray."""
     height, width = image_size
     step = 2 * spread / max(image_size)
-    u, v = ((np.arange(n) - (n - 1) / 2) * step for n in (width, height))
-    u, v = u.astype(np.float32), v.astype(np.float32)
+    u, v = (((np.arange(n) - (n - 1) / 2) * step).astype(np.float32) for n in (width, height))
     view = Traced(u, v, *inside_room(local_rays(solids.frames[0], u, v), solids))
     for number in range(len(FACES), len(solids.marks)):
         top, bottom, left, right = solids.windows[number]

@@ -7,6 +7,7 @@ same bytes on every machine.
 
 import numpy as np
 
+from kdam_ray.data.rooms.draws import Draws
 from kdam_ray.data.rooms.furniture import KINDS
 from kdam_ray.data.rooms.paint import colour
 from kdam_ray.data.rooms.rays import (
@@ -20,7 +21,8 @@ from kdam_ray.data.rooms.rays import (
     surface_normals,
     surface_points,
 )
-from kdam_ray.data.rooms.scene import CLASS, Draws, Scene, draw_scene
+from kdam_ray.data.rooms.scene import CLASS, Scene, draw_scene
+from kdam_ray.data.source import Sample
 from kdam_ray.tasks import IGNORE
 
 VERSION = 1
@@ -30,10 +32,8 @@ SALIENT = ("bed", "chair", "sofa", "table", "lamp", "bin", "ball", "person")
 SALIENT_SHARE = 0.002  # of the image: smaller objects are not noticed
 PERSON_WEIGHT = 3
 
-Maps = dict[str, np.ndarray]
 
-
-def render(seed: int, index: int, *, image_size: tuple[int, int]) -> Maps:
+def render(seed: int, index: int, *, image_size: tuple[int, int]) -> Sample:
     """Image `index` of the stream `seed`, with all six tasks.
 
     Args:
@@ -42,9 +42,10 @@ def render(seed: int, index: int, *, image_size: tuple[int, int]) -> Maps:
         image_size: (height, width), pixels; the longer side always spans the same angle.
 
     Returns:
-        a Sample: "image" [H, W, 3] uint8; "semseg" [H, W] uint8, ids of `tasks.ROOM_CLASSES`; "human_parts" [H, W]
-        uint8, ids of `tasks.PARTS`, all 255 where no person is seen; "sal" [H, W] uint8 0 / 1 (see `saliency`); "depth"
-        [H, W] float32 metres; "normals" [H, W, 3] float16, x right, y up, z to the viewer; "edge" [H, W] uint8 0 / 1.
+        with "image" [H, W, 3] uint8; "semseg" [H, W] uint8, ids of `tasks.ROOM_CLASSES`; "human_parts" [H, W] uint8,
+        ids of `tasks.PARTS`, all 255 where no person is seen; "sal" [H, W] uint8 0 / 1 (see `saliency`); "depth" [H, W]
+        float32 metres; "normals" [H, W, 3] float16, x right, y up, z to the viewer, as NYUD-v2's packaging has them;
+        "edge" [H, W] uint8 0 / 1.
     """
     rng = np.random.default_rng([seed, index])
     draw = Draws(rng)
@@ -57,20 +58,15 @@ def render(seed: int, index: int, *, image_size: tuple[int, int]) -> Maps:
         normals = surface_normals(solids, view, local)
         image = shade(scene, solids, view, local, normals, salt, rng)
     region = solids.marks[:, 1].take(view.solid)
-    return {"image": image, **labels(scene, solids, view, region), "depth": view.depth, "normals": packed(normals)}
-
-
-def labels(scene: Scene, solids: Solids, view: Traced, region: np.ndarray) -> Maps:
-    """The class maps and the edges, from the number of the solid at each pixel."""
-    semseg = np.array(scene.region_class, np.uint8).take(region)
     parts = solids.marks[:, 2].astype(np.uint8).take(view.solid)
-    if not parts.any():
-        parts[:] = IGNORE
     return {
-        "semseg": semseg,
-        "human_parts": parts,
+        "image": image,
+        "semseg": np.array(scene.region_class, np.uint8).take(region),
+        "human_parts": parts if parts.any() else np.full_like(parts, IGNORE),
         "sal": saliency(region, scene.region_class),
         "edge": contours(region),
+        "depth": view.depth,
+        "normals": np.stack((normals[0], -normals[1], -normals[2]), axis=-1).astype(np.float16),
     }
 
 
@@ -107,11 +103,6 @@ def saliency(region: np.ndarray, region_class: list[int]) -> np.ndarray:
     score[~np.isin(classes, [CLASS[name] for name in SALIENT]) | (seen < SALIENT_SHARE * region.size)] = 0
     score[classes == CLASS["person"]] *= PERSON_WEIGHT
     return ((score > 0) & (2 * score >= score.max())).astype(np.uint8).take(region)
-
-
-def packed(normals: Triple) -> np.ndarray:
-    """[H, W, 3] float16 with y up and z to the viewer, as NYUD-v2's packaging has it."""
-    return np.stack((normals[0], -normals[1], -normals[2]), axis=-1).astype(np.float16)
 
 
 def shade(

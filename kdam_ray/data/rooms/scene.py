@@ -5,13 +5,12 @@ into the room. Every number comes from one stream of uniform draws through +, -,
 drawn as rational points of the circle, never through sin and cos), so that a scene is the same bits on every machine.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import sqrt
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-import numpy as np
-
+from kdam_ray.data.rooms.draws import Draws
 from kdam_ray.data.rooms.paint import Material, draw_material
 from kdam_ray.tasks import ROOM_CLASSES
 
@@ -32,50 +31,6 @@ NEAREST = 1.0  # metres in front of the camera where objects may begin
 Vector = tuple[float, float, float]
 Frame = tuple[Vector, Vector, Vector]  # right, up and front of an object, unit vectors in the world
 Range = tuple[float, float]
-Item = TypeVar("Item")
-
-
-class Draws:
-    """Uniform draws, taken in blocks because a single one costs microseconds."""
-
-    def __init__(self, rng: np.random.Generator):
-        self._stream = self._blocks(rng)
-
-    @staticmethod
-    def _blocks(rng: np.random.Generator) -> Iterator[float]:
-        while True:
-            yield from rng.random(1024).tolist()
-
-    def between(self, low: float, high: float) -> float:
-        return low + (high - low) * next(self._stream)
-
-    def about(self, mean: float, deviation: float) -> float:
-        """Nearly normal: three uniform draws."""
-        return mean + deviation * (self.between(-1, 1) + self.between(-1, 1) + self.between(-1, 1))
-
-    def chance(self, probability: float) -> bool:
-        return next(self._stream) < probability
-
-    def count(self, low: int, high: int) -> int:
-        """A whole number in [low, high)."""
-        return low + int((high - low) * next(self._stream))
-
-    def pick(self, items: Sequence[Item]) -> Item:
-        return items[self.count(0, len(items))]
-
-    def weighted(self, weights: Sequence[float]) -> int:
-        """An index, in proportion to its weight."""
-        left = self.between(0, sum(weights))
-        for index, weight in enumerate(weights):
-            left -= weight
-            if left < 0:
-                return index
-        return len(weights) - 1
-
-    def turn(self, most: float = 1.0) -> tuple[float, float]:
-        """(cos, sin) of an angle in +-90 degrees (most = 1), +-53 (0.5), +-23 (0.2)."""
-        t = self.between(-most, most)
-        return (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
 
 
 class Camera(NamedTuple):
@@ -159,6 +114,11 @@ class Body:
         """A solid of that full size, upright in the object's frame."""
         self._put(shape, self.world(centre), size, self.frame, material, part)
 
+    def pair(self, shape: int, centre: Vector, size: Vector, material: int | None = None) -> None:
+        """A solid at that centre, to the right of the middle, and one as far to the left, which comes first."""
+        for side in (-1, 1):
+            self.add(shape, (side * centre[0], centre[1], centre[2]), size, material)
+
     def limb(self, start: Vector, end: Vector, radius: float, material: int | None = None, part: int = 0) -> None:
         """A round bar between two points."""
         first, last = self.world(start), self.world(end)
@@ -230,9 +190,8 @@ def draw_camera(draw: Draws, size: Vector) -> Camera:
     down = cross(forward, right)
     down = down if down[1] < 0 else (-down[0], -down[1], -down[2])
     cos, sin = draw.turn(0.03)
-    rolled = tuple(cos * a + sin * b for a, b in zip(right, down, strict=True))
-    lower = tuple(cos * b - sin * a for a, b in zip(right, down, strict=True))
-    return Camera(position, (as_vector(rolled), as_vector(lower), forward), draw.between(0.58, 0.8))
+    axes = (turned(right, down, cos, sin), turned(down, right, cos, -sin), forward)
+    return Camera(position, axes, draw.between(0.58, 0.8))
 
 
 def draw_light(scene: Scene, draw: Draws) -> None:
@@ -314,8 +273,9 @@ def overlap(one: tuple[Vector, Vector], other: tuple[Vector, Vector]) -> bool:
     return all(one[0][i] < other[1][i] and other[0][i] < one[1][i] for i in range(3))
 
 
-def as_vector(values: Sequence[float]) -> Vector:
-    return values[0], values[1], values[2]
+def turned(a: Vector, b: Vector, cos: float, sin: float) -> Vector:
+    """`a`, turned towards `b`."""
+    return cos * a[0] + sin * b[0], cos * a[1] + sin * b[1], cos * a[2] + sin * b[2]
 
 
 def dot(a: Vector, b: Vector) -> float:

@@ -8,7 +8,6 @@ in rooms/rays.py, how it is painted in rooms/paint.py; rooms/render.py makes the
 import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -136,14 +135,12 @@ class Rooms:
                 yield from self._render_beside(self.folder)
 
     def _render_beside(self, folder: Path) -> Iterator[int]:
-        made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".part", dir=folder.parent))
-        try:
+        with tempfile.TemporaryDirectory(".part", f"{folder.name}.", folder.parent, ignore_cleanup_errors=True) as name:
+            made = Path(name)
             yield from render_all(made, seed=self.stream, images=self.images, image_size=self.image_size)
             made.chmod(0o755)
             with contextlib.suppress(OSError):  # somebody was faster; that folder is checked when it is read
                 made.rename(folder)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
         if not folder.exists():
             raise RuntimeError(f"{folder}: the rendered rooms could not be moved there")
 

@@ -66,13 +66,12 @@ class ATRC(nn.Module):
         self.features = TaskFeatures(sum(channels), len(tasks), row.hidden)
         labels = label_tasks(contexts)
         self.labels = LabelMaps(sum(channels), [task for task in tasks if task.name in labels]) if labels else None
-        self.contexts = nn.ModuleDict(
-            {target: TaskContexts(self._given(contexts[target]), row.hidden) for target in self.names}
-        )
+        given = {
+            target: {source: contexts[target][source] for source in self.names if contexts[target][source] != "none"}
+            for target in self.names
+        }
+        self.contexts = nn.ModuleDict({target: TaskContexts(kinds, row.hidden) for target, kinds in given.items()})
         self.logits = TaskLogits(row.hidden, tasks)
-
-    def _given(self, sources: Mapping[str, ContextType]) -> dict[str, ContextType]:
-        return {source: sources[source] for source in self.names if sources[source] != "none"}
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
         """Four maps [B, C_k, h_k, w_k] -> {task: [B, task's channels, h, w]}.

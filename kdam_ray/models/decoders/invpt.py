@@ -41,7 +41,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdam_ray.models.heads import TaskLogits, resize
+from kdam_ray.models.heads import TaskLogits, conv_block, resize
 from kdam_ray.tasks import Task
 from kdam_ray.zoo import Backbone
 
@@ -249,12 +249,6 @@ def enlarge_scores(scores: Tensor, size: Sequence[int]) -> Tensor:
     """
     maps = scores.flatten(4).flatten(0, 1).permute(0, 3, 1, 2)
     return resize(maps, size).permute(0, 2, 3, 1).reshape(*scores.shape[:2], *size, *scores.shape[4:])
-
-
-def conv_block(inputs: int, outputs: int, *, dilation: int = 1) -> nn.Sequential:
-    """3x3 convolution, batch norm, ReLU; the size stays."""
-    conv = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def _tokens(x: Tensor, tasks: int) -> Tensor:

@@ -37,7 +37,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdam_ray.models.attention import DropPath, FeedForward, MultiHeadAttention, from_windows, to_windows
+from kdam_ray.models.attention import FeedForward, MultiHeadAttention, from_windows, to_windows
+from kdam_ray.models.backbones import import_timm
 from kdam_ray.models.heads import OwnFeatures, TaskLogits, join_levels
 from kdam_ray.tasks import Task
 from kdam_ray.zoo import Backbone
@@ -99,11 +100,10 @@ class TaskQueries(nn.Module):
         for parameter in self.parameters():
             nn.init.trunc_normal_(parameter, std=QUERY_STD)
 
-    def forward(self, images: int) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: int) -> tuple[Tensor, ...]:
         """For B images: queries, positions of asking, positions of being asked, each [T * B, 64, C]."""
-        asking, asked = (positions.repeat(1, 1, HEADS) for positions in (self.asking, self.asked))
-        queries, asking, asked = (x.repeat_interleave(images, dim=0) for x in (self.tokens, asking, asked))
-        return queries, asking, asked
+        learned = (self.tokens, self.asking.repeat(1, 1, HEADS), self.asked.repeat(1, 1, HEADS))
+        return tuple(x.repeat_interleave(images, dim=0) for x in learned)
 
 
 class NormedAttention(nn.Module):
@@ -136,7 +136,7 @@ class SharedEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.reason = nn.Linear(dim, dim, bias=False)  # a 1x1 convolution over a row of queries
         self.feed_forward = FeedForward(dim, 1)
-        self.drop = DropPath(SKIPPED)
+        self.drop = import_timm().layers.DropPath(SKIPPED)
 
     def forward(self, queries: Tensor, positions: Tensor, pixels: Tensor) -> Tensor:
         """Queries and their positions [T * B, 64, C] and pixels [T * B, N, C] -> queries [T * B, 64, C]."""
@@ -158,7 +158,7 @@ class CrossTaskAttention(nn.Module):
         self.tasks = tasks
         self.attention = MultiHeadAttention(dim, HEADS, dropout=CROSS_DROPOUT)
         self.feed_forward = FeedForward(dim, 1)
-        self.drop = DropPath(CROSS_SKIPPED)
+        self.drop = import_timm().layers.DropPath(CROSS_SKIPPED)
 
     def forward(self, queries: Tensor) -> Tensor:
         """[T * B, 64, C] -> [T * B, 64, C]."""
@@ -180,7 +180,7 @@ class SharedDecoder(nn.Module):
         self.attention = NormedAttention(dim)
         self.local = MultiHeadAttention(dim, HEADS)
         self.feed_forward = nn.ModuleList(FeedForward(dim, 3) for _ in range(2))
-        self.drop = DropPath(SKIPPED)
+        self.drop = import_timm().layers.DropPath(SKIPPED)
 
     def forward(self, pixels: Tensor, queries: Tensor, positions: Tensor) -> Tensor:
         """Pixels [T * B, h, w, C], queries and their positions [T * B, 64, C] -> pixels [T * B, h, w, C]."""

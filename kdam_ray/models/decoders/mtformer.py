@@ -28,7 +28,8 @@ are 91.34 G at 425 x 560 and 120.86 G at 480 x 640, the size that MTFormer was p
 T^2 cross-task MLPs, T C wide.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -59,9 +60,10 @@ class MTFormer(nn.Module):
         super().__init__()
         self.names = [task.name for task in tasks]
         self.reduce = nn.Conv2d(sum(channels), row.dim, 1)
-        self.shared = SwinLayer(row.dim)
-        self.own = nn.ModuleList(SwinLayer(row.dim) for _ in tasks)
-        self.cross = nn.ModuleList(CrossTaskLayer(row.dim, len(tasks)) for _ in tasks) if len(tasks) > 1 else None
+        self.shared = WindowLayer(row.dim, SwinBlock)
+        self.own = nn.ModuleList(WindowLayer(row.dim, SwinBlock) for _ in tasks)
+        across = partial(CrossTaskBlock, tasks=len(tasks))
+        self.cross = nn.ModuleList(WindowLayer(row.dim, across) for _ in tasks) if len(tasks) > 1 else None
         self.heads = nn.ModuleList(
             (DepthHead if task.kind == "depth" else ClassHead)(row.dim, task.channels) for task in tasks
         )
@@ -79,17 +81,23 @@ class MTFormer(nn.Module):
         return {name: head(x.permute(0, 3, 1, 2), finest.shape[-2:]) for name, head, x in parts}
 
 
-class SwinLayer(nn.Module):
-    """Two blocks, the second with shifted windows, and a norm; [B, h, w, C] -> [B, h, w, C]."""
+class WindowLayer(nn.Module):
+    """Two blocks, the second with shifted windows, and a norm.
 
-    def __init__(self, dim: int) -> None:
+    Args:
+        dim: C.
+        block: (dim, shift of its windows) -> `SwinBlock` or `CrossTaskBlock`.
+    """
+
+    def __init__(self, dim: int, block: Callable[[int, int], nn.Module]) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(SwinBlock(dim, shift) for shift in (0, SHIFT))
+        self.blocks = nn.ModuleList(block(dim, shift) for shift in (0, SHIFT))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *others: Sequence[Tensor]) -> Tensor:
+        """[B, h, w, C], across tasks also the T - 1 other tasks', which stay as they are -> [B, h, w, C]."""
         for block in self.blocks:
-            x = block(x)
+            x = block(x, *others)
         return self.norm(x)
 
 
@@ -111,36 +119,16 @@ class SwinBlock(nn.Module):
         return x + self.mlp(self.norm_mlp(x))
 
 
-class CrossTaskLayer(nn.Module):
-    """A target's features, updated by where every task looks: two blocks and a norm.
-
-    Args:
-        dim: C.
-        tasks: T, at least 2.
-    """
-
-    def __init__(self, dim: int, tasks: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(CrossTaskBlock(dim, tasks, shift) for shift in (0, SHIFT))
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor, others: Sequence[Tensor]) -> Tensor:
-        """The target's [B, h, w, C] and the T - 1 other tasks', which stay as they are -> [B, h, w, C]."""
-        for block in self.blocks:
-            x = block(x, others)
-        return self.norm(x)
-
-
 class CrossTaskBlock(nn.Module):
-    """One block of `CrossTaskLayer`; the projections and the norms are one set for the target and all sources.
+    """A target's features, updated by where every task looks; one set of projections and norms for all of them.
 
     Args:
         dim: C.
-        tasks: T, at least 2.
         shift: of the windows, tokens.
+        tasks: T, at least 2.
     """
 
-    def __init__(self, dim: int, tasks: int, shift: int) -> None:
+    def __init__(self, dim: int, shift: int, *, tasks: int) -> None:
         super().__init__()
         self.shift = shift
         share = max(1, dim // (tasks - 1))
@@ -186,7 +174,8 @@ class WindowAttention(nn.Module):
             [S, B, windows, tokens, C].
         """
         query, key, value = (
-            _split(layer(x)) for layer, x in ((self.query, sources), (self.key, sources), (self.value, target))
+            layer(x).unflatten(-1, (HEADS, -1)).transpose(-3, -2)  # [..., heads, tokens, C / heads]
+            for layer, x in ((self.query, sources), (self.key, sources), (self.value, target))
         )
         scores = self.scale * query @ key.transpose(-2, -1) + (self.relative_bias() + mask)
         return self.output((scores.softmax(dim=-1) @ value).transpose(-3, -2).flatten(-2))
@@ -197,11 +186,6 @@ class WindowAttention(nn.Module):
         place = torch.cartesian_prod(position, position)
         apart = place.unsqueeze(1) - place.unsqueeze(0) + WINDOW - 1
         return self.bias[apart[..., 0] * (2 * WINDOW - 1) + apart[..., 1]].permute(2, 0, 1)
-
-
-def _split(x: Tensor) -> Tensor:
-    """[..., tokens, C] -> [..., heads, tokens, C / heads]."""
-    return x.unflatten(-1, (HEADS, -1)).transpose(-3, -2)
 
 
 class Windows:

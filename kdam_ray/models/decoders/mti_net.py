@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kdam_ray.models.decoders.pad_net import Distillation
-from kdam_ray.models.heads import TaskLogits, join_levels, resize
+from kdam_ray.models.heads import TaskLogits, conv_norm, join_levels, resize
 from kdam_ray.tasks import Task
 from kdam_ray.zoo import Backbone
 
@@ -61,11 +61,7 @@ class ResidualBlock(nn.Module):
             nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
             nn.BatchNorm2d(outputs),
         )
-        self.shortcut = (
-            nn.Identity()
-            if inputs == outputs
-            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs))
-        )
+        self.shortcut = nn.Identity() if inputs == outputs else conv_norm(inputs, outputs, relu=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs, h, w] -> [B, outputs, h, w], non-negative."""
@@ -106,9 +102,7 @@ class FeaturePropagation(nn.Module):
         joined = tasks * channels
         narrow = max(joined // NARROW, 1)
         self.attention = nn.Sequential(ResidualBlock(joined, narrow), nn.Conv2d(narrow, joined, 1))
-        self.reduce = nn.Sequential(
-            nn.Conv2d(joined, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
+        self.reduce = conv_norm(joined, channels)
         self.excitations = nn.ModuleList(SqueezeExcitation(channels) for _ in range(tasks))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -131,15 +125,12 @@ class DistilledScale(nn.Module):
 
     def __init__(self, channels: int, coarser: int, tasks: Sequence[Task], *, finest: bool) -> None:
         super().__init__()
-        self.initial = nn.ModuleList(self._initial(channels + coarser, channels) for _ in tasks)
+        inputs = (channels + coarser, *[channels] * (BLOCKS - 1))
+        self.initial = nn.ModuleList(nn.Sequential(*(ResidualBlock(x, channels) for x in inputs)) for _ in tasks)
         self.logits = TaskLogits(channels, tasks)
         several = len(tasks) > 1
         self.distillation = Distillation(channels, len(tasks)) if several else nn.Identity()
         self.propagation = FeaturePropagation(channels, len(tasks)) if several and not finest else nn.Identity()
-
-    @staticmethod
-    def _initial(inputs: int, channels: int) -> nn.Module:
-        return nn.Sequential(*(ResidualBlock(channels if block else inputs, channels) for block in range(BLOCKS)))
 
     def forward(self, level: Tensor, coarse: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
         """One scale.
@@ -176,10 +167,7 @@ class MTINet(nn.Module):
             DistilledScale(own, coarser, tasks, finest=k == 0) for k, (own, coarser) in enumerate(pairs)
         )
         width = sum(channels)
-        self.fuse = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-            for _ in tasks
-        )
+        self.fuse = nn.ModuleList(conv_norm(width, width) for _ in tasks)
         self.logits = TaskLogits(width, tasks)
 
     def forward(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:

@@ -71,6 +71,5 @@ class PADNet(nn.Module):
         """Four maps [B, C_k, h_k, w_k] -> {task: [B, channels, h, w]}; while training also `aux/initial/<task>`."""
         features = self.features(join_levels(maps))
         outputs = self.logits(self.distillation(features))
-        if self.training and self.initial:
-            outputs |= {f"aux/initial/{name}": logits for name, logits in self.initial(features).items()}
-        return outputs
+        initial = self.initial(features) if self.training and self.initial else {}
+        return outputs | {f"aux/initial/{name}": logits for name, logits in initial.items()}

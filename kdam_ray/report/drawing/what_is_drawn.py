@@ -81,7 +81,7 @@ def _kind(row: paper.Row) -> PointKind:
         return "teacher"
     if row.method:
         return "distilled"
-    return "baseline" if row.is_plain else "system"
+    return "baseline" if row.model == "MT" else "system"
 
 
 def _gains(shown: PaperTable) -> Plot:

@@ -16,10 +16,11 @@ import numpy as np
 import numpy._core._multiarray_umath as numpy_core
 import pytest
 
+from kdam_ray.data.rooms.draws import Draws
 from kdam_ray.data.rooms.furniture import KINDS
 from kdam_ray.data.rooms.rays import HITS, cast, local_rays, project
 from kdam_ray.data.rooms.render import VERSION, contours, render, saliency
-from kdam_ray.data.rooms.scene import BALL, BOX, CLASS, CYLINDER, Draws, draw_scene
+from kdam_ray.data.rooms.scene import BALL, BOX, CLASS, CYLINDER, draw_scene
 from kdam_ray.tasks import IGNORE, PARTS, ROOM_CLASSES
 
 SIZE = (48, 64)

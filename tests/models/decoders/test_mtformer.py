@@ -105,7 +105,7 @@ def test_a_swin_block_is_attention_within_windows_of_the_map_alone(size, shift):
 @pytest.mark.parametrize("shift", [0, SHIFT])
 def test_a_cross_task_block_takes_the_sources_scores_and_the_targets_values(shift):
     torch.manual_seed(0)
-    block = shaken(CrossTaskBlock(DIM, 3, shift))
+    block = shaken(CrossTaskBlock(DIM, shift, tasks=3))
     target, *others = (draw(2, 8, 9, DIM, seed=seed) for seed in range(3))
     with torch.no_grad():
         normed = block.norm_attention(target)
@@ -121,7 +121,7 @@ def test_a_cross_task_block_takes_the_sources_scores_and_the_targets_values(shif
 
 
 def test_where_the_target_is_the_same_everywhere_other_tasks_change_nothing():
-    block = shaken(CrossTaskBlock(DIM, 2, SHIFT))
+    block = shaken(CrossTaskBlock(DIM, SHIFT, tasks=2))
     flat = draw(2, 1, 1, DIM).expand(2, 9, 10, DIM)
     one, other, varied = (draw(2, 9, 10, DIM, seed=seed) for seed in (1, 2, 3))
     with torch.no_grad():
