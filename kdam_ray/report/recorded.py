@@ -19,7 +19,7 @@ from kdam_ray.service.deltas import LOOKED_AT, full_names, scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:
-    from kdam_ray.service.records.tracking import Found, Tracking
+    from kdam_ray.service.records import Found, Tracking
 
 DOCUMENT = "table.json"
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kdam_ray.config import Place, Run, change
-from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
-from kdam_ray.service.records.weight_files import store_weights
+from kdam_ray.service.records import Storage, check_reachable, is_remote, store_weights
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 

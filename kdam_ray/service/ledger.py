@@ -10,8 +10,7 @@ from typing import Any
 
 from kdam_ray.service.cost.totals import NAMES, costs_of, total
 from kdam_ray.service.plan import LEFT, Plan, Planned
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 
 COST, PLANNED = "cost/", "plan/"
 

@@ -8,9 +8,7 @@ from typing import Any, Literal
 from kdam_ray.config import Place, Run, Sweep, change, titled
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.layout import Layout, layout
-from kdam_ray.service.records.checkpoints import epochs_done, is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.records import Found, Storage, Tracking, epochs_done, is_ready
 from kdam_ray.service.search.study import Study, Trial
 from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration

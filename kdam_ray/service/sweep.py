@@ -16,9 +16,7 @@ from kdam_ray.service import ledger
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
 from kdam_ray.service.plan import DONE, Plan, Planned, known_runs, look, plan, seats
-from kdam_ray.service.records.checkpoints import is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Seat, pack

@@ -9,9 +9,7 @@ from kdam_ray.service.pool.cohorts import Opener
 from kdam_ray.service.pool.launch import session, train_seats
 from kdam_ray.service.pool.protocols import Train
 from kdam_ray.service.pool.ray_coordinator import coordinating
-from kdam_ray.service.records.checkpoints import checkpoint_name, epochs_done, is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, checkpoint_name, epochs_done, is_ready
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 

@@ -18,8 +18,7 @@ from kdam_ray.report.recorded import (
 )
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.sweep import resolve, run_sweep
 

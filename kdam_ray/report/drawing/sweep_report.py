@@ -20,8 +20,7 @@ from kdam_ray.report.formats import FORMATS, Grid
 from kdam_ray.service.cost.totals import spent
 from kdam_ray.service.finished.pictures import FOLDER as PICTURES
 from kdam_ray.service.finished.pictures import IMAGES, draw_runs
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking, git_state
+from kdam_ray.service.records import Storage, Tracking, git_state
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.wording import say
 

@@ -21,8 +21,7 @@ from kdam_ray.report.rows import PaperTable
 from kdam_ray.report.tables import SeedRow, number
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import searched_params
 

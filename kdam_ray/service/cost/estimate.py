@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kdam_ray.config import Run
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 

@@ -16,9 +16,7 @@ from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.pictures import draw, fixed_indices
 from kdam_ray.models import Teacher
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 

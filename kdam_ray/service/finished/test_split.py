@@ -7,9 +7,7 @@ from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.source import Source
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.evaluate import Candidate, evaluate
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 

@@ -27,7 +27,7 @@ from kdam_ray.service.pool.cohorts import Opener
 from kdam_ray.service.pool.lanes import POLL_S, WorkerGroup, lanes
 from kdam_ray.service.pool.progress import Progress
 from kdam_ray.service.pool.protocols import Coordinator, Train
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 

@@ -10,7 +10,7 @@ from kdam_ray.config import Run, Sweep
 from kdam_ray.service.pool.assignment import Assignment, Notice
 from kdam_ray.service.pool.coordinator import LocalCoordinator
 from kdam_ray.service.pool.protocols import CohortState
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.service.search.study import Outcome, Trial
 
 NAMESPACE = "kdam"

@@ -28,10 +28,7 @@ from kdam_ray.service.layout import open_sources
 from kdam_ray.service.pool.assignment import Assignment, Notice, Order, TeacherCheckpoint
 from kdam_ray.service.pool.coordinator import LocalCoordinator
 from kdam_ray.service.pool.protocols import Coordinator, Train
-from kdam_ray.service.records.checkpoints import latest_checkpoint, save_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
-from kdam_ray.service.records.weight_files import weights_of
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint, save_checkpoint, weights_of
 from kdam_ray.service.search.study import Outcome
 
 T = TypeVar("T")

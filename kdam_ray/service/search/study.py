@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 
 # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
 STARTUP_TRIALS = 4
