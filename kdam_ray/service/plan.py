@@ -135,7 +135,7 @@ def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
     Raises:
         ValueError: bad input, in one line that names the field.
     """
-    return look(sweep, place, teachers, Tracking(place))
+    return Planner(sweep, place, Tracking(place)).look(teachers)
 
 
 def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
@@ -163,16 +163,7 @@ def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
     return known
 
 
-def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking) -> Plan:
-    """The plan; reads MLflow and the study if they exist, creates neither.
-
-    Raises:
-        ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
-    """
-    return _Planner(sweep, place, tracking).look(teachers)
-
-
-class _Planner:
+class Planner:
     """Makes the plan of one sweep from MLflow's records, the checkpoints and the study."""
 
     def __init__(self, sweep: Sweep, place: Place, tracking: Tracking):
@@ -182,6 +173,14 @@ class _Planner:
         self.records: dict[str, Found] = {}
 
     def look(self, given: Sequence[Run]) -> Plan:
+        """The plan; reads MLflow and the study if they exist, creates neither.
+
+        Args:
+            given: the teachers' runs.
+
+        Raises:
+            ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
+        """
         sweep, runs = self.sweep, known_runs(self.sweep)
         known_study = sweep.space and Study.exists(self.storage, sweep)
         trials = [trial for trial in Study(self.storage, sweep).trials() if trial.searched] if known_study else []
@@ -192,7 +191,13 @@ class _Planner:
         teachers = self.teachers(given, [item.run for item in known])
         lost = {item.run.run_id for item in teachers if item.status == "failed"}
         draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
-        return self.plan(teachers, [_blocked(item, lost) for item in (*known, *drawn)], draws)
+        now = [
+            replace(item, status="blocked", steps=0, flops=0.0)
+            if item.run.teacher_run in lost and item.status in LEFT
+            else item
+            for item in (*known, *drawn)
+        ]
+        return self.plan(teachers, now, draws)
 
     def planned(self, run: Run, kind: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""
@@ -246,7 +251,9 @@ class _Planner:
         students += [([base] * members, [base.epochs] * members) for members in drawn]
         timed = self._timed(taught, students, arranged)
         once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
-        seconds = sum(_seconds(times, arranged.workers // ranks) for ranks, times in timed)
+        seconds = sum(  # of cohorts that start together, as many at a time as there are lanes
+            max(max(times), sum(times) / max(1, arranged.workers // ranks)) + GROUP_S for ranks, times in timed
+        )
         return Plan(
             sweep=self.sweep, place=self.place, teachers=tuple(teachers), runs=tuple(runs), searched=draws,
             cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
@@ -271,13 +278,6 @@ class _Planner:
         ]
 
 
-def _blocked(item: Planned, lost: Collection[str]) -> Planned:
-    """`item`, or what has become of it when its teacher is lost."""
-    if item.run.teacher_run in lost and item.status in LEFT:
-        return replace(item, status="blocked", steps=0, flops=0.0)
-    return item
-
-
 def _named(teacher: Run) -> str:
     alone = f" on {teacher.tasks[0]} alone" if len(teacher.tasks) == 1 else ""
     return f"{teacher.student}{alone} ({teacher.run_id})"
@@ -299,8 +299,3 @@ def seats(
 def drawn_size(draws: int, place: Place, side_by_side: int) -> int:
     """Members of a cohort that the search draws."""
     return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
-
-
-def _seconds(times: Sequence[float], lanes: int) -> float:
-    """How long cohorts of so many seconds each take, that many at a time."""
-    return max(max(times), sum(times) / max(1, lanes)) + GROUP_S

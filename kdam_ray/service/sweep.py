@@ -15,11 +15,11 @@ from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
-from kdam_ray.service.plan import DONE, Plan, Planned, known_runs, look, plan, seats
+from kdam_ray.service.plan import DONE, Plan, Planned, Planner, known_runs, plan, seats
 from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
-from kdam_ray.service.seats import Seat, pack
+from kdam_ray.service.seats import pack
 from kdam_ray.service.wording import say
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ def run_sweep(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train
         ValueError: bad input, before Ray starts.
     """
     work = _Work(sweep, place, train)
-    before = look(sweep, place, teachers, work.tracking)
+    before = Planner(sweep, place, work.tracking).look(teachers)
     if before.complete:
         say(f"sweep {sweep.name}: everything is there already")
     else:
         work.train_missing(before)
     work.enter("result")
-    return work.result(before, look(sweep, place, teachers, work.tracking))
+    return work.result(before, Planner(sweep, place, work.tracking).look(teachers))
 
 
 class _Work:
@@ -110,17 +110,16 @@ class _Work:
             teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
         with coordinating(study_name(self.sweep), self.storage, self.sweep) as coordinator:
-            told = [self._into_study(coordinator, seat) for seat in waiting]
+            told = [  # cells that are points of the searched space get their trials
+                replace(seat, trial=coordinator.take(seat.run))
+                if seat.trial is None and searched_params(self.sweep, seat.run) is not None
+                else seat
+                for seat in waiting
+            ]
             self._tell_what_is_known(coordinator, known, opener)
             side_by_side = arranged.side_by_side(self.sweep.base)
             cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
             train_seats(opener, cohorts, coordinator=coordinator, draws=draws, train=self.train)
-
-    def _into_study(self, coordinator: "Coordinator", seat: Seat) -> Seat:
-        """Give a cell that is a point of the searched space its trial."""
-        if seat.trial is not None or searched_params(self.sweep, seat.run) is None:
-            return seat
-        return replace(seat, trial=coordinator.take(seat.run))
 
     def _tell_what_is_known(self, coordinator: "Coordinator", known: Plan, opener: "Opener") -> None:
         """Tell the study of trials whose run ended without its hearing of it, as MLflow has them."""

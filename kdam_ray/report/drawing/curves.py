@@ -229,16 +229,15 @@ def _own_axes(axes: Axes, label: str, *, x_label: str | None = None) -> Axes:
 
     Both have the paper's colour.
     """
-    right = axes.twinx()
-    right.set_ylabel(label, color=VERMILLION, fontsize=8)
-    right.spines["right"].set(visible=True, color=VERMILLION)
-    right.tick_params(axis="y", colors=VERMILLION)
-    right.grid(False)
-    if x_label is None:
-        return right
-    top = right.twiny()
-    top.set_xlabel(x_label, color=VERMILLION, fontsize=8)
-    top.spines["top"].set(visible=True, color=VERMILLION)
-    top.tick_params(axis="x", colors=VERMILLION)
-    top.grid(False)
-    return top
+    own = axes.twinx()
+    own.set_ylabel(label, color=VERMILLION, fontsize=8)
+    sides = [(own, "right")]
+    if x_label is not None:
+        own = own.twiny()
+        own.set_xlabel(x_label, color=VERMILLION, fontsize=8)
+        sides.append((own, "top"))
+    for coloured, side in sides:
+        coloured.spines[side].set(visible=True, color=VERMILLION)
+        coloured.tick_params(axis="y" if side == "right" else "x", colors=VERMILLION)
+        coloured.grid(False)
+    return own

@@ -99,14 +99,17 @@ def _template() -> Template:
 
 def environment() -> dict[str, Any]:
     """What the numbers of a report hang on besides code and configuration: Python, system, CPU, GPUs, packages."""
-    found: dict[str, Any] = {
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {package.name: package.version for package in metadata.distributions()}
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": _usable_cpus()},
-        "gpus": _gpus(),
+        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": usable},
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "packages": {name: versions[name] for name in PACKAGES if name in versions},
     }
-    versions = {package.name: package.version for package in metadata.distributions()}
-    return found | {"packages": {name: versions[name] for name in PACKAGES if name in versions}}
 
 
 def _cpu_model() -> str:
@@ -117,16 +120,6 @@ def _cpu_model() -> str:
         lines = []
     named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(named, None) or platform.processor() or platform.machine()
-
-
-def _usable_cpus() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 # ------------------------------------------------------------------------------------------- what the template asks for

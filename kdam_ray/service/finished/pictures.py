@@ -122,7 +122,10 @@ class _Gallery:
         if record is None:
             return Drawn(run.run_id, None, reason="MLflow has no finished record of it")
         name = picture_name(run.epochs)
-        if not again and self._has(record.mlflow_run, name):
+        client = self.tracking.client
+        if not again and any(
+            item.path == f"{FOLDER}/{name}" for item in client.list_artifacts(record.mlflow_run, FOLDER)
+        ):
             return Drawn(run.run_id, record.mlflow_run, reason=f"has {FOLDER}/{name} already")
         own = self._load(run.run_id, run.epochs)
         if own is None:
@@ -159,9 +162,6 @@ class _Gallery:
         if run.upstream not in self._sources:
             self._sources[run.upstream] = open_sources(run, self.place)[1]
         return self._sources[run.upstream]
-
-    def _has(self, mlflow_run: str, name: str) -> bool:
-        return any(item.path == f"{FOLDER}/{name}" for item in self.tracking.client.list_artifacts(mlflow_run, FOLDER))
 
 
 def _draw(

@@ -81,7 +81,8 @@ def train_assignment(
     if device.type == "cpu":  # the number of threads decides the order of sums, and so the last bits
         torch.set_num_threads(assignment.threads)
     storage = Storage(place.storage)
-    energy = Energy(gpu=_gpu(device), workers_here=assignment.workers_here)
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+    energy = Energy(gpu=gpu, workers_here=assignment.workers_here)
     recorder = (
         Recorder(assignment, storage, Tracking(place), coordinator, _meter(place, storage)) if rank() == 0 else None
     )
@@ -183,7 +184,16 @@ class Recorder:
     def step(self, report: StepReport, joules: float | None) -> None:
         """Say where the cohort is, note what the epoch has cost so far."""
         self.meter.beat(report.epoch, report.step / report.steps, joules)
-        self._notice(report)
+        notice = Notice(
+            epoch=report.epoch,
+            epochs=max(member.run.epochs for member in self.members.values()),
+            epochs_done=self.assignment.epochs_done,
+            step=report.step,
+            steps=report.steps,
+            members=report.members,
+            best=self._best,
+        )
+        self.coordinator.notice(self.assignment.title, notice)
 
     def epoch(self, report: EpochReport) -> bool:
         """Record what a member did in an epoch. Returns whether it is to be pruned."""
@@ -235,23 +245,6 @@ class Recorder:
         if member.trial is None or objective is None:
             return False
         return self.coordinator.observe(member.trial, epoch, objective) and member.prunable
-
-    def _notice(self, report: StepReport) -> None:
-        notice = Notice(
-            epoch=report.epoch,
-            epochs=max(member.run.epochs for member in self.members.values()),
-            epochs_done=self.assignment.epochs_done,
-            step=report.step,
-            steps=report.steps,
-            members=report.members,
-            best=self._best,
-        )
-        self.coordinator.notice(self.assignment.title, notice)
-
-
-def _gpu(device: torch.device) -> str | None:
-    """UUID of a GPU, None of a CPU."""
-    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
 
 
 def _meter(place: Place, storage: Storage) -> Meter:
