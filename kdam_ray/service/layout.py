@@ -90,8 +90,7 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
     if run.batch % world:
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
     check_reachable(place.storage, writes=True)
-    hashes = _fingerprints(run, place)
-    digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(" ".join(_fingerprints(run, place)).encode()).hexdigest()[:16]
     start = {"pretrained": _stored(run, place, Path(weights))} if weights else {}
     return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks, **start})
 
@@ -116,7 +115,6 @@ def _fingerprints(run: Run, place: Place) -> list[str]:
         return [source.fingerprint for source in open_sources(run, place)]
     from kdam_ray.service.records.remote_shards import RemoteShards
 
-    check_reachable(place.root, writes=False, field="root")
     remote = RemoteShards(str(place.root))
     return [
         remote.fingerprint(DATASETS[run.dataset], split, images, run.image_size)

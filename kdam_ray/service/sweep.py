@@ -144,8 +144,12 @@ class _Work:
         there = {item.run.run_id for item in before.runs if item.status in DONE}
 
         def result_of(item: Planned, changes: dict[str, Any], reused: bool) -> RunResult:
-            if item.record is None or item.status not in DONE:
-                return _lost(item, changes, lost.get(item.run.teacher_run or ""))
+            if item.record is None or item.status not in DONE:  # it could not be trained, or its training did not end
+                mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
+                return RunResult(
+                    run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
+                    reason=lost.get(item.run.teacher_run or "") or recorded or UNENDED,
+                )  # fmt: skip
             against = None if item.kind == "teacher" else scores.of(item.run)
             return RunResult(
                 run=item.run, kind=item.kind, status=cast(Outcome, item.status), mlflow_run=item.record.mlflow_run,
@@ -167,15 +171,7 @@ class _Work:
         teachers = tuple(result_of(item, {}, item.run.run_id in there) for item in after.teachers)
         wall_s = None if before.complete else time.monotonic() - self.started
         ledger.close_call(self.storage, self.tracking, parent, after, wall_s=wall_s)
-        return self._close(parent, rows, teachers, single_tasks.of(self.sweep.base))
-
-    def _close(
-        self,
-        parent: str,
-        rows: tuple[RunResult, ...],
-        teachers: tuple[RunResult, ...],
-        single_task: Mapping[str, float] | None,
-    ) -> SweepResult:
+        single_task = single_tasks.of(self.sweep.base)
         self.enter("closed")
         cost, estimate = ledger.recorded(self.tracking, parent)
         result = SweepResult(
@@ -205,12 +201,3 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     named = {run.teacher_run for run in (known.sweep.base, *(item.run for item in known.runs)) if run.teacher_run}
     common = known.sweep.base.teacher_run if known.sweep.choices else None
     return TeacherScores.among(finished, given=given, named=named, common=common)
-
-
-def _lost(item: Planned, changes: dict[str, Any], reason: str | None) -> RunResult:
-    """A run that could not be trained, for that `reason`, or whose training did not end."""
-    mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
-    return RunResult(
-        run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
-        reason=reason or recorded or UNENDED,
-    )  # fmt: skip

@@ -1,6 +1,5 @@
 """What the jobs that make a table of the paper have in common: their flags, their plan, their output."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -66,7 +65,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
     table_of = {dataset: number for number in numbers for dataset in DATASETS_OF[TABLES[number].dataset]}
     with output(asked.as_json) as say:
         with bad_input_exits():
-            number = _number(asked.schedule.dataset, table_of)
+            number = table_of[one_of(table_of, "dataset")(asked.schedule.dataset)]
             trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
 
             from kdam_ray.service.sweep import plan
@@ -106,10 +105,6 @@ def _files(weights: tuple[str, ...]) -> dict[str, str]:
         if not (name and equals and file):
             raise ValueError(f"weights: {name + equals + file!r} is not NETWORK=FILE, such as swin_t=swin_t.pth")
     return {name: file for name, _, file in pairs}
-
-
-def _number(dataset: str, table_of: Mapping[str, str]) -> str:
-    return table_of[one_of(table_of, "dataset")(dataset)]
 
 
 def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, dict[str, Any]]:

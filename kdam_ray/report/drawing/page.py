@@ -92,7 +92,8 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         keep_trailing_newline=True,
     )  # fmt: skip
-    page.filters |= {"kind": _kind, "table": as_html, "svg": _svg, "png": _png, "pairs": _pairs}
+    page.filters |= {"kind": _kind, "table": as_html, "drawn": as_svg, "inline": inline_svg, "png": _png}
+    page.filters["pairs"] = _pairs
     page.tests |= {"nothing": _is_nothing, "listed": _is_listed, "nested": _is_nested}
     return page.get_template("page.html.j2")
 
@@ -128,10 +129,6 @@ def _kind(part: Part) -> str:
         if isinstance(part, classes):
             return kind
     raise TypeError(f"a section holds paragraphs, Grid, Plot, PagePicture and Facts, not {type(part).__name__}")
-
-
-def _svg(plot: Plot, prefix: str) -> str:
-    return inline_svg(as_svg(plot.figure), prefix=prefix, label=plot.caption)
 
 
 def _png(picture: PagePicture) -> str:

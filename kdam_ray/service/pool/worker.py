@@ -8,7 +8,6 @@ costs at most an epoch, and so does starting the whole job again. Nothing here n
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -96,7 +95,8 @@ def train_assignment(
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=teacher,
         resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
-        weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
+        weights={run.pretrained: path for run in waiting if (path := weights_of(storage, run)) is not None},
+        device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
     yield from follow(reports, recorder, energy)
 
@@ -269,11 +269,6 @@ def agree(value: T) -> T:
     box: list[T] = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def _weights(storage: Storage, runs: Sequence[Run]) -> dict[str, Path]:
-    """The local weight files that runs start from, by `Run.pretrained`."""
-    return {run.pretrained: path for run in runs if (path := weights_of(storage, run)) is not None}
 
 
 def _open_in_turn(run: Run, place: Place) -> Sequence[Source]:
