@@ -9,7 +9,7 @@ trained again. Data-parallel over two gloo ranks on CPUs. Lands in MLflow experi
 """
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -52,14 +52,14 @@ def main() -> int:
 
         found = find_or_train(run, asked.place)
         if found.status == "failed":
-            document = {"run_id": run.run_id, "failed": found.reason}
-            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", document)
+            why = {"run_id": run.run_id, "failed": found.reason}
+            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", why)
             print(f"failed: {run.run_id}: {found.reason}", file=sys.stderr)
             return 1
         state = "found, not trained again" if found.reused else "trained"
         text = [f"teacher {run.student} on {run.dataset}, run {run.run_id}: {state}", *metric_lines(run, found.metrics)]
         checkpoint = Storage(asked.place.storage).uri(checkpoint_name(run.run_id, run.epochs))
-        document: dict[str, Any] = {
+        document = {
             "run_id": run.run_id, "metrics": found.metrics, "checkpoint": checkpoint, "mlflow_run": found.mlflow_run,
             "reused": found.reused,
         }  # fmt: skip

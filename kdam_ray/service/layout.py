@@ -55,9 +55,9 @@ def layout(place: Place) -> Layout:
         ValueError: GPUs are asked for and there are none.
     """
     count = count_gpus()
-    on_cluster = "RAY_ADDRESS" in os.environ  # the GPUs are elsewhere, and may not have been started yet
     gpus = count > 0 if place.gpus is None else place.gpus
-    if gpus and not count and not on_cluster:
+    # with a cluster's address the GPUs are elsewhere, and may not have been started yet
+    if gpus and not count and "RAY_ADDRESS" not in os.environ:
         raise ValueError(
             "gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some"
         )

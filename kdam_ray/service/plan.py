@@ -90,8 +90,10 @@ class Plan:
     def text(self) -> str:
         """The plan for people, a line a member."""
         base, left = self.sweep.base, sum(item.status in LEFT for item in self.runs)
-        schedule = f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}"
-        schedule += f", lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
+        schedule = (
+            f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}, "
+            f"lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
+        )
         lines = [
             f"sweep {self.sweep.name} on {base.dataset}, {count(self.workers, 'worker')}",
             f"  base: {base.student} + {base.decoder}, {schedule}",
@@ -238,17 +240,17 @@ class Planner:
         side_by_side = arranged.side_by_side(base)
         left = seats(runs, teachers, self.storage)
         packed = pack(left, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
-        size = drawn_size(draws, self.place, side_by_side)
-        drawn = [min(size, draws - start) for start in range(0, draws, size)]
+        drawn = drawn_cohorts(draws, self.place, side_by_side)
         taught = [item for item in teachers if item.status in LEFT]
-        cohorts: list[tuple[str, ...]] = [(item.run.run_id,) for item in taught]
-        cohorts += [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
-        cohorts += [(DRAWN,) * members for members in drawn]
-        students: list[Load] = [
-            ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort])
-            for cohort in packed
+        cohorts: list[tuple[str, ...]] = [
+            *((item.run.run_id,) for item in taught),
+            *(tuple(seat.run.run_id for seat in cohort) for cohort in packed),
+            *((DRAWN,) * members for members in drawn),
         ]
-        students += [([base] * members, [base.epochs] * members) for members in drawn]
+        students: list[Load] = [
+            *(([seat.run for seat in each], [seat.run.epochs - seat.epochs_done for seat in each]) for each in packed),
+            *(([base] * members, [base.epochs] * members) for members in drawn),
+        ]
         timed = self._timed(taught, students, arranged)
         once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
         seconds = sum(  # of cohorts that start together, as many at a time as there are lanes
@@ -269,8 +271,8 @@ class Planner:
         """(ranks, seconds of each) of the cohorts that start together: teachers of equal ranks, then the students."""
         alike: dict[int, list[Load]] = {}
         for item in taught:
-            load = [item.run], [item.steps // item.run.steps_per_epoch]
-            alike.setdefault(arranged.ranks(item.run), []).append(load)
+            epochs = item.steps // item.run.steps_per_epoch
+            alike.setdefault(arranged.ranks(item.run), []).append(([item.run], [epochs]))
         starts = [*alike.items(), *([(arranged.ranks(self.sweep.base), students)] if students else [])]
         return [
             (ranks, [self.costs.seconds(*load, ranks=ranks, gpus=arranged.gpus) for load in loads])
@@ -296,6 +298,7 @@ def seats(
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
 
-def drawn_size(draws: int, place: Place, side_by_side: int) -> int:
-    """Members of a cohort that the search draws."""
-    return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
+def drawn_cohorts(draws: int, place: Place, side_by_side: int) -> list[int]:
+    """Members of each cohort that the search draws; the last may be smaller than the others."""
+    size = max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
+    return [min(size, draws - start) for start in range(0, draws, size)]

@@ -161,8 +161,9 @@ class _Work:
 
         for item in after.runs:
             if item.record is not None:
-                title = titled(item.run, self.sweep.base)
-                self.tracking.link_member(item.record, sweep=self.sweep, parent=parent, title=title)
+                self.tracking.link_member(
+                    item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base)
+                )
         planned = {item.run.run_id: item for item in after.runs}
         wanted = [(planned[run.run_id], changes) for run, _, changes in known_runs(self.sweep)]
         wanted += [(item, {}) for item in after.runs if item.kind == "searched"]

@@ -81,7 +81,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.sweep_report import is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_rows
         from kdam_ray.service.result import ended
 
@@ -90,7 +90,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
         if shown.measured and not is_there(result, asked.place):
             searched = searched_grid(result)
             content = of_rows(shown, result, asked.place, [searched] if searched else [])
-            announce(write_report(content, result, asked.place, images=asked.pictures))
+            write_report(content, result, asked.place, images=asked.pictures)
         return ended(result)
 
 
@@ -128,14 +128,12 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     from kdam_ray.service.deltas import OBJECTIVE
     from kdam_ray.service.search.study import searched_params
 
-    found = [
-        (row, params)
-        for row in result.rows
-        if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))
-    ]
+    judged = sorted(
+        (row for row in result.rows if OBJECTIVE in row.metrics), key=lambda row: row.metrics[OBJECTIVE], reverse=True
+    )
+    found = [(row, params) for row in judged if (params := searched_params(result.sweep, row.run))]
     if not result.sweep.trials or not found:
         return None
-    found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
     names = list(found[0][1])
     rows = tuple(
         (

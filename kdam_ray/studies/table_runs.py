@@ -36,12 +36,6 @@ class TableSweep:
     teachers: tuple[Run, ...]
     recorded: RecordedTable
 
-    @property
-    def runs(self) -> dict[str, Run]:
-        """All of them, teachers too, by run_id."""
-        students = (change(self.sweep.base, changes) for changes in self.sweep.cells)
-        return {run.run_id: run for run in (*students, *self.teachers)}
-
 
 def table_sweep(
     number: str,
@@ -150,8 +144,9 @@ def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
     printed = TABLES[wanted.recorded.table].rows
     if not any(row.fact("params") is not None for row in printed):
         return wanted.recorded
-    costs, runs = Costs(storage), wanted.runs
-    rows = []
+    students = (change(wanted.sweep.base, changes) for changes in wanted.sweep.cells)
+    runs = {run.run_id: run for run in (*students, *wanted.teachers)}
+    costs, rows = Costs(storage), []
     for row in wanted.recorded.rows:
         own = map(runs.__getitem__, next(iter(row.runs.values())))
         found = [costs.network(run, run.student, run.decoder) for run in own]

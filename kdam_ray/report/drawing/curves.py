@@ -161,8 +161,8 @@ def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, 
     labels = {f"val/{key}": label for key, label in columns(tasks, delta=False).items()}
     labels[loss] = f"{loss.replace('/', ' ')} ↓"
     in_a_row = max(1, min(6, 110 // (max(map(len, histories), default=0) + 8)))  # names beside each other
-    below = math.ceil(len(histories) / in_a_row)
-    figure, cells = panels(len(labels), wide=3, size=(2.5, 2.1), frame=(0, 0.17 * below + 0.1))
+    frame = (0, 0.17 * math.ceil(len(histories) / in_a_row) + 0.1)  # the names stand below
+    figure, cells = panels(len(labels), wide=3, size=(2.5, 2.1), frame=frame)
     handles: dict[str, Any] = {}
     for axes, (metric, label) in zip(cells, labels.items(), strict=True):
         watched, words = _watched(metric, histories)

@@ -92,8 +92,9 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         keep_trailing_newline=True,
     )  # fmt: skip
-    page.filters |= {"kind": _kind, "table": as_html, "drawn": as_svg, "inline": inline_svg, "png": _png}
-    page.filters["pairs"] = _pairs
+    page.filters |= {
+        "kind": _kind, "table": as_html, "drawn": as_svg, "inline": inline_svg, "png": _png, "pairs": _pairs,
+    }  # fmt: skip
     page.tests |= {"nothing": _is_nothing, "listed": _is_listed, "nested": _is_nested}
     return page.get_template("page.html.j2")
 

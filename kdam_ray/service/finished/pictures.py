@@ -129,8 +129,11 @@ class _Gallery:
             return Drawn(run.run_id, record.mlflow_run, reason=f"has {FOLDER}/{name} already")
         own = self._load(run.run_id, run.epochs)
         if own is None:
-            why = f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}"
-            return Drawn(run.run_id, record.mlflow_run, reason=why)
+            return Drawn(
+                run.run_id,
+                record.mlflow_run,
+                reason=f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}",
+            )
         columns = {**self._beside(run), title_of(run): own}
         with _kept(folder, run, run.epochs) as path:
             _draw(columns, run, self._source(run), images, self.device).save(path)

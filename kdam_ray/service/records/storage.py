@@ -250,8 +250,8 @@ class Storage:
     def endpoint(self) -> str | None:
         """URL of an S3-compatible server; None: Amazon's."""
         query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
-        given = query.get("endpoint_override")
-        given = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        known = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        given = query.get("endpoint_override") or known
         return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
 
     def _is_file(self, name: str) -> bool:

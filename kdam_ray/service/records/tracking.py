@@ -56,11 +56,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Parent:
-    """A sweep as MLflow has it: its run's id, tags and last metrics."""
+    """A sweep as MLflow has it: its run's id and tags."""
 
     mlflow_run: str
     tags: dict[str, str]
-    metrics: dict[str, float]
 
 
 def tracking_uri(place: Place) -> str:
@@ -186,8 +185,8 @@ class Tracking:
         return {item.experiment_id: item.name for item in experiments}
 
     def _experiments_of(self, dataset: str, sweep: str) -> dict[str, str]:
-        wanted = experiment_name(dataset, sweep)
-        return {id_: name for id_, name in self._all_experiments().items() if name == wanted}
+        experiments = self._all_experiments().items()
+        return {id_: name for id_, name in experiments if name == experiment_name(dataset, sweep)}
 
     def _search(self, experiments: Mapping[str, str], wanted: str, *, links: bool = False) -> list[Found]:
         records, token = [], None
@@ -202,7 +201,7 @@ class Tracking:
         """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
         names = [*self._experiments_of(dataset, sweep)]
         runs = self.client.search_runs(names, "tags.`kdam.base` LIKE '%'", max_results=1000) if names else []
-        parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
+        parents = [Parent(run.info.run_id, dict(run.data.tags)) for run in runs]
         return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
 
     def document(self, mlflow_run: str, name: str) -> Any:
@@ -272,8 +271,10 @@ class Tracking:
             return known[0].info.run_id
         kept = ("kdam.", "mlflow.source.git.commit")
         tags = {name: value for name, value in record.tags.items() if name.startswith(kept)}
-        tags |= {"kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or "")}
-        tags["mlflow.parentRunId"] = parent
+        tags |= {
+            "kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""),
+            "mlflow.parentRunId": parent,
+        }  # fmt: skip
         if known:
             child = known[0].info.run_id
             self.reopen(child, tags)
