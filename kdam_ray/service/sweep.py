@@ -117,8 +117,9 @@ class _Work:
                 for seat in waiting
             ]
             self._tell_what_is_known(coordinator, known, opener)
-            side_by_side = arranged.side_by_side(self.sweep.base)
-            cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
+            cohorts = pack(
+                told, side_by_side=arranged.side_by_side(self.sweep.base), cohort_size=self.place.cohort_size
+            )
             train_seats(opener, cohorts, coordinator=coordinator, draws=draws, train=self.train)
 
     def _tell_what_is_known(self, coordinator: "Coordinator", known: Plan, opener: "Opener") -> None:

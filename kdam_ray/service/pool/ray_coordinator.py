@@ -35,7 +35,7 @@ class RayCoordinator:
     def __getattr__(self, question: str) -> Callable[..., Any]:
         """Any other method of `protocols.Coordinator`: asks the actor for it and waits for the answer."""
         method = getattr(self._actor, question)
-        return lambda *what: ray.get(method.remote(*what))
+        return lambda *what, **named: ray.get(method.remote(*what, **named))
 
     def notice(self, title: str, notice: Notice) -> None:
         self._actor.notice.remote(title, notice)
