@@ -56,7 +56,7 @@ def main() -> int:
                 say("\n".join(item.text() for item in plans), [item.as_json() for item in plans])
                 return 0
 
-        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.sweep_report import is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_gain
         from kdam_ray.report.gain import as_json, as_text
         from kdam_ray.service.result import ended
@@ -67,7 +67,7 @@ def main() -> int:
             print("A smoke run: tiny networks, images and schedules. Its numbers mean nothing.", file=sys.stderr)
         say(as_text(study), as_json(study))
         if study.rows[0].seeds and not is_there(results[0], asked.place):
-            announce(write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures))
+            write_report(of_gain(study, results, asked.place), results[0], asked.place, images=asked.pictures)
         return ended(*results)
 
 

@@ -51,7 +51,7 @@ def main() -> int:
 
         from kdam_ray.report.beta_temp import of_result
         from kdam_ray.report.beta_temp_grid import as_grids, as_report
-        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.sweep_report import is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_beta_temp
         from kdam_ray.service.result import ended
 
@@ -63,7 +63,7 @@ def main() -> int:
             say(*as_report(results, result))
             if not is_there(result, asked.place):
                 content = of_beta_temp(results, as_grids(results), result, asked.place)
-                announce(write_report(content, result, asked.place, images=asked.pictures))
+                write_report(content, result, asked.place, images=asked.pictures)
         else:
             failed = [{"run_id": row.run.run_id, "changes": row.changes, "reason": row.reason} for row in result.failed]
             say("No run has finished, so there is no table.", {"failed": failed})

@@ -9,7 +9,6 @@ trained again. Data-parallel over two gloo ranks on CPUs. Lands in MLflow experi
 """
 
 import sys
-from dataclasses import asdict
 from typing import Annotated
 
 import tyro
@@ -48,18 +47,23 @@ def main() -> int:
                 return 0
 
         from kdam_ray.report.tables import metric_lines
+        from kdam_ray.service.records import Storage, checkpoint_name
         from kdam_ray.service.teachers import find_or_train
 
         found = find_or_train(run, asked.place)
-        if found.failed:
-            document = {"run_id": run.run_id, "failed": found.failed}
-            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", document)
-            print(f"failed: {run.run_id}: {found.failed}", file=sys.stderr)
+        if found.status == "failed":
+            why = {"run_id": run.run_id, "failed": found.reason}
+            say(f"teacher {run.student} on {run.dataset}, run {run.run_id}: failed", why)
+            print(f"failed: {run.run_id}: {found.reason}", file=sys.stderr)
             return 1
         state = "found, not trained again" if found.reused else "trained"
         text = [f"teacher {run.student} on {run.dataset}, run {run.run_id}: {state}", *metric_lines(run, found.metrics)]
-        document = {name: value for name, value in asdict(found).items() if name != "failed"}
-        say("\n".join([*text, f"checkpoint: {found.checkpoint}"]), document)
+        checkpoint = Storage(asked.place.storage).uri(checkpoint_name(run.run_id, run.epochs))
+        document = {
+            "run_id": run.run_id, "metrics": found.metrics, "checkpoint": checkpoint, "mlflow_run": found.mlflow_run,
+            "reused": found.reused,
+        }  # fmt: skip
+        say("\n".join([*text, f"checkpoint: {checkpoint}"]), document)
     return 0
 
 

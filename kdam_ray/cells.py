@@ -7,7 +7,6 @@ names it for NYUD-v2, and Swin-B beside it for PASCAL-Context without saying whe
 students several.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -151,7 +150,11 @@ def trained_rows(table: Table, schedule: Schedule) -> tuple[TrainedRow, ...]:
     if schedule.smoke and table.varies_epochs:
         schedule = schedule.model_copy(update={"epochs": schedule.epochs or SMOKE_EPOCHS})
     own = tuple(_trained(row, schedule) for row in table.rows)
-    return own + tuple(_sampled(own)) if table.varies_epochs else own
+    if not table.varies_epochs:
+        return own
+    longest = max(own, key=lambda trained: trained.epoch)  # within which the others are looked at
+    shorter = (trained for trained in own if trained.epoch < longest.epoch)
+    return (*own, *(replace(longest, row=each.row, epoch=each.epoch, part="one run") for each in shorter))
 
 
 def _trained(row: Row, schedule: Schedule) -> TrainedRow:
@@ -170,14 +173,6 @@ def _trained(row: Row, schedule: Schedule) -> TrainedRow:
         changes["epochs"] = max(1, round(student.epochs * row.fact("epochs") / FULL_EPOCHS))
     student = change(student, changes)
     return TrainedRow(row, student, teacher, student.epochs)
-
-
-def _sampled(own: tuple[TrainedRow, ...]) -> Iterator[TrainedRow]:
-    """Rows that differ in epochs alone, looked at within the longest."""
-    longest = max(own, key=lambda trained: trained.epoch)
-    for trained in own:
-        if trained.epoch < longest.epoch:
-            yield replace(longest, row=trained.row, epoch=trained.epoch, part="one run")
 
 
 def baseline_of(table: Table, row: Row) -> Row | None:

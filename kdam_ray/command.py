@@ -120,7 +120,6 @@ def _finite(value: Any) -> Any:
 
 
 def _say_text(text: str, document: Any) -> None:
-    del document
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has seen enough, as in `... | head`; Python would complain again at its exit

@@ -18,7 +18,7 @@ from kdam_ray.service.deltas import full_names, scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
-    from kdam_ray.service.records.tracking import Tracking
+    from kdam_ray.service.records import Tracking
     from kdam_ray.service.result import SweepResult
 
 FIXED_TEMPERATURE = 3.0  # of Table 5a

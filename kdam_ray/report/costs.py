@@ -10,9 +10,9 @@ from functools import cache, reduce
 from operator import add
 from typing import Any
 
-from kdam_ray.cells import SYSTEMS, System
+from kdam_ray.cells import SYSTEMS
 from kdam_ray.models import Cost, activation_bytes, network_cost
-from kdam_ray.paper import TABLES, Row
+from kdam_ray.paper import TABLES
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
 BATCH = 8  # the paper's
@@ -64,12 +64,14 @@ def table_1() -> list[Priced]:
     dataset, priced = DATASETS["nyud"], []
     for row in TABLES["1"].rows:
         system = SYSTEMS[row.system]
-        backbone, tasks = system.backbone or row.backbone, _tasks(dataset, system.tasks)
+        backbone, names = system.backbone or row.backbone, system.tasks
+        tasks = tuple(task for task in dataset.tasks if not names or task.name in names)
         cost, activations = _priced(backbone, system.decoder, tasks, dataset.image_size, row.is_single_task)
         priced.append(Priced(
             table="1", system=row.model, backbone=backbone, dataset=dataset.name, cost=cost,
             gmacs=(cost.all_macs if row.counts_attention else cost.macs) / 1e9, activations=activations,
-            paper_params_m=row.fact("params"), paper_gmacs=row.fact("gmacs"), note=_note(row, system),
+            paper_params_m=row.fact("params"), paper_gmacs=row.fact("gmacs"),
+            note="; ".join(filter(None, [system.note, row.method and "a student's network is that of its baseline"])),
         ))  # fmt: skip
     return priced
 
@@ -88,14 +90,6 @@ def of_networks(
         for backbone in backbones for decoder in decoders
         for cost, activations in [_priced(backbone, decoder, dataset.tasks, image_size, False)]
     ]  # fmt: skip
-
-
-def _note(row: Row, system: System) -> str:
-    return "; ".join(filter(None, [system.note, row.method and "a student's network is that of its baseline"]))
-
-
-def _tasks(dataset: Dataset, names: Sequence[str]) -> tuple[Task, ...]:
-    return tuple(task for task in dataset.tasks if not names or task.name in names)
 
 
 @cache

@@ -1,7 +1,7 @@
 """What a dataset holds, in numbers and on one page: classes, depths, a contact sheet of samples with all their maps."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from kdam_ray.data.colours import class_names, coloured
 from kdam_ray.data.source import Sample
-from kdam_ray.tasks import IGNORE, Dataset, Task
+from kdam_ray.tasks import IGNORE, Dataset
 
 DEPTH_EDGES = (0.0, 0.5, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10, 15, 20, np.inf)  # metres
 BAR = 30  # characters
@@ -47,13 +47,14 @@ class Datasheet:
         """Per task: share of pixels that count, shares of its classes among those or its depth histogram."""
         document: dict[str, Any] = {"images": self.images, "pixels": self.pixels}
         for task in self.dataset.tasks:
-            document[task.name] = {"valid": self._share_valid(task)}
             if task.name in self._labels:
-                counts = self._labels[task.name][: len(self._names(task))]
-                document[task.name]["classes"] = dict(
-                    zip(self._names(task), (counts / max(1, counts.sum())).tolist(), strict=True)
-                )
-            elif task.kind == "depth":
+                names, all_counts = class_names(task, self.dataset), self._labels[task.name]
+                counts, valid = all_counts[: len(names)], 1 - float(all_counts[IGNORE]) / max(1, self.pixels)
+                shares = (counts / max(1, counts.sum())).tolist()
+                document[task.name] = {"valid": valid, "classes": dict(zip(names, shares, strict=True))}
+                continue
+            document[task.name] = {"valid": self._valid[task.name] / max(1, self.pixels)}
+            if task.kind == "depth":
                 shares = (self._depth / max(1, self._depth.sum())).tolist()
                 document["depth"] |= {
                     "metres": list(DEPTH_EDGES[:-1]),
@@ -84,14 +85,6 @@ class Datasheet:
                     if share
                 ]
         return "\n".join(lines)
-
-    def _share_valid(self, task: Task) -> float:
-        if task.name in self._labels:
-            return 1 - float(self._labels[task.name][IGNORE]) / max(1, self.pixels)
-        return self._valid[task.name] / max(1, self.pixels)
-
-    def _names(self, task: Task) -> Sequence[str]:
-        return class_names(task, self.dataset)
 
 
 def _bar(name: str, share: float) -> str:

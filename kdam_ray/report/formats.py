@@ -154,7 +154,8 @@ def as_html(grid: Grid) -> str:
     """A `table` element; `page` makes a document of some."""
     above = "".join(f'<th class="g" colspan="{span}">{html.escape(title)}</th>' for title, span in grid.groups)
     head = "".join(f"<th{_number(i, grid)}>{html.escape(name)}</th>" for i, name in enumerate(grid.header))
-    rows = ("".join(f"<td{_number(i, grid)}>{_in_html(cell)}</td>" for i, cell in enumerate(row)) for row in grid.rows)
+    cells = ([_marked(cell, "<b>", "</b>", html.escape) for cell in row] for row in grid.rows)
+    rows = ("".join(f"<td{_number(i, grid)}>{text}</td>" for i, text in enumerate(row)) for row in cells)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
     top = f"<caption>{html.escape(grid.title)}</caption>\n<thead>{above and f'<tr>{above}</tr>'}<tr>{head}</tr></thead>"
@@ -178,10 +179,6 @@ def page(title: str, tables: Sequence[str]) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(tables) + "\n</body></html>"
     )
-
-
-def _in_html(cell: Cell) -> str:
-    return _marked(cell, "<b>", "</b>", html.escape)
 
 
 def _number(column: int, grid: Grid) -> str:

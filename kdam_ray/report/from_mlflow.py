@@ -10,7 +10,7 @@ from kdam_ray.report.formats import Grid
 from kdam_ray.report.recorded import DOCUMENT, read_table, table_of
 
 if TYPE_CHECKING:
-    from kdam_ray.service.records.tracking import Parent, Tracking
+    from kdam_ray.service.records import Parent, Tracking
 
 # of the same kind, with the tasks of the paper's other data set
 SIBLING = {"rooms": "rooms_pascal", "rooms_pascal": "rooms", "nyud": "pascal", "pascal": "nyud"}

@@ -70,12 +70,11 @@ def document(tables: Sequence[Table]) -> list[dict[str, Any]]:
 def _row(table: Table, row: Row) -> dict[str, Any]:
     computed = recomputed_delta(table, row)
     delta = next((delta for delta in printed_deltas([table]) if delta.row is row), None)
-    follows = None if delta is None else delta.follows
     return {
         "model": row.model, "group": row.group, **dict(row.facts), "metrics": table.metrics(row),
         "delta_mt": {
             "paper_printed": None if row.printed_delta is None else float(row.printed_delta),
             "paper_recomputed": None if computed is None or row.is_single_task else computed[0],
-            "follows": follows,
+            "follows": None if delta is None else delta.follows,
         },
     }  # fmt: skip

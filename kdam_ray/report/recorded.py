@@ -4,13 +4,12 @@ A table is read from the document of one sweep and from nothing else, so two swe
 are found by run_id, wherever they were trained.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from kdam_ray.cells import TrainedRow
-from kdam_ray.config import Frozen, Run
+from kdam_ray.config import Frozen
 from kdam_ray.paper import TABLES
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.report.tables import SeedRow
@@ -19,7 +18,7 @@ from kdam_ray.service.deltas import LOOKED_AT, full_names, scores
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:
-    from kdam_ray.service.records.tracking import Found, Tracking
+    from kdam_ray.service.records import Found, Tracking
 
 DOCUMENT = "table.json"
 
@@ -54,14 +53,6 @@ class RecordedTable(Frozen):
     @property
     def run_ids(self) -> list[str]:
         return list(dict.fromkeys(run_id for row in self.rows for ids in row.runs.values() for run_id in ids))
-
-
-def recorded_row(index: int, cell: TrainedRow, runs: Mapping[int, Sequence[Run]]) -> RecordedRow:
-    """What is kept of a row once its runs are resolved; `index`: of its printed row."""
-    ids = {seed: tuple(run.run_id for run in some) for seed, some in runs.items()}
-    return RecordedRow(
-        index=index, part=cell.part, network=cell.student.student, epochs=cell.epoch, runs=ids, tasks=cell.student.tasks
-    )  # fmt: skip
 
 
 def with_seeds_of(recorded: RecordedTable, earlier: RecordedTable | None) -> RecordedTable:
@@ -142,8 +133,3 @@ def _metrics(record: "Found", row: RecordedRow, tracking: "Tracking", partial: b
     names = [name for name in record.metrics if name.startswith("val/")]
     histories = {name: tracking.history(record.mlflow_run, name) for name in names}
     return scores({name: values[row.epochs] for name, values in histories.items() if row.epochs in values})
-
-
-def as_document(recorded: RecordedTable) -> dict[str, Any]:
-    """What `table_of` reads back."""
-    return recorded.model_dump(mode="json")

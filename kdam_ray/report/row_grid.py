@@ -199,9 +199,14 @@ def document(shown: PaperTable) -> dict[str, Any]:
         "stand_ins": dict(shown.stand_ins),
         "rows": [_json_row(shown, row) for row in shown.rows],
         "cost": shown.cost and shown.cost.as_json(),
-        "comparisons": [_json_comparison(item) for item in shown.comparisons],
+        "comparisons": [
+            {
+                "model": item.row.label, "against": item.rival.label, "group": item.row.printed.group,
+                "backbone": item.row.network, "metric": item.key, **item.as_json(),
+            } for item in shown.comparisons
+        ],
         "notes": notes(shown),
-    }
+    }  # fmt: skip
 
 
 def _json_row(shown: PaperTable, row: SeedRow) -> dict[str, Any]:
@@ -227,10 +232,3 @@ def _json_row(shown: PaperTable, row: SeedRow) -> dict[str, Any]:
 
 def _json_number(value: Number | None) -> dict[str, Any]:
     return {"mean": None, "std": None, "n": 0} if value is None else value.as_json()
-
-
-def _json_comparison(item: Comparison) -> dict[str, Any]:
-    return {
-        "model": item.row.label, "against": item.rival.label, "group": item.row.printed.group,
-        "backbone": item.row.network, "metric": item.key, **item.as_json(),
-    }  # fmt: skip

@@ -58,9 +58,8 @@ class PaperTable(RunTable):
     def single_task(self, row: SeedRow) -> SeedRow:
         """The single-task row of its printed group; where the print names no backbone of ours, of its network."""
         alone = [other for other in self.rows if other.printed.is_single_task]
-        same = [other for other in alone if other.printed.group == row.printed.group]
-        same += [other for other in alone if other.network == row.network]
-        return same[0] if same else SeedRow("", {})
+        of_group = (other for other in alone if other.printed.group == row.printed.group)
+        return next(of_group, None) or next((other for other in alone if other.network == row.network), SeedRow("", {}))
 
     def reference(self, row: SeedRow) -> dict[str, float]:
         """Means of the finished seeds of the single-task row."""

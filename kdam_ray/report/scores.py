@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
-from kdam_ray.learning.score import ImageScore, Request, Scores, score_images, total
+from kdam_ray.learning.score import Request, Scores, score_images, total
 from kdam_ray.service.records.remote_shards import local_root
 from kdam_ray.tasks import DATASETS
 
@@ -41,7 +41,10 @@ def open_request(asked: Asked) -> Request:
     source = open_source(Wanted(dataset, asked.split, None, dataset.image_size), root=root)  # type: ignore[arg-type]
     inventory = take_inventory(Path(asked.predictions), dataset.tasks, source.ids)  # type: ignore[attr-defined]
     edge_ids = _edge_ids(asked) if "edge" in inventory.files else None
-    missing = [name for name in inventory.missing if not _exempt(name, edge_ids)]
+    missing = [  # without edge predictions that are not asked for
+        name for name in inventory.missing
+        if edge_ids is None or not name.startswith("edge/") or Path(name).stem in edge_ids
+    ]  # fmt: skip
     if (missing or inventory.extra) and not asked.allow_missing:
         said = [
             f"{len(names)} {what}: {listed(names)}"
@@ -69,19 +72,9 @@ def _edge_ids(asked: Asked) -> frozenset[str] | None:
     return frozenset(read_ids(path))
 
 
-def _exempt(name: str, edge_ids: frozenset[str] | None) -> bool:
-    """An edge prediction that is not asked for."""
-    task, _, file = name.partition("/")
-    return task == "edge" and edge_ids is not None and Path(file).stem not in edge_ids
-
-
 def progress(request: Request, *, processes: int) -> Scores:
     """Scores everything, with a bar on stderr where that is a terminal."""
-    parts: list[ImageScore] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        for part in bar.track(
-            score_images(request, processes=processes), total=len(request.source.ids), description="images"
-        ):
-            parts.append(part)
-    return total(request, parts)
+        scored = score_images(request, processes=processes)
+        return total(request, list(bar.track(scored, total=len(request.source.ids), description="images")))

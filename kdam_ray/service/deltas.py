@@ -12,16 +12,16 @@ LOOKED_AT = {"edge/odsF_25": "edge/odsF"}  # what stands in for a metric at epoc
 
 def full_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """A look at boundaries takes the place of the metric that it looks at, where there is no other."""
-    mine = [name for name in metrics if name in LOOKED_AT and LOOKED_AT[name] not in metrics]
-    return {LOOKED_AT[name]: metrics[name] for name in mine} | {
-        name: value for name, value in metrics.items() if name not in LOOKED_AT
-    }
+    return {LOOKED_AT.get(name, name): value for name, value in metrics.items() if LOOKED_AT.get(name) not in metrics}
 
 
 def scores(metrics: Mapping[str, float]) -> dict[str, float]:
     """{"semseg/mIoU": ...} out of {"val/semseg/mIoU": ..., "train/loss": ..., "val/delta_mt": ...}."""
-    mine = (name for name in metrics if name.startswith("val/") and name.count("/") == 2)
-    return {name.removeprefix("val/"): metrics[name] for name in mine}
+    return {
+        name.removeprefix("val/"): value
+        for name, value in metrics.items()
+        if name.startswith("val/") and name.count("/") == 2
+    }
 
 
 @dataclass(frozen=True)

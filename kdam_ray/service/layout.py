@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kdam_ray.config import Place, Run, change
-from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
-from kdam_ray.service.records.weight_files import store_weights
+from kdam_ray.service.records import Storage, check_reachable, is_remote, store_weights
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 
@@ -56,9 +55,9 @@ def layout(place: Place) -> Layout:
         ValueError: GPUs are asked for and there are none.
     """
     count = count_gpus()
-    on_cluster = "RAY_ADDRESS" in os.environ  # the GPUs are elsewhere, and may not have been started yet
     gpus = count > 0 if place.gpus is None else place.gpus
-    if gpus and not count and not on_cluster:
+    # with a cluster's address the GPUs are elsewhere, and may not have been started yet
+    if gpus and not count and "RAY_ADDRESS" not in os.environ:
         raise ValueError(
             "gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some"
         )
@@ -91,8 +90,7 @@ def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | Non
     if run.batch % world:
         raise ValueError(f"batch: {run.batch} images cannot be divided over {world} workers")
     check_reachable(place.storage, writes=True)
-    hashes = _fingerprints(run, place)
-    digest = hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(" ".join(_fingerprints(run, place)).encode()).hexdigest()[:16]
     start = {"pretrained": _stored(run, place, Path(weights))} if weights else {}
     return change(run, {"dataset_hash": digest, "batch_norm_ranks": ranks, **start})
 
@@ -117,7 +115,6 @@ def _fingerprints(run: Run, place: Place) -> list[str]:
         return [source.fingerprint for source in open_sources(run, place)]
     from kdam_ray.service.records.remote_shards import RemoteShards
 
-    check_reachable(place.root, writes=False, field="root")
     remote = RemoteShards(str(place.root))
     return [
         remote.fingerprint(DATASETS[run.dataset], split, images, run.image_size)

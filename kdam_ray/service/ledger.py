@@ -10,8 +10,7 @@ from typing import Any
 
 from kdam_ray.service.cost.totals import NAMES, costs_of, total
 from kdam_ray.service.plan import LEFT, Plan, Planned
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 
 COST, PLANNED = "cost/", "plan/"
 
@@ -30,7 +29,10 @@ def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> 
     tracking.log_epoch(parent, {name: before.get(name, 0.0) + value * share for name, value in estimate.items()}, 0)
     items = (*plan.teachers, *plan.runs)
     left = {item.run.run_id for item in items if item.status in LEFT}
-    _keep(storage, parent, {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched})
+    note = {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched}
+    path = storage.scratch() / "call.json"
+    path.write_text(json.dumps(note))
+    storage.save_file(path, _name(parent))
 
 
 def close_call(
@@ -112,9 +114,3 @@ def _last(tracking: Tracking, parent: str, prefix: str) -> dict[str, float]:
 
 def _name(parent: str) -> str:
     return f"sweeps/{parent}.json"
-
-
-def _keep(storage: Storage, parent: str, note: Mapping[str, Any]) -> None:
-    path = storage.scratch() / "call.json"
-    path.write_text(json.dumps(note))
-    storage.save_file(path, _name(parent))

@@ -8,9 +8,7 @@ from typing import Any, Literal
 from kdam_ray.config import Place, Run, Sweep, change, titled
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.layout import Layout, layout
-from kdam_ray.service.records.checkpoints import epochs_done, is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.records import Found, Storage, Tracking, epochs_done, is_ready
 from kdam_ray.service.search.study import Study, Trial
 from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration
@@ -92,8 +90,10 @@ class Plan:
     def text(self) -> str:
         """The plan for people, a line a member."""
         base, left = self.sweep.base, sum(item.status in LEFT for item in self.runs)
-        schedule = f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}"
-        schedule += f", lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
+        schedule = (
+            f"{count(base.epochs, 'epoch')} of {base.train_images} images, batch {base.batch}, {base.optim.name}, "
+            f"lr {base.optim.lr:g}, {base.image_size[0]}x{base.image_size[1]} pixels"
+        )
         lines = [
             f"sweep {self.sweep.name} on {base.dataset}, {count(self.workers, 'worker')}",
             f"  base: {base.student} + {base.decoder}, {schedule}",
@@ -137,7 +137,7 @@ def plan(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = ()) -> Plan:
     Raises:
         ValueError: bad input, in one line that names the field.
     """
-    return look(sweep, place, teachers, Tracking(place))
+    return Planner(sweep, place, Tracking(place)).look(teachers)
 
 
 def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
@@ -165,16 +165,7 @@ def known_runs(sweep: Sweep) -> list[tuple[Run, Purpose, dict[str, Any]]]:
     return known
 
 
-def look(sweep: Sweep, place: Place, teachers: Sequence[Run], tracking: Tracking) -> Plan:
-    """The plan; reads MLflow and the study if they exist, creates neither.
-
-    Raises:
-        ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
-    """
-    return _Planner(sweep, place, tracking).look(teachers)
-
-
-class _Planner:
+class Planner:
     """Makes the plan of one sweep from MLflow's records, the checkpoints and the study."""
 
     def __init__(self, sweep: Sweep, place: Place, tracking: Tracking):
@@ -184,6 +175,14 @@ class _Planner:
         self.records: dict[str, Found] = {}
 
     def look(self, given: Sequence[Run]) -> Plan:
+        """The plan; reads MLflow and the study if they exist, creates neither.
+
+        Args:
+            given: the teachers' runs.
+
+        Raises:
+            ValueError: bad input: a change, a teacher that is neither given nor known, more ranks than workers.
+        """
         sweep, runs = self.sweep, known_runs(self.sweep)
         known_study = sweep.space and Study.exists(self.storage, sweep)
         trials = [trial for trial in Study(self.storage, sweep).trials() if trial.searched] if known_study else []
@@ -194,7 +193,13 @@ class _Planner:
         teachers = self.teachers(given, [item.run for item in known])
         lost = {item.run.run_id for item in teachers if item.status == "failed"}
         draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
-        return self.plan(teachers, [_blocked(item, lost) for item in (*known, *drawn)], draws)
+        now = [
+            replace(item, status="blocked", steps=0, flops=0.0)
+            if item.run.teacher_run in lost and item.status in LEFT
+            else item
+            for item in (*known, *drawn)
+        ]
+        return self.plan(teachers, now, draws)
 
     def planned(self, run: Run, kind: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""
@@ -235,20 +240,22 @@ class _Planner:
         side_by_side = arranged.side_by_side(base)
         left = seats(runs, teachers, self.storage)
         packed = pack(left, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
-        size = drawn_size(draws, self.place, side_by_side)
-        drawn = [min(size, draws - start) for start in range(0, draws, size)]
+        drawn = drawn_cohorts(draws, self.place, side_by_side)
         taught = [item for item in teachers if item.status in LEFT]
-        cohorts: list[tuple[str, ...]] = [(item.run.run_id,) for item in taught]
-        cohorts += [tuple(seat.run.run_id for seat in cohort) for cohort in packed]
-        cohorts += [(DRAWN,) * members for members in drawn]
-        students: list[Load] = [
-            ([seat.run for seat in cohort], [seat.run.epochs - seat.epochs_done for seat in cohort])
-            for cohort in packed
+        cohorts: list[tuple[str, ...]] = [
+            *((item.run.run_id,) for item in taught),
+            *(tuple(seat.run.run_id for seat in cohort) for cohort in packed),
+            *((DRAWN,) * members for members in drawn),
         ]
-        students += [([base] * members, [base.epochs] * members) for members in drawn]
+        students: list[Load] = [
+            *(([seat.run for seat in each], [seat.run.epochs - seat.epochs_done for seat in each]) for each in packed),
+            *(([base] * members, [base.epochs] * members) for members in drawn),
+        ]
         timed = self._timed(taught, students, arranged)
         once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
-        seconds = sum(_seconds(times, arranged.workers // ranks) for ranks, times in timed)
+        seconds = sum(  # of cohorts that start together, as many at a time as there are lanes
+            max(max(times), sum(times) / max(1, arranged.workers // ranks)) + GROUP_S for ranks, times in timed
+        )
         return Plan(
             sweep=self.sweep, place=self.place, teachers=tuple(teachers), runs=tuple(runs), searched=draws,
             cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
@@ -264,20 +271,13 @@ class _Planner:
         """(ranks, seconds of each) of the cohorts that start together: teachers of equal ranks, then the students."""
         alike: dict[int, list[Load]] = {}
         for item in taught:
-            load = [item.run], [item.steps // item.run.steps_per_epoch]
-            alike.setdefault(arranged.ranks(item.run), []).append(load)
+            epochs = item.steps // item.run.steps_per_epoch
+            alike.setdefault(arranged.ranks(item.run), []).append(([item.run], [epochs]))
         starts = [*alike.items(), *([(arranged.ranks(self.sweep.base), students)] if students else [])]
         return [
             (ranks, [self.costs.seconds(*load, ranks=ranks, gpus=arranged.gpus) for load in loads])
             for ranks, loads in starts
         ]
-
-
-def _blocked(item: Planned, lost: Collection[str]) -> Planned:
-    """`item`, or what has become of it when its teacher is lost."""
-    if item.run.teacher_run in lost and item.status in LEFT:
-        return replace(item, status="blocked", steps=0, flops=0.0)
-    return item
 
 
 def _named(teacher: Run) -> str:
@@ -298,11 +298,7 @@ def seats(
     return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
 
 
-def drawn_size(draws: int, place: Place, side_by_side: int) -> int:
-    """Members of a cohort that the search draws."""
-    return max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
-
-
-def _seconds(times: Sequence[float], lanes: int) -> float:
-    """How long cohorts of so many seconds each take, that many at a time."""
-    return max(max(times), sum(times) / max(1, lanes)) + GROUP_S
+def drawn_cohorts(draws: int, place: Place, side_by_side: int) -> list[int]:
+    """Members of each cohort that the search draws; the last may be smaller than the others."""
+    size = max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
+    return [min(size, draws - start) for start in range(0, draws, size)]

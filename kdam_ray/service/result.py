@@ -8,8 +8,7 @@ from typing import Any
 from kdam_ray.config import Run, Sweep
 from kdam_ray.service.cost.totals import energy_text
 from kdam_ray.service.deltas import OBJECTIVE
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import experiment_name
+from kdam_ray.service.records import Storage, experiment_name
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Purpose
 from kdam_ray.service.wording import duration

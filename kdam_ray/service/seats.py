@@ -48,9 +48,8 @@ def pack(seats: Sequence[Seat], *, side_by_side: int, cohort_size: int | None) -
 def alike(seats: Sequence[Seat]) -> list[list[Seat]]:
     """Groups of seats that can share a cohort: equal upstream, equally far, and of one teacher or none."""
     groups: dict[tuple[Any, ...], list[Seat]] = {}
-    for seat in (seat for seat in seats if seat.run.teacher_run):
-        groups.setdefault((seat.run.upstream, seat.epochs_done, seat.run.teacher_run), []).append(seat)
-    for seat in (seat for seat in seats if not seat.run.teacher_run):
-        fits = [key for key in groups if key[:2] == (seat.run.upstream, seat.epochs_done)]
-        groups.setdefault(fits[0] if fits else (seat.run.upstream, seat.epochs_done, None), []).append(seat)
+    for seat in sorted(seats, key=lambda seat: not seat.run.teacher_run):  # those without a teacher last: they fill up
+        own = (seat.run.upstream, seat.epochs_done, seat.run.teacher_run)
+        fits = (key for key in groups if not seat.run.teacher_run and key[:2] == own[:2])
+        groups.setdefault(next(fits, own), []).append(seat)
     return list(groups.values())

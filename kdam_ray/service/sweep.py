@@ -15,13 +15,11 @@ from kdam_ray.config import Place, Run, Sweep, titled
 from kdam_ray.service import ledger
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
 from kdam_ray.service.layout import layout, resolve
-from kdam_ray.service.plan import DONE, Plan, Planned, known_runs, look, plan, seats
-from kdam_ray.service.records.checkpoints import is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Found, Tracking
+from kdam_ray.service.plan import DONE, Plan, Planned, Planner, known_runs, plan, seats
+from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
-from kdam_ray.service.seats import Seat, pack
+from kdam_ray.service.seats import pack
 from kdam_ray.service.wording import say
 
 if TYPE_CHECKING:
@@ -46,13 +44,13 @@ def run_sweep(sweep: Sweep, place: Place, *, teachers: Sequence[Run] = (), train
         ValueError: bad input, before Ray starts.
     """
     work = _Work(sweep, place, train)
-    before = look(sweep, place, teachers, work.tracking)
+    before = Planner(sweep, place, work.tracking).look(teachers)
     if before.complete:
         say(f"sweep {sweep.name}: everything is there already")
     else:
         work.train_missing(before)
     work.enter("result")
-    return work.result(before, look(sweep, place, teachers, work.tracking))
+    return work.result(before, Planner(sweep, place, work.tracking).look(teachers))
 
 
 class _Work:
@@ -112,17 +110,17 @@ class _Work:
             teacher_epochs={name: record.run.epochs for name, record in teachers.items() if name not in lost},
         )  # fmt: skip
         with coordinating(study_name(self.sweep), self.storage, self.sweep) as coordinator:
-            told = [self._into_study(coordinator, seat) for seat in waiting]
+            told = [  # cells that are points of the searched space get their trials
+                replace(seat, trial=coordinator.take(seat.run))
+                if seat.trial is None and searched_params(self.sweep, seat.run) is not None
+                else seat
+                for seat in waiting
+            ]
             self._tell_what_is_known(coordinator, known, opener)
-            side_by_side = arranged.side_by_side(self.sweep.base)
-            cohorts = pack(told, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
+            cohorts = pack(
+                told, side_by_side=arranged.side_by_side(self.sweep.base), cohort_size=self.place.cohort_size
+            )
             train_seats(opener, cohorts, coordinator=coordinator, draws=draws, train=self.train)
-
-    def _into_study(self, coordinator: "Coordinator", seat: Seat) -> Seat:
-        """Give a cell that is a point of the searched space its trial."""
-        if seat.trial is not None or searched_params(self.sweep, seat.run) is None:
-            return seat
-        return replace(seat, trial=coordinator.take(seat.run))
 
     def _tell_what_is_known(self, coordinator: "Coordinator", known: Plan, opener: "Opener") -> None:
         """Tell the study of trials whose run ended without its hearing of it, as MLflow has them."""
@@ -147,8 +145,12 @@ class _Work:
         there = {item.run.run_id for item in before.runs if item.status in DONE}
 
         def result_of(item: Planned, changes: dict[str, Any], reused: bool) -> RunResult:
-            if item.record is None or item.status not in DONE:
-                return _lost(item, changes, lost.get(item.run.teacher_run or ""))
+            if item.record is None or item.status not in DONE:  # it could not be trained, or its training did not end
+                mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
+                return RunResult(
+                    run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
+                    reason=lost.get(item.run.teacher_run or "") or recorded or UNENDED,
+                )  # fmt: skip
             against = None if item.kind == "teacher" else scores.of(item.run)
             return RunResult(
                 run=item.run, kind=item.kind, status=cast(Outcome, item.status), mlflow_run=item.record.mlflow_run,
@@ -160,8 +162,9 @@ class _Work:
 
         for item in after.runs:
             if item.record is not None:
-                title = titled(item.run, self.sweep.base)
-                self.tracking.link_member(item.record, sweep=self.sweep, parent=parent, title=title)
+                self.tracking.link_member(
+                    item.record, sweep=self.sweep, parent=parent, title=titled(item.run, self.sweep.base)
+                )
         planned = {item.run.run_id: item for item in after.runs}
         wanted = [(planned[run.run_id], changes) for run, _, changes in known_runs(self.sweep)]
         wanted += [(item, {}) for item in after.runs if item.kind == "searched"]
@@ -170,15 +173,7 @@ class _Work:
         teachers = tuple(result_of(item, {}, item.run.run_id in there) for item in after.teachers)
         wall_s = None if before.complete else time.monotonic() - self.started
         ledger.close_call(self.storage, self.tracking, parent, after, wall_s=wall_s)
-        return self._close(parent, rows, teachers, single_tasks.of(self.sweep.base))
-
-    def _close(
-        self,
-        parent: str,
-        rows: tuple[RunResult, ...],
-        teachers: tuple[RunResult, ...],
-        single_task: Mapping[str, float] | None,
-    ) -> SweepResult:
+        single_task = single_tasks.of(self.sweep.base)
         self.enter("closed")
         cost, estimate = ledger.recorded(self.tracking, parent)
         result = SweepResult(
@@ -208,12 +203,3 @@ def teacher_scores(known: Plan, records: Mapping[str, Found]) -> TeacherScores:
     named = {run.teacher_run for run in (known.sweep.base, *(item.run for item in known.runs)) if run.teacher_run}
     common = known.sweep.base.teacher_run if known.sweep.choices else None
     return TeacherScores.among(finished, given=given, named=named, common=common)
-
-
-def _lost(item: Planned, changes: dict[str, Any], reason: str | None) -> RunResult:
-    """A run that could not be trained, for that `reason`, or whose training did not end."""
-    mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
-    return RunResult(
-        run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
-        reason=reason or recorded or UNENDED,
-    )  # fmt: skip

@@ -1,7 +1,6 @@
 """Teachers: found by run_id, or trained through the same path as any cohort, then found."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from kdam_ray.config import Place, Run
 from kdam_ray.service.layout import layout
@@ -9,35 +8,13 @@ from kdam_ray.service.pool.cohorts import Opener
 from kdam_ray.service.pool.launch import session, train_seats
 from kdam_ray.service.pool.protocols import Train
 from kdam_ray.service.pool.ray_coordinator import coordinating
-from kdam_ray.service.records.checkpoints import checkpoint_name, epochs_done, is_ready
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, epochs_done, is_ready
+from kdam_ray.service.result import RunResult
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 
 
-@dataclass(frozen=True)
-class TrainedTeacher:
-    """A teacher that has been trained.
-
-    Attributes:
-        run_id: the run_id of its Run.
-        metrics: "val/semseg/mIoU", ... after the last epoch.
-        checkpoint: folder or URI of the final checkpoint.
-        mlflow_run: where it is recorded.
-        reused: found, not trained by this call.
-        failed: why there is no such teacher after all, or None.
-    """
-
-    run_id: str
-    metrics: dict[str, float]
-    checkpoint: str
-    mlflow_run: str
-    reused: bool
-    failed: str | None = None
-
-
-def find_or_train(run: Run, place: Place, *, train: Train | None = None) -> TrainedTeacher:
+def find_or_train(run: Run, place: Place, *, train: Train | None = None) -> RunResult:
     """The teacher of that Run (resolved by `layout.resolve`); trained if it is missing.
 
     Args:
@@ -48,21 +25,22 @@ def find_or_train(run: Run, place: Place, *, train: Train | None = None) -> Trai
     Raises:
         ValueError: bad input, before Ray starts.
     """
-    tracking, storage = Tracking(place), Storage(place.storage)
+    tracking = Tracking(place)
     record = tracking.find([run.run_id]).get(run.run_id)
-    reused = is_ready(run, record, storage, verified=True)
+    reused = is_ready(run, record, Storage(place.storage), verified=True)
     if not reused:
         with session(layout(place)):
             train_teachers([run], place, tracking, train=train)
         record = tracking.find([run.run_id]).get(run.run_id)
     ended = record is not None and record.status == "finished"
-    return TrainedTeacher(
-        run_id=run.run_id,
+    return RunResult(
+        run=run,
+        kind="teacher",
+        status="finished" if ended else "failed",
         metrics=record.metrics if record else {},
-        checkpoint=storage.uri(checkpoint_name(run.run_id, run.epochs)),
         mlflow_run=record.mlflow_run if record else "",
         reused=reused,
-        failed=None if ended else (record and record.reason) or "its training did not end",
+        reason=None if ended else (record and record.reason) or "its training did not end",
     )
 
 

@@ -28,9 +28,8 @@ def run_study(
     runs: dict[tuple[str, int], Run] = {}
     results: list[SweepResult] = []
     for wanted in sweeps:
-        result = run_sweep(wanted.sweep, place, teachers=[wanted.teacher])
-        results.append(result)
-        runs |= {label: row.run for label, row in zip(wanted.labels, result.rows, strict=True)}
+        results.append(run_sweep(wanted.sweep, place, teachers=[wanted.teacher]))
+        runs |= {label: row.run for label, row in zip(wanted.labels, results[-1].rows, strict=True)}
     scores = score_unseen([*runs.values(), *(wanted.teacher for wanted in sweeps)], place)
     by_variant: dict[str, dict[int, dict[str, float]]] = {name: {} for name in variants}
     for (name, seed), run in runs.items():

@@ -1,6 +1,5 @@
 """What the jobs that make a table of the paper have in common: their flags, their plan, their output."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -66,7 +65,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
     table_of = {dataset: number for number in numbers for dataset in DATASETS_OF[TABLES[number].dataset]}
     with output(asked.as_json) as say:
         with bad_input_exits():
-            number = _number(asked.schedule.dataset, table_of)
+            number = table_of[one_of(table_of, "dataset")(asked.schedule.dataset)]
             trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
 
             from kdam_ray.service.sweep import plan
@@ -82,7 +81,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
                 say(planned.text(), planned.as_json())
                 return 0
 
-        from kdam_ray.report.drawing.sweep_report import announce, is_there, write_report
+        from kdam_ray.report.drawing.sweep_report import is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_rows
         from kdam_ray.service.result import ended
 
@@ -91,7 +90,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
         if shown.measured and not is_there(result, asked.place):
             searched = searched_grid(result)
             content = of_rows(shown, result, asked.place, [searched] if searched else [])
-            announce(write_report(content, result, asked.place, images=asked.pictures))
+            write_report(content, result, asked.place, images=asked.pictures)
         return ended(result)
 
 
@@ -106,10 +105,6 @@ def _files(weights: tuple[str, ...]) -> dict[str, str]:
         if not (name and equals and file):
             raise ValueError(f"weights: {name + equals + file!r} is not NETWORK=FILE, such as swin_t=swin_t.pth")
     return {name: file for name, _, file in pairs}
-
-
-def _number(dataset: str, table_of: Mapping[str, str]) -> str:
-    return table_of[one_of(table_of, "dataset")(dataset)]
 
 
 def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, dict[str, Any]]:
@@ -133,14 +128,12 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     from kdam_ray.service.deltas import OBJECTIVE
     from kdam_ray.service.search.study import searched_params
 
-    found = [
-        (row, params)
-        for row in result.rows
-        if OBJECTIVE in row.metrics and (params := searched_params(result.sweep, row.run))
-    ]
+    judged = sorted(
+        (row for row in result.rows if OBJECTIVE in row.metrics), key=lambda row: row.metrics[OBJECTIVE], reverse=True
+    )
+    found = [(row, params) for row in judged if (params := searched_params(result.sweep, row.run))]
     if not result.sweep.trials or not found:
         return None
-    found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
     names = list(found[0][1])
     rows = tuple(
         (

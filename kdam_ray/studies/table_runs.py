@@ -9,17 +9,15 @@ from kdam_ray.paper import TABLES
 from kdam_ray.recipes import SEARCHED, Schedule, sweep_name
 from kdam_ray.report.recorded import (
     DOCUMENT,
+    RecordedRow,
     RecordedTable,
-    as_document,
     read_table,
-    recorded_row,
     table_of,
     with_seeds_of,
 )
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.service.cost.estimate import Costs
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.sweep import resolve, run_sweep
 
@@ -37,12 +35,6 @@ class TableSweep:
     sweep: Sweep
     teachers: tuple[Run, ...]
     recorded: RecordedTable
-
-    @property
-    def runs(self) -> dict[str, Run]:
-        """All of them, teachers too, by run_id."""
-        students = (change(self.sweep.base, changes) for changes in self.sweep.cells)
-        return {run.run_id: run for run in (*students, *self.teachers)}
 
 
 def table_sweep(
@@ -84,16 +76,21 @@ def table_sweep(
             inputs["teacher_run"] = teacher.run_id
         by_seed = {seed: [change(run, inputs) for run in trained.runs(seed)] for seed in range(count)}
         kept.update({run.run_id: run for runs in by_seed.values() for run in runs})
-        rows.append(recorded_row(table.rows.index(trained.row), trained, by_seed))
+        rows.append(RecordedRow(
+            index=table.rows.index(trained.row), part=trained.part, network=trained.student.student,
+            epochs=trained.epoch, runs={seed: tuple(run.run_id for run in runs) for seed, runs in by_seed.items()},
+            tasks=trained.student.tasks,
+        ))  # fmt: skip
     plain = schedule.recipe_of(None, None).student
     base = change(plain, as_student | start.get(plain.student, {}))
     title = sweep_name(name, smoke=schedule.smoke)
     sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
     sweep = sweep.model_copy(update={"smoke": schedule.smoke})
+    used = {run.student for trained in shown for run in (trained.student, trained.teacher) if run is not None}
+    small = {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
     recorded = RecordedTable(
-        table=number, dataset=schedule.dataset, stand_ins=_stand_ins(shown, schedule), smoke=schedule.smoke,
-        rows=tuple(rows),
-    )  # fmt: skip
+        table=number, dataset=schedule.dataset, stand_ins=small, smoke=schedule.smoke, rows=tuple(rows)
+    )
     return TableSweep(sweep, tuple(teachers.values()), recorded)
 
 
@@ -122,14 +119,6 @@ def _stored(weights: Mapping[str, str], shown: Sequence[TrainedRow], place: Plac
     return {name: {"pretrained": resolve(runs[name], place, weights=file).pretrained} for name, file in weights.items()}
 
 
-def _stand_ins(shown: Sequence[TrainedRow], schedule: Schedule) -> dict[str, str]:
-    """The paper's backbones -> the small ones in their place, of the networks that the table uses."""
-    used = {trained.student.student for trained in shown} | {
-        trained.teacher.student for trained in shown if trained.teacher
-    }
-    return {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
-
-
 def differences(base: Run, run: Run) -> dict[str, object]:
     """The changes that make `run` out of `base`, whole fields at a time."""
     ours, theirs = run.model_dump(), base.model_dump()
@@ -145,7 +134,7 @@ def train_table(wanted: TableSweep, place: Place) -> tuple[PaperTable, SweepResu
     tracking = Tracking(place)
     parent = tracking.open_parent(wanted.sweep)
     recorded = with_seeds_of(priced(wanted, Storage(place.storage)), table_of(tracking, parent))
-    tracking.log_document(parent, DOCUMENT, as_document(recorded))
+    tracking.log_document(parent, DOCUMENT, recorded.model_dump(mode="json"))
     result = run_sweep(wanted.sweep, place, teachers=wanted.teachers)
     return read_table(recorded, tracking), result
 
@@ -155,8 +144,9 @@ def priced(wanted: TableSweep, storage: Storage) -> RecordedTable:
     printed = TABLES[wanted.recorded.table].rows
     if not any(row.fact("params") is not None for row in printed):
         return wanted.recorded
-    costs, runs = Costs(storage), wanted.runs
-    rows = []
+    students = (change(wanted.sweep.base, changes) for changes in wanted.sweep.cells)
+    runs = {run.run_id: run for run in (*students, *wanted.teachers)}
+    costs, rows = Costs(storage), []
     for row in wanted.recorded.rows:
         own = map(runs.__getitem__, next(iter(row.runs.values())))
         found = [costs.network(run, run.student, run.decoder) for run in own]

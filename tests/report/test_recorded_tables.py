@@ -9,7 +9,7 @@ from kdam_ray.config import Place, change
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
 from kdam_ray.report.from_mlflow import dataset_of, made
-from kdam_ray.report.recorded import DOCUMENT, as_document, read_table, table_of, with_seeds_of
+from kdam_ray.report.recorded import DOCUMENT, read_table, table_of, with_seeds_of
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.studies.table_runs import differences, priced, table_sweep
@@ -34,7 +34,7 @@ def wanted(here, number, *, seeds=1, **schedule):
 
 def begin(tracking, of):
     parent = tracking.open_parent(of.sweep)
-    tracking.log_document(parent, DOCUMENT, as_document(of.recorded))
+    tracking.log_document(parent, DOCUMENT, of.recorded.model_dump(mode="json"))
     return parent
 
 

@@ -159,7 +159,7 @@ def test_the_same_again_trains_nothing_and_starts_nothing(done, monkeypatch):
     assert (once_more.parent, once_more.cost) == (again.parent, {})
     assert plan(good, place).complete  # the teacher is known by now and need not be given
     found = find_or_train(teacher, place)
-    assert (found.reused, found.failed) == (True, None)
+    assert (found.reused, found.reason) == (True, None)
 
 
 def test_another_sweep_shows_what_it_shares_without_training_it(done, monkeypatch):

@@ -161,8 +161,8 @@ def learning_curves(histories: Mapping[str, History], tasks: Sequence[Task], *, 
     labels = {f"val/{key}": label for key, label in columns(tasks, delta=False).items()}
     labels[loss] = f"{loss.replace('/', ' ')} ↓"
     in_a_row = max(1, min(6, 110 // (max(map(len, histories), default=0) + 8)))  # names beside each other
-    below = math.ceil(len(histories) / in_a_row)
-    figure, cells = panels(len(labels), wide=3, size=(2.5, 2.1), frame=(0, 0.17 * below + 0.1))
+    frame = (0, 0.17 * math.ceil(len(histories) / in_a_row) + 0.1)  # the names stand below
+    figure, cells = panels(len(labels), wide=3, size=(2.5, 2.1), frame=frame)
     handles: dict[str, Any] = {}
     for axes, (metric, label) in zip(cells, labels.items(), strict=True):
         watched, words = _watched(metric, histories)
@@ -229,16 +229,15 @@ def _own_axes(axes: Axes, label: str, *, x_label: str | None = None) -> Axes:
 
     Both have the paper's colour.
     """
-    right = axes.twinx()
-    right.set_ylabel(label, color=VERMILLION, fontsize=8)
-    right.spines["right"].set(visible=True, color=VERMILLION)
-    right.tick_params(axis="y", colors=VERMILLION)
-    right.grid(False)
-    if x_label is None:
-        return right
-    top = right.twiny()
-    top.set_xlabel(x_label, color=VERMILLION, fontsize=8)
-    top.spines["top"].set(visible=True, color=VERMILLION)
-    top.tick_params(axis="x", colors=VERMILLION)
-    top.grid(False)
-    return top
+    own = axes.twinx()
+    own.set_ylabel(label, color=VERMILLION, fontsize=8)
+    sides = [(own, "right")]
+    if x_label is not None:
+        own = own.twiny()
+        own.set_xlabel(x_label, color=VERMILLION, fontsize=8)
+        sides.append((own, "top"))
+    for coloured, side in sides:
+        coloured.spines[side].set(visible=True, color=VERMILLION)
+        coloured.tick_params(axis="y" if side == "right" else "x", colors=VERMILLION)
+        coloured.grid(False)
+    return own

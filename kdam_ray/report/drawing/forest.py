@@ -51,11 +51,11 @@ def gain(differences: Mapping[str, Mapping[str, Difference | None]], tasks: Sequ
             axes.axvline(0, color="black", linewidth=0.9, zorder=1)
         else:
             say(axes, "no pair")
-        better = "better →" if higher[key] else "← better"
         axes.xaxis.set_major_locator(MaxNLocator(4))
-        axes.set(title=label[:-2], xlabel=f"difference ({better})")
-        axes.set(yticks=range(len(differences)), yticklabels=list(differences))
-        axes.set_ylim(len(differences) - 0.4, -0.6)
+        axes.set(
+            title=label[:-2], xlabel=f"difference ({'better →' if higher[key] else '← better'})",
+            yticks=range(len(differences)), yticklabels=list(differences), ylim=(len(differences) - 0.4, -0.6),
+        )  # fmt: skip
         axes.margins(x=0.12)
         axes.grid(False, axis="y")
     legend(figure, handles)

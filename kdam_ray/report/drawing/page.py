@@ -92,21 +92,26 @@ def _template() -> Template:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined,
         keep_trailing_newline=True,
     )  # fmt: skip
-    page.filters |= {"kind": _kind, "table": as_html, "svg": _svg, "png": _png, "pairs": _pairs}
+    page.filters |= {
+        "kind": _kind, "table": as_html, "drawn": as_svg, "inline": inline_svg, "png": _png, "pairs": _pairs,
+    }  # fmt: skip
     page.tests |= {"nothing": _is_nothing, "listed": _is_listed, "nested": _is_nested}
     return page.get_template("page.html.j2")
 
 
 def environment() -> dict[str, Any]:
     """What the numbers of a report hang on besides code and configuration: Python, system, CPU, GPUs, packages."""
-    found: dict[str, Any] = {
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = {package.name: package.version for package in metadata.distributions()}
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": _usable_cpus()},
-        "gpus": _gpus(),
+        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": usable},
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "packages": {name: versions[name] for name in PACKAGES if name in versions},
     }
-    versions = {package.name: package.version for package in metadata.distributions()}
-    return found | {"packages": {name: versions[name] for name in PACKAGES if name in versions}}
 
 
 def _cpu_model() -> str:
@@ -119,26 +124,12 @@ def _cpu_model() -> str:
     return next(named, None) or platform.processor() or platform.machine()
 
 
-def _usable_cpus() -> int | None:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-def _gpus() -> list[str]:
-    import torch
-
-    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-
-
 # ------------------------------------------------------------------------------------------- what the template asks for
 def _kind(part: Part) -> str:
     for kind, classes in KINDS.items():
         if isinstance(part, classes):
             return kind
     raise TypeError(f"a section holds paragraphs, Grid, Plot, PagePicture and Facts, not {type(part).__name__}")
-
-
-def _svg(plot: Plot, prefix: str) -> str:
-    return inline_svg(as_svg(plot.figure), prefix=prefix, label=plot.caption)
 
 
 def _png(picture: PagePicture) -> str:

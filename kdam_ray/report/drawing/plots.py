@@ -166,8 +166,7 @@ def panels(
     """
     columns = max(1, min(wide, count))
     rows = max(1, math.ceil(count / columns))
-    size = (size[0] * columns + frame[0], size[1] * rows + frame[1])
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(size[0] * columns + frame[0], size[1] * rows + frame[1]), layout="constrained")
     cells = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for axes in cells[count:]:
         axes.set_axis_off()

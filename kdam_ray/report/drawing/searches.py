@@ -59,8 +59,10 @@ def parallel_coordinates(trials: Sequence[TrialRecord], *, objective: str = OBJE
     scales.append(_scale("objective" if differ else objective, values))
     figure = Figure(figsize=(max(4.5, 1.5 * len(scales) + 1), 3.1), layout="constrained")
     axes = figure.subplots()
-    axes.set(xlim=(-0.45, len(scales) - 0.6), ylim=(-0.04, 1.04), yticks=[], xticks=range(len(scales)))
-    axes.set_xticklabels([scale.name for scale in scales])
+    axes.set(
+        xlim=(-0.45, len(scales) - 0.6), ylim=(-0.04, 1.04), yticks=[], xticks=range(len(scales)),
+        xticklabels=[scale.name for scale in scales],
+    )  # fmt: skip
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(axis="x", length=0)
     axes.grid(False)
@@ -169,9 +171,11 @@ def importance(trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE) -> 
         markersize=15,
         markeredgewidth=1.6,
     )
-    axes.set(yticks=range(len(names)), xlim=(0, 1.02))
-    axes.set_yticklabels([f"{name.removeprefix('distill.')}  {share:.2f}" for name, share in found.shares.items()])
-    axes.set_xlabel(f"share of the variance (fANOVA, {found.trials} finished trials)\nof {objective}")
+    axes.set(
+        yticks=range(len(names)), xlim=(0, 1.02),
+        yticklabels=[f"{name.removeprefix('distill.')}  {share:.2f}" for name, share in found.shares.items()],
+        xlabel=f"share of the variance (fANOVA, {found.trials} finished trials)\nof {objective}",
+    )  # fmt: skip
     axes.invert_yaxis()
     axes.grid(False, axis="y")
     legend(figure, {"share": bars, f"{CHANCE:.0%} of shuffled objectives stay below": mark})

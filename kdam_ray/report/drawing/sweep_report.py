@@ -20,8 +20,7 @@ from kdam_ray.report.formats import FORMATS, Grid
 from kdam_ray.service.cost.totals import spent
 from kdam_ray.service.finished.pictures import FOLDER as PICTURES
 from kdam_ray.service.finished.pictures import IMAGES, draw_runs
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking, git_state
+from kdam_ray.service.records import Storage, Tracking, git_state
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.wording import say
 
@@ -56,17 +55,14 @@ class Content:
     facts: Mapping[str, Any]
 
 
-def write_report(content: Content, result: SweepResult, place: Place, *, images: int = IMAGES) -> str:
-    """Write and record the report of a sweep that has ended.
+def write_report(content: Content, result: SweepResult, place: Place, *, images: int = IMAGES) -> None:
+    """Write and record the report of a sweep that has ended; a line on stderr says where it is.
 
     Args:
         content: what it is made of.
         result: the sweep's.
         place: where storage and MLflow are.
         images: of the evaluation split, in each picture; 0: no pictures.
-
-    Returns:
-        Where it is: a path, or MLflow's run where the storage is not local.
     """
     tracking = Tracking(place)
     kept = _own_folder(place, result)
@@ -86,7 +82,7 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
         for path in (*files, folder / MADE_OF, folder / PAGE):
             tracking.log_file(result.parent, path, FOLDER)
-        return str(folder / PAGE) if kept else f"artifact {FOLDER}/{PAGE} of run {result.parent}"
+        say(f"report: {folder / PAGE if kept else f'artifact {FOLDER}/{PAGE} of run {result.parent}'}")
 
 
 def _own_folder(place: Place, result: SweepResult) -> Path | None:
@@ -159,8 +155,3 @@ def is_there(result: SweepResult, place: Place) -> bool:
 
 def _finished(result: SweepResult) -> set[str]:
     return {row.run.run_id for row in (*result.rows, *result.teachers) if row.status == "finished"}
-
-
-def announce(name: str) -> None:
-    """Says on stderr where the report is."""
-    say(f"report: {name}")

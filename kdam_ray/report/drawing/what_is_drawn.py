@@ -21,8 +21,7 @@ from kdam_ray.report.rows import PaperTable
 from kdam_ray.report.tables import SeedRow, number
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import searched_params
 
@@ -39,8 +38,9 @@ def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequenc
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
-    title = caption_of(shown)
-    return Content(title, [*grids(shown), *extra], plots, _pictured(shown, runs), {STAND_INS: dict(shown.stand_ins)})
+    return Content(
+        caption_of(shown), [*grids(shown), *extra], plots, _pictured(shown, runs), {STAND_INS: dict(shown.stand_ins)}
+    )
 
 
 def _name(shown: PaperTable, row: SeedRow) -> str:
@@ -58,13 +58,13 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult]
         trained = [runs[run_id].run for run_id in row.first_runs if run_id in runs]
         if not trained or row.part:
             continue
-        gmacs = sum(costs.forward(run, run.student, run.decoder) for run in trained) / 1e9
+        gmacs = sum(costs.network(run, run.student, run.decoder).all_macs for run in trained) / 1e9
         name, rival = _name(shown, row), shown.rival(row)
         values = {task.metric_key: shown.number(row, task.metric_key) for task in shown.tasks}
         points.setdefault(name, Costed(name, _kind(row.printed), gmacs, values, _name(shown, rival) if rival else ""))
     for teacher in (row for row in result.teachers if row.status == "finished" and len(row.run.tasks) > 1):
         own = scores(teacher.metrics)
-        gmacs = costs.forward(teacher.run, teacher.run.student, teacher.run.decoder) / 1e9
+        gmacs = costs.network(teacher.run, teacher.run.student, teacher.run.decoder).all_macs / 1e9
         values = {task.metric_key: number([own[task.metric_key]]) for task in shown.tasks if task.metric_key in own}
         if not any(point.kind == "teacher" and point.gmacs == gmacs for point in points.values()):
             name = f"teacher {teacher.run.student}"
@@ -101,8 +101,8 @@ def _epochs(shown: PaperTable) -> Plot:
             for task in shown.tasks
         }
         series.append(Series(label, values))
-    figure = epochs_curve(series, shown.tasks, dataset=shown.dataset)
-    return Plot("epochs", figure, "Table 7: each metric against the epochs trained.")
+    caption = "Table 7: each metric against the epochs trained."
+    return Plot("epochs", epochs_curve(series, shown.tasks, dataset=shown.dataset), caption)
 
 
 def _labelled(shown: PaperTable, runs: Mapping[str, RunResult]) -> dict[str, RunResult]:
@@ -137,8 +137,9 @@ def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepRes
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
-    title = results.caption(f"Table 5 on {results.dataset}")
-    return Content(title, shown, plots, pictured, {STAND_INS: dict(results.stand_ins)})
+    return Content(
+        results.caption(f"Table 5 on {results.dataset}"), shown, plots, pictured, {STAND_INS: dict(results.stand_ins)}
+    )
 
 
 # ----------------------------------------------------------------------------------------------- what is gained at all
@@ -163,11 +164,13 @@ def search_plots(result: SweepResult) -> list[Plot]:
     ]
     if not result.sweep.space or not trials:
         return []
-    tried = "Every point of the searched space: the table's own cells and the drawn ones."
     return [
-        Plot("search", parallel_coordinates(trials), tried),
+        Plot(
+            "search", parallel_coordinates(trials),
+            "Every point of the searched space: the table's own cells and the drawn ones.",
+        ),
         Plot("importance", importance(trials), "What the objective hung on among those points."),
-    ]
+    ]  # fmt: skip
 
 
 def _curves(rows: Mapping[str, RunResult], tasks: Sequence[Any], place: Place) -> Plot:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kdam_ray.config import Run
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.tasks import DATASETS
 from kdam_ray.zoo import BACKBONES
 
@@ -62,12 +62,8 @@ class Costs:
         except (OSError, ValueError):  # not there yet, or half of it: it can be counted again
             self._known = {}
 
-    def forward(self, run: Run, backbone: str, decoder: str) -> int:
-        """Multiply-accumulates of one image through a network for the run's tasks and size."""
-        return self.network(run, backbone, decoder).all_macs
-
     def network(self, run: Run, backbone: str, decoder: str) -> Counted:
-        """A network's parameters too."""
+        """Size of a network for the run's tasks, and what one image of the run's size costs in it."""
         key = json.dumps([backbone, BACKBONES[backbone].hidden, decoder, run.tasks, run.image_size])
         if key not in self._known:
             from kdam_ray.models import network_cost
@@ -81,8 +77,8 @@ class Costs:
 
     def epoch(self, run: Run) -> Operations:
         """One epoch of a run, evaluated at its end."""
-        forward, images = 2.0 * self.forward(run, run.student, run.decoder), run.steps_per_epoch * run.batch
-        teacher = 2.0 * self.forward(run, run.teacher, run.teacher_decoder) * images if run.teacher else 0.0
+        forward, images = 2.0 * self.network(run, run.student, run.decoder).all_macs, run.steps_per_epoch * run.batch
+        teacher = 2.0 * self.network(run, run.teacher, run.teacher_decoder).all_macs * images if run.teacher else 0.0
         return Operations(train=3 * forward * images, evaluation=forward * run.val_images, teacher=teacher)
 
     def member(self, run: Run, epochs: int) -> float:

@@ -5,9 +5,7 @@ from typing import Any
 from kdam_ray.config import Place, Run
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.models.decoders import ContextSearch
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 
 NAME = "contexts.json"
 

@@ -16,9 +16,7 @@ from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.pictures import draw, fixed_indices
 from kdam_ray.models import Teacher
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 
@@ -124,12 +122,18 @@ class _Gallery:
         if record is None:
             return Drawn(run.run_id, None, reason="MLflow has no finished record of it")
         name = picture_name(run.epochs)
-        if not again and self._has(record.mlflow_run, name):
+        client = self.tracking.client
+        if not again and any(
+            item.path == f"{FOLDER}/{name}" for item in client.list_artifacts(record.mlflow_run, FOLDER)
+        ):
             return Drawn(run.run_id, record.mlflow_run, reason=f"has {FOLDER}/{name} already")
         own = self._load(run.run_id, run.epochs)
         if own is None:
-            why = f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}"
-            return Drawn(run.run_id, record.mlflow_run, reason=why)
+            return Drawn(
+                run.run_id,
+                record.mlflow_run,
+                reason=f"{self.place.storage} holds no whole checkpoint of epoch {run.epochs}",
+            )
         columns = {**self._beside(run), title_of(run): own}
         with _kept(folder, run, run.epochs) as path:
             _draw(columns, run, self._source(run), images, self.device).save(path)
@@ -161,9 +165,6 @@ class _Gallery:
         if run.upstream not in self._sources:
             self._sources[run.upstream] = open_sources(run, self.place)[1]
         return self._sources[run.upstream]
-
-    def _has(self, mlflow_run: str, name: str) -> bool:
-        return any(item.path == f"{FOLDER}/{name}" for item in self.tracking.client.list_artifacts(mlflow_run, FOLDER))
 
 
 def _draw(

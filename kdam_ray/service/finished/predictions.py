@@ -8,8 +8,7 @@ from kdam_ray.config import Place, Run
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.evaluate import Candidate, evaluate
 from kdam_ray.service.layout import open_sources
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage, latest_checkpoint
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 

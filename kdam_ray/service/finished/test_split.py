@@ -7,9 +7,7 @@ from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.source import Source
 from kdam_ray.learning.checkpoint import load_network
 from kdam_ray.learning.evaluate import Candidate, evaluate
-from kdam_ray.service.records.checkpoints import latest_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
 
@@ -38,28 +36,29 @@ def score_unseen(runs: Sequence[Run], place: Place) -> dict[str, dict[str, float
         for name, record in tracking.find([run.run_id for run in runs]).items()
         if record.status == "finished"
     }
-    known = {name: _of_test(record.metrics) for name, record in records.items()}
+    known = {
+        run_id: {name.removeprefix(PREFIX): value for name, value in record.metrics.items() if name.startswith(PREFIX)}
+        for run_id, record in records.items()
+    }
     missing = [run for run in runs if run.run_id in known and not known[run.run_id]]
     if missing:
         source = _open(missing[0], place)
         say(f"test split: {len(missing)} runs on {len(source)} images that chose nothing")
     for start in range(0, len(missing), TOGETHER):
         part = missing[start : start + TOGETHER]
-        folders = {run.run_id: latest_checkpoint(storage, run.run_id, epoch=run.epochs) for run in part}
         candidates = {
             run.run_id: Candidate(load_network(folder), run.tasks)
             for run in part
-            if (folder := folders[run.run_id]) is not None
+            if (folder := latest_checkpoint(storage, run.run_id, epoch=run.epochs)) is not None
         }
         first = part[0]
         found = evaluate(
             candidates, source, DATASETS[first.dataset], image_size=first.image_size, precision=first.precision
         )
-        for run in part:
-            if run.run_id in found:
-                known[run.run_id] = found[run.run_id]
-                metrics = {PREFIX + key: value for key, value in found[run.run_id].items()}
-                tracking.log_epoch(records[run.run_id].mlflow_run, metrics, run.epochs)
+        known |= found
+        for run_id, metrics in found.items():
+            record, named = records[run_id], {PREFIX + key: value for key, value in metrics.items()}
+            tracking.log_epoch(record.mlflow_run, named, record.run.epochs)
     return {name: metrics for name, metrics in known.items() if metrics}
 
 
@@ -67,7 +66,3 @@ def _open(run: Run, place: Place) -> Source:
     cache = Storage(place.storage).cache()
     cache.mkdir(parents=True, exist_ok=True)
     return open_source(Wanted(DATASETS[run.dataset], "test", None, run.image_size, run.resize), cache=cache)
-
-
-def _of_test(metrics: dict[str, float]) -> dict[str, float]:
-    return {name.removeprefix(PREFIX): value for name, value in metrics.items() if name.startswith(PREFIX)}

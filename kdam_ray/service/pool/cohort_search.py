@@ -21,8 +21,7 @@ class CohortSearch(Searcher):
         cohorts: fixed runs and searched ones taken up again.
         opener: makes the assignment of a cohort; told when it is over.
         coordinator: draws, and knows why cohorts died.
-        draws: how many runs are to be drawn after those.
-        drawn_size: members of a drawn cohort.
+        drawn: members of each cohort that is to be drawn after those.
     """
 
     def __init__(
@@ -31,13 +30,12 @@ class CohortSearch(Searcher):
         *,
         opener: Opener,
         coordinator: Coordinator,
-        draws: int,
-        drawn_size: int,
+        drawn: Sequence[int],
     ):
         super().__init__(metric="members", mode="max")  # Tune wants one in every result; nothing is decided by it
         self._waiting = [list(cohort) for cohort in cohorts]
         self._opener, self._coordinator = opener, coordinator
-        self._draws, self._drawn_size = draws, drawn_size
+        self._draws, self._drawn_size = sum(drawn), max(drawn, default=0)
         self._live: dict[str, tuple[str, list[Seat]]] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:  # type: ignore[override]
@@ -62,8 +60,7 @@ class CohortSearch(Searcher):
         seats: list[Seat] = []
         while self._draws and len(seats) < self._drawn_size:
             self._draws -= 1
-            drawn = self._coordinator.draw()
-            if drawn is not None:
+            if (drawn := self._coordinator.draw()) is not None:
                 seats.append(Seat(drawn.run, "searched", trial=drawn.number))
         first, *others = alike(seats) or [[]]
         self._waiting += others

@@ -12,8 +12,7 @@ from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import SingleTasks, TeacherScores
 from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.pool.assignment import Assignment, Order, TeacherCheckpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import count
 

@@ -3,7 +3,7 @@
 from kdam_ray.config import Run, Sweep
 from kdam_ray.service.pool.assignment import Notice
 from kdam_ray.service.pool.cohort_queue import CohortQueue
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.service.search.study import Outcome, Study, Trial
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import ray
+import ray.train
 
 from kdam_ray.service.pool.assignment import Assignment
 from kdam_ray.service.pool.protocols import Coordinator, Train
@@ -61,8 +62,6 @@ def lanes(group: WorkerGroup, number: int, *, coordinator: Coordinator, train: T
 
 def _keep(group: WorkerGroup, lane: str, coordinator: Coordinator, train: Train | None) -> None:
     """Run one lane; start it anew when it has died, as long as that makes sense."""
-    import ray.train
-
     again: bool | None = True
     while again:
         try:
@@ -97,7 +96,6 @@ def _trainer(group: WorkerGroup, lane: str, loop: Callable[[], None]) -> Any:
 
     That one needs no process group, and no torch in the processes that only control.
     """
-    import ray.train
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
     resources = {"CPU": group.cpu} | ({"GPU": 1.0} if group.gpus else {})
@@ -120,8 +118,6 @@ def serve(*, lane: str, coordinator: Coordinator, train: Train | None) -> None:
 
     Imports late, for drivers import this module too.
     """
-    import ray.train
-
     from kdam_ray.learning import train_cohort
     from kdam_ray.ranks import rank, world_size
     from kdam_ray.service.pool.worker import agree, train_assignment

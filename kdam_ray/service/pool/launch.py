@@ -20,14 +20,14 @@ import ray
 from ray import tune
 
 from kdam_ray.service.layout import Layout
-from kdam_ray.service.plan import drawn_size
+from kdam_ray.service.plan import drawn_cohorts
 from kdam_ray.service.pool.assignment import Assignment
 from kdam_ray.service.pool.cohort_search import CohortSearch
 from kdam_ray.service.pool.cohorts import Opener
 from kdam_ray.service.pool.lanes import POLL_S, WorkerGroup, lanes
 from kdam_ray.service.pool.progress import Progress
 from kdam_ray.service.pool.protocols import Coordinator, Train
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 
@@ -130,13 +130,12 @@ def train_seats(
     first = cohorts[0][0].run if cohorts else base
     assert first is not None, "there is nothing to train"
     ranks, side_by_side = opener.arranged.ranks(first), opener.arranged.side_by_side(first)
-    size = drawn_size(draws, opener.place, side_by_side)
-    drawn = [min(size, draws - start) for start in range(0, draws, size)]
+    drawn = drawn_cohorts(draws, opener.place, side_by_side)
     opener.cohorts = len(cohorts) + len(drawn)
     flops = sum(opener.left(seats) for seats in cohorts)
     if base is not None:
         flops += sum(opener.costs.cohort([base] * members, [base.epochs] * members) for members in drawn)
-    search = CohortSearch(cohorts, opener=opener, coordinator=coordinator, draws=draws, drawn_size=size)
+    search = CohortSearch(cohorts, opener=opener, coordinator=coordinator, drawn=drawn)
     progress = Progress(coordinator, flops=flops, costs=opener.operations)
     storage = Storage(opener.place.storage).uri("ray")
     number = min(side_by_side, opener.cohorts)

@@ -37,8 +37,7 @@ class Progress(tune.Callback):
         now = time.monotonic()
         if not self._asking and now - self._asked > EVERY_S:
             self._asking, self._asked = True, now
-        notices = self._coordinator.notices_by_now() if self._asking else None
-        if notices is not None:
+        if self._asking and (notices := self._coordinator.notices_by_now()) is not None:
             self._notices, self._asking = notices, False
             self._print()
 

@@ -8,7 +8,6 @@ costs at most an epoch, and so does starting the whole job again. Nothing here n
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,10 +27,7 @@ from kdam_ray.service.layout import open_sources
 from kdam_ray.service.pool.assignment import Assignment, Notice, Order, TeacherCheckpoint
 from kdam_ray.service.pool.coordinator import LocalCoordinator
 from kdam_ray.service.pool.protocols import Coordinator, Train
-from kdam_ray.service.records.checkpoints import latest_checkpoint, save_checkpoint
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.service.records.tracking import Tracking
-from kdam_ray.service.records.weight_files import weights_of
+from kdam_ray.service.records import Storage, Tracking, latest_checkpoint, save_checkpoint, weights_of
 from kdam_ray.service.search.study import Outcome
 
 T = TypeVar("T")
@@ -84,7 +80,8 @@ def train_assignment(
     if device.type == "cpu":  # the number of threads decides the order of sums, and so the last bits
         torch.set_num_threads(assignment.threads)
     storage = Storage(place.storage)
-    energy = Energy(gpu=_gpu(device), workers_here=assignment.workers_here)
+    gpu = str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
+    energy = Energy(gpu=gpu, workers_here=assignment.workers_here)
     recorder = (
         Recorder(assignment, storage, Tracking(place), coordinator, _meter(place, storage)) if rank() == 0 else None
     )
@@ -98,7 +95,8 @@ def train_assignment(
     reports = train(
         waiting, train=sources[0], val=sources[1], teacher=teacher,
         resume={run.run_id: storage.fetch(name) for run in waiting if (name := resume[run.run_id])},
-        weights=_weights(storage, waiting), device=device, evaluate_every=place.evaluate_every,
+        weights={run.pretrained: path for run in waiting if (path := weights_of(storage, run)) is not None},
+        device=device, evaluate_every=place.evaluate_every,
     )  # fmt: skip
     yield from follow(reports, recorder, energy)
 
@@ -186,7 +184,16 @@ class Recorder:
     def step(self, report: StepReport, joules: float | None) -> None:
         """Say where the cohort is, note what the epoch has cost so far."""
         self.meter.beat(report.epoch, report.step / report.steps, joules)
-        self._notice(report)
+        notice = Notice(
+            epoch=report.epoch,
+            epochs=max(member.run.epochs for member in self.members.values()),
+            epochs_done=self.assignment.epochs_done,
+            step=report.step,
+            steps=report.steps,
+            members=report.members,
+            best=self._best,
+        )
+        self.coordinator.notice(self.assignment.title, notice)
 
     def epoch(self, report: EpochReport) -> bool:
         """Record what a member did in an epoch. Returns whether it is to be pruned."""
@@ -239,23 +246,6 @@ class Recorder:
             return False
         return self.coordinator.observe(member.trial, epoch, objective) and member.prunable
 
-    def _notice(self, report: StepReport) -> None:
-        notice = Notice(
-            epoch=report.epoch,
-            epochs=max(member.run.epochs for member in self.members.values()),
-            epochs_done=self.assignment.epochs_done,
-            step=report.step,
-            steps=report.steps,
-            members=report.members,
-            best=self._best,
-        )
-        self.coordinator.notice(self.assignment.title, notice)
-
-
-def _gpu(device: torch.device) -> str | None:
-    """UUID of a GPU, None of a CPU."""
-    return str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None
-
 
 def _meter(place: Place, storage: Storage) -> Meter:
     notes = storage.cache() if storage.local is not None else storage.copies()  # S3 storages share one cache
@@ -279,11 +269,6 @@ def agree(value: T) -> T:
     box: list[T] = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
-
-
-def _weights(storage: Storage, runs: Sequence[Run]) -> dict[str, Path]:
-    """The local weight files that runs start from, by `Run.pretrained`."""
-    return {run.pretrained: path for run in runs if (path := weights_of(storage, run)) is not None}
 
 
 def _open_in_turn(run: Run, place: Place) -> Sequence[Source]:

@@ -27,7 +27,6 @@ def local_root(
     """
     if not is_remote(root, field="root"):
         return root
-    check_reachable(root, writes=False, field="root")
     remote = RemoteShards(str(root))
     return str(remote.fetch(dataset, wanted, cache or remote.storage.cache()))
 
@@ -36,10 +35,11 @@ class RemoteShards:
     """Shards under a URI.
 
     Raises:
-        ValueError: there are none.
+        ValueError: no such bucket, or there are none.
     """
 
     def __init__(self, root: str):
+        check_reachable(root, writes=False, field="root")
         self.storage, self.root = Storage(root, field="root"), root
         text = self.storage.read_bytes(MANIFEST)
         if text is None:

@@ -47,7 +47,6 @@ class Storage:
             raise ValueError(f"{field}: {root!r} is neither a folder nor s3://bucket/prefix")
         self.local = None if separator else Path(root).expanduser().absolute()
         self.root = f"{scheme}://{path.rstrip('/')}{mark}{query}" if separator else str(self.local)
-        self._s3: Any = None
 
     def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
         return Storage, (self.root,)
@@ -72,8 +71,7 @@ class Storage:
             return sorted(path.name for path in there if not path.name.startswith("."))
         from pyarrow.fs import FileSelector
 
-        filesystem, prefix = self._remote()
-        found = filesystem.get_file_info(FileSelector(f"{prefix}/{name}", allow_not_found=True))
+        found = self._remote.get_file_info(FileSelector(name, allow_not_found=True))
         return sorted(
             item.base_name for item in found if item.is_file or self._is_file(f"{name}/{item.base_name}/{MANIFEST}")
         )
@@ -82,10 +80,9 @@ class Storage:
         """Move a finished local folder to `name`, replacing what is there."""
         if self.local is not None:
             return move_folder(folder, self.local / name)
-        filesystem, prefix = self._remote()
         self.remove(name)
         for path in sorted(folder.iterdir(), key=lambda path: path.name == MANIFEST):  # the manifest last
-            _upload(filesystem, path, f"{prefix}/{name}/{path.name}")
+            self._upload(path, f"{name}/{path.name}")
         shutil.rmtree(folder)
 
     def fetch(self, name: str) -> Path:
@@ -139,19 +136,17 @@ class Storage:
         """Is the copy of a folder that of the same manifest, its files of the same sizes?"""
         from pyarrow.fs import FileSelector
 
-        filesystem, prefix = self._remote()
-        stored = {item.base_name: item.size for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}"))}
+        stored = {item.base_name: item.size for item in self._remote.get_file_info(FileSelector(name))}
         there = {path.name: path.stat().st_size for path in target.glob("*")}
         return there == stored and (target / MANIFEST).read_bytes() == self.read_bytes(f"{name}/{MANIFEST}")
 
     def _fetch_folder(self, name: str, target: Path) -> None:
         from pyarrow.fs import FileSelector
 
-        filesystem, prefix = self._remote()
         beside = target.with_name(f".{target.name}.{os.getpid()}")
         with removed_on_error(beside):
             beside.mkdir()
-            for item in filesystem.get_file_info(FileSelector(f"{prefix}/{name}")):
+            for item in self._remote.get_file_info(FileSelector(name)):
                 self._download(f"{name}/{item.base_name}", beside / item.base_name)
             shutil.rmtree(target, ignore_errors=True)
             beside.rename(target)
@@ -181,46 +176,38 @@ class Storage:
             return None
 
     def _stream(self, name: str) -> Any:
-        if self.local is not None:
-            return (self.local / name).open("rb")
-        filesystem, prefix = self._remote()
-        return filesystem.open_input_stream(f"{prefix}/{name}")
+        return self._remote.open_input_stream(name) if self.local is None else (self.local / name).open("rb")
 
     def file_size(self, name: str) -> int | None:
         """Bytes of a file; None where there is none."""
         if self.local is not None:
             return (self.local / name).stat().st_size if (self.local / name).is_file() else None
-        filesystem, prefix = self._remote()
-        info = filesystem.get_file_info(f"{prefix}/{name}")
+        info = self._remote.get_file_info(name)
         return info.size if info.is_file else None
 
     def save_file(self, path: Path, name: str) -> None:
         """Copy a local file to `name`, replacing what is there."""
         if self.local is None:
-            filesystem, prefix = self._remote()
-            return _upload(filesystem, path, f"{prefix}/{name}")
-        copy_file(path, self.local / name)
+            self._upload(path, name)
+        else:
+            copy_file(path, self.local / name)
 
     def remove(self, name: str) -> None:
         """Delete a folder, if it is there; on S3 its manifest first, so that no half of it looks whole."""
         if self.local is not None:
-            shutil.rmtree(self.local / name, ignore_errors=True)
-            return
-        filesystem, prefix = self._remote()
-        if self._is_file(f"{name}/{MANIFEST}"):
-            filesystem.delete_file(f"{prefix}/{name}/{MANIFEST}")
+            return shutil.rmtree(self.local / name, ignore_errors=True)
         from pyarrow.fs import FileType
 
-        if filesystem.get_file_info(f"{prefix}/{name}").type == FileType.Directory:
-            filesystem.delete_dir(f"{prefix}/{name}")
+        self.remove_file(f"{name}/{MANIFEST}")
+        if self._remote.get_file_info(name).type == FileType.Directory:
+            self._remote.delete_dir(name)
 
     def remove_file(self, name: str) -> None:
         """Delete a file, if it is there."""
         if self.local is not None:
             (self.local / name).unlink(missing_ok=True)
         elif self._is_file(name):
-            filesystem, prefix = self._remote()
-            filesystem.delete_file(f"{prefix}/{name}")
+            self._remote.delete_file(name)
 
     def scratch(self) -> Path:
         """A fresh local folder, removed at the end of the process.
@@ -251,24 +238,35 @@ class Storage:
             return self.local / "cache"
         return Path(tempfile.gettempdir()) / f"kdam-cache-{os.getuid()}"
 
-    def _remote(self) -> tuple[Any, str]:
-        if self._s3 is None:
-            from pyarrow.fs import FileSystem
+    @functools.cached_property
+    def _remote(self) -> Any:
+        """pyarrow's file system of what is under the S3 root."""
+        from pyarrow.fs import FileSystem, SubTreeFileSystem
 
-            self._s3 = FileSystem.from_uri(self.root)
-        return self._s3
+        filesystem, prefix = FileSystem.from_uri(self.root)
+        return SubTreeFileSystem(prefix, filesystem)
 
     @property
     def endpoint(self) -> str | None:
         """URL of an S3-compatible server; None: Amazon's."""
         query = {key: values[-1] for key, values in parse_qs(self.root.partition("?")[2]).items()}
-        given = query.get("endpoint_override")
-        given = given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        known = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        given = query.get("endpoint_override") or known
         return given if given is None or "://" in given else f"{query.get('scheme', 'https')}://{given}"
 
     def _is_file(self, name: str) -> bool:
-        filesystem, prefix = self._remote()
-        return filesystem.get_file_info(f"{prefix}/{name}").is_file
+        return self._remote.get_file_info(name).is_file
+
+    def _upload(self, path: Path, name: str) -> None:
+        """A local file to `name` on S3, in pieces.
+
+        Raises:
+            OSError: it did not arrive whole.
+        """
+        with path.open("rb") as file, self._remote.open_output_stream(name) as stream:
+            shutil.copyfileobj(file, stream, PIECE)
+        if (size := self._remote.get_file_info(name).size) != path.stat().st_size:
+            raise OSError(f"{self._remote.base_path}{name}: {size} of {path.stat().st_size} bytes arrived")
 
 
 def is_remote(root: str | None, *, field: str) -> bool:
@@ -318,15 +316,3 @@ def _check_bucket(root: str, writes: bool, field: str) -> None:
 def _reason(answer: dict[str, str]) -> str:
     known = {"NoSuchBucket": "there is no such bucket", "AccessDenied": "these credentials may not"}
     return known.get(answer.get("Code", "")) or f"{answer.get('Code')}: {answer.get('Message')}"
-
-
-def _upload(filesystem: Any, path: Path, key: str) -> None:
-    """A local file to `key`, in pieces.
-
-    Raises:
-        OSError: it did not arrive whole.
-    """
-    with path.open("rb") as file, filesystem.open_output_stream(key) as stream:
-        shutil.copyfileobj(file, stream, PIECE)
-    if (size := filesystem.get_file_info(key).size) != path.stat().st_size:
-        raise OSError(f"{key}: {size} of {path.stat().st_size} bytes arrived")

@@ -56,11 +56,10 @@ class Found:
 
 @dataclass(frozen=True)
 class Parent:
-    """A sweep as MLflow has it: its run's id, tags and last metrics."""
+    """A sweep as MLflow has it: its run's id and tags."""
 
     mlflow_run: str
     tags: dict[str, str]
-    metrics: dict[str, float]
 
 
 def tracking_uri(place: Place) -> str:
@@ -134,13 +133,13 @@ class Tracking:
 
     def find(self, run_ids: Iterable[str]) -> dict[str, Found]:
         """Members by run_id, from any experiment: each one's finished record, else its unfinished, else its newest."""
-        found: dict[str, Found] = {}
         experiments = self._all_experiments()
-        for run_id in dict.fromkeys(run_ids):
-            records = self._search(experiments, f"tags.`kdam.run_id` = '{run_id}'") if experiments else []
-            if records:
-                found[run_id] = min(records, key=lambda record: BEST_FIRST.index(record.status))
-        return found
+        found = {name: self._search(experiments, f"tags.`kdam.run_id` = '{name}'") for name in dict.fromkeys(run_ids)}
+        return {
+            run_id: min(records, key=lambda record: BEST_FIRST.index(record.status))
+            for run_id, records in found.items()
+            if records
+        }
 
     def find_finished(self, run_id: str) -> Found | None:
         """The finished record of a run, whichever sweep trained it."""
@@ -156,8 +155,7 @@ class Tracking:
 
     def rows(self, dataset: str, sweep: str) -> list[Found]:
         """Members trained in, or linked into, the experiment `kdam/<dataset>/<sweep>`, oldest first."""
-        names = self._experiments_of(dataset, sweep)
-        return self._search(names, "tags.`kdam.run_id` LIKE '%'", links=True)[::-1] if names else []
+        return self._search(self._experiments_of(dataset, sweep), "tags.`kdam.run_id` LIKE '%'", links=True)[::-1]
 
     def single_task_reference(self, run: Run) -> dict[str, float] | None:
         """Metrics of finished runs that learn the tasks of `run` one by one (`config.single_task`), at any seed.
@@ -165,12 +163,10 @@ class Tracking:
         {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks
         is another quantity. A task that was learnt with another weight (`task_factors`) is no reference.
         """
-        experiments = self._all_experiments()
         wanted = (
             f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
         )
-        records = self._search(experiments, wanted) if experiments else []
-        reference = {}
+        records, reference = self._search(self._all_experiments(), wanted), {}
         for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
             single = single_task(run, task.name)
             values = [
@@ -189,23 +185,23 @@ class Tracking:
         return {item.experiment_id: item.name for item in experiments}
 
     def _experiments_of(self, dataset: str, sweep: str) -> dict[str, str]:
-        wanted = experiment_name(dataset, sweep)
-        return {id_: name for id_, name in self._all_experiments().items() if name == wanted}
+        experiments = self._all_experiments().items()
+        return {id_: name for id_, name in experiments if name == experiment_name(dataset, sweep)}
 
     def _search(self, experiments: Mapping[str, str], wanted: str, *, links: bool = False) -> list[Found]:
         records, token = [], None
-        while True:
+        while experiments:  # where there are none, a database that is not there yet is not asked
             page = self.client.search_runs(list(experiments), wanted, max_results=1000, page_token=token)
             records += [record for item in page if (record := _found(item, experiments[item.info.experiment_id]))]
-            token = page.token
-            if not token:
-                return [record for record in records if links or "kdam.link" not in record.tags]
+            if not (token := page.token):
+                break
+        return [record for record in records if links or "kdam.link" not in record.tags]
 
     def parents(self, dataset: str, sweep: str) -> list[Parent]:
         """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
         names = [*self._experiments_of(dataset, sweep)]
         runs = self.client.search_runs(names, "tags.`kdam.base` LIKE '%'", max_results=1000) if names else []
-        parents = [Parent(run.info.run_id, dict(run.data.tags), dict(run.data.metrics)) for run in runs]
+        parents = [Parent(run.info.run_id, dict(run.data.tags)) for run in runs]
         return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
 
     def document(self, mlflow_run: str, name: str) -> Any:
@@ -275,8 +271,10 @@ class Tracking:
             return known[0].info.run_id
         kept = ("kdam.", "mlflow.source.git.commit")
         tags = {name: value for name, value in record.tags.items() if name.startswith(kept)}
-        tags |= {"kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or "")}
-        tags["mlflow.parentRunId"] = parent
+        tags |= {
+            "kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""),
+            "mlflow.parentRunId": parent,
+        }  # fmt: skip
         if known:
             child = known[0].info.run_id
             self.reopen(child, tags)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdam_ray.config import Run, Sweep, canonical_json, change, flatten
-from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.records import Storage
 
 # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
 STARTUP_TRIALS = 4
@@ -76,11 +76,6 @@ def point(sweep: Sweep, params: Mapping[str, Any]) -> Run:
     return change(sweep.base, changes | {name: value for name, value in params.items() if name not in sweep.choices})
 
 
-def _four_digits(value: Any) -> Any:
-    """A number that can be read: 0.1234; what is none stays as it is."""
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
 class Study:
     """Ask, tell and prune, on the journal of one sweep; the objective is maximised.
 
@@ -127,14 +122,19 @@ class Study:
         params = searched_params(self._sweep, run)
         assert params is not None, "only points of the space are taken into the study"
         self._study.enqueue_trial(params)
-        return self._open(run, searched=False)
+        opened = self._study.ask()
+        self._suggest(opened)
+        self._record(opened, run, searched=False)
+        return opened.number
 
     def draw(self) -> Trial | None:
         """Open a trial at the next point of the search; None if the space has no new one."""
         known = {trial.run.run_id for trial in self.trials()}
         for _ in range(20):
             trial = self._study.ask()
-            run = point(self._sweep, {name: _four_digits(value) for name, value in self._suggest(trial).items()})
+            drawn = self._suggest(trial).items()  # numbers with four digits, so that they can be read
+            params = {name: float(f"{value:.4g}") if isinstance(value, float) else value for name, value in drawn}
+            run = point(self._sweep, params)
             if run.run_id not in known:
                 self._record(trial, run, searched=True)
                 return Trial(trial.number, run, True, None, None)
@@ -143,13 +143,12 @@ class Study:
 
     def tell(self, number: int, outcome: Outcome, value: float | None = None) -> None:
         """Close a trial; telling a closed one again changes nothing."""
-        states = self._optuna.trial.TrialState
         if self._study.get_trials(deepcopy=False)[number].state.is_finished():
             return
         if outcome == "finished" and value is not None and value == value:
             self._study.tell(number, value)
         else:
-            self._study.tell(number, state=states.PRUNED if outcome == "pruned" else states.FAIL)
+            self._study.tell(number, state=self._optuna.trial.TrialState["PRUNED" if outcome == "pruned" else "FAIL"])
         self._push()
 
     def observe(self, number: int, epoch: int, value: float) -> bool:
@@ -162,12 +161,6 @@ class Study:
             trial.report(value, epoch)
             self._push()
         return bool(trial.should_prune())
-
-    def _open(self, run: Run, *, searched: bool) -> int:
-        trial = self._study.ask()
-        self._suggest(trial)
-        self._record(trial, run, searched=searched)
-        return trial.number
 
     def _suggest(self, trial: Any) -> dict[str, Any]:
         """A value for each field of the space, a name for each alternative."""

@@ -20,11 +20,11 @@ TAUGHT = Operations(train=15e12, evaluation=5e12, teacher=8e12)
 
 def test_counts_are_kept_and_a_damaged_file_is_counted_again(tmp_path):
     storage, run = Storage(str(tmp_path)), make_run()
-    counted = Costs(storage).forward(run, run.student, run.decoder)
+    counted = Costs(storage).network(run, run.student, run.decoder).all_macs
     (kept,) = storage.cache().glob("*.json")
     assert [Counted(*known).all_macs for known in Costs(storage)._known.values()] == [counted]
     kept.write_text(kept.read_text()[:-5])  # a process killed while it wrote
-    assert Costs(storage).forward(run, run.student, run.decoder) == counted
+    assert Costs(storage).network(run, run.student, run.decoder).all_macs == counted
 
 
 def test_an_epoch_without_evaluation_costs_less(tmp_path):
@@ -44,7 +44,7 @@ def test_a_cohort_pays_for_one_teacher(tmp_path):
     taught, alone = taught_by(teacher), make_run(seed=5)
     shared = costs.epoch(taught).teacher
     assert shared == pytest.approx(
-        2 * costs.forward(taught, "resnet_w8", "mt_baseline") * taught.steps_per_epoch * taught.batch
+        2 * costs.network(taught, "resnet_w8", "mt_baseline").all_macs * taught.steps_per_epoch * taught.batch
     )
     both = costs.cohort([taught, change(taught, {"seed": 1}), alone], [2, 2, 2])
     assert both == pytest.approx(2 * costs.member(taught, 2) + costs.member(alone, 2) + 2 * shared)

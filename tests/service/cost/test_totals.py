@@ -12,7 +12,7 @@ from fakes import make_run
 from kdam_ray.config import Run, Sweep, change
 from kdam_ray.service import ledger
 from kdam_ray.service.cost.totals import Spent, spent
-from kdam_ray.service.plan import look
+from kdam_ray.service.plan import Planner
 from kdam_ray.service.records.storage import Storage
 from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.result import SweepResult
@@ -72,7 +72,7 @@ class Calls:
         self.parent = self.tracking.open_parent(self.sweep)
 
     def look(self):
-        return look(self.sweep, self.place, [], self.tracking)
+        return Planner(self.sweep, self.place, self.tracking).look([])
 
     def open(self):
         """Returns the estimate of what is left."""

@@ -14,15 +14,15 @@ from fakes import fake_train, make_run
 from kdam_ray.config import Place, Sweep
 from kdam_ray.learning import train_cohort
 from kdam_ray.service.pool import progress as progress_module
+from kdam_ray.service.pool import ray_coordinator
 from kdam_ray.service.pool.assignment import Assignment, Notice
 from kdam_ray.service.pool.coordinator import LocalCoordinator
 from kdam_ray.service.pool.progress import EVERY_S, Progress
 from kdam_ray.service.pool.protocols import Coordinator, Train
-from kdam_ray.service.pool.ray_coordinator import RayCoordinator
 from kdam_ray.service.records.storage import Storage
 
 # mypy looks at these too
-COORDINATORS: list[type[Coordinator]] = [LocalCoordinator, RayCoordinator]
+COORDINATORS: list[type[Coordinator]] = [LocalCoordinator]
 TRAININGS: list[Train] = [train_cohort, fake_train]
 QUESTIONS = sorted(name for name in vars(Coordinator) if not name.startswith("_"))
 
@@ -38,6 +38,28 @@ def test_a_coordinator_answers_every_question(kind, question):
     assert [(item.name, item.default) for item in theirs.parameters.values()] == [
         (item.name, item.default) for item in ours.parameters.values()
     ]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_the_handle_passes_every_question_on(question, monkeypatch):
+    """To the actor, in the words it was asked in; what `coordinating` gives is typed as a Coordinator."""
+    monkeypatch.setattr(ray_coordinator.ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray_coordinator.ray, "wait", lambda answers, timeout: (answers, []))
+    asked = []
+    actor = actor_that_notes(asked)
+    words = tuple(item.name for item in list(inspect.signature(getattr(Coordinator, question)).parameters.values())[1:])
+    getattr(ray_coordinator.RayCoordinator(actor), question)(*words)
+    assert asked == [(question.removesuffix("_by_now"), *words)]
+
+
+def actor_that_notes(asked):
+    """An actor's handle: each of its methods writes down that it was asked, and what."""
+
+    class Actor:
+        def __getattr__(self, name):
+            return SimpleNamespace(remote=lambda *what: asked.append((name, *what)) or "answer")
+
+    return Actor()
 
 
 @pytest.mark.parametrize("train", TRAININGS)

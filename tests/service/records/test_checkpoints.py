@@ -26,19 +26,21 @@ class Bucket(Storage):
         self.folder = root
         self.written: list[str] = []
 
+    @property
     def _remote(self):
-        return self, str(self.folder)
+        return self
 
     def cache(self):
         return self.folder.with_name("cache")
 
-    def open_output_stream(self, path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self.written.append(Path(path).name)
-        return fs.LocalFileSystem().open_output_stream(path)
+    def open_output_stream(self, name):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.written.append(path.name)
+        return fs.LocalFileSystem().open_output_stream(str(path))
 
     def __getattr__(self, name):
-        return getattr(fs.LocalFileSystem(), name)
+        return getattr(fs.SubTreeFileSystem(str(self.folder), fs.LocalFileSystem()), name)
 
 
 @pytest.fixture(params=["local", "s3"])
