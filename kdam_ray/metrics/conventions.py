@@ -5,7 +5,7 @@
 | mIoU | all classes count, absent ones 0 | same | same | same |
 | rmse | over all pixels of the set | same | same | mean over images |
 | mErr | 2 atan2(|p - g|, |p + g|) | same | arc cosine: equal to 1e-6 | same |
-| maxF | beta^2 0.3, 19 thresholds, over the set | probability squashed twice | beta 1, 15 thresholds, by image | as mti |
+| maxF | beta^2 0.3, 19 thresholds, over the set | squashed twice | beta 1, 15 thresholds, by image | as mti |
 | odsF | suppressed, > 101 thresholds | same | not suppressed, >= 99 thresholds | as atrc |
 """
 
