@@ -12,7 +12,7 @@ help:
 	@echo "make tables     all seven tables of the paper, tiny, in about ten minutes; their numbers mean nothing"
 	@echo "make ui         MLflow on http://127.0.0.1:$(PORT) over what the sweeps recorded"
 	@echo "make test       the suite;  make test-fast: without the slow tests;  make test-long: what takes minutes"
-	@echo "make lint       ruff and mypy: kdam_ray, jobs, tests, benchmarks"
+	@echo "make lint       ruff; mypy over kdam_ray, jobs, benchmarks, what tests share"
 	@echo "make clean      removes .venv; never touches runs/"
 
 .venv/.ready: pyproject.toml constraints.txt

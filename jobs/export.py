@@ -32,7 +32,7 @@ ROOMS = 2  # procedural images that a graph is checked on
 
 
 class Flags(Frozen):
-    """What is exported.
+    """Flags of this job: what is taken away.
 
     Attributes:
         out: folder that appears; an earlier export in it is replaced.

@@ -17,7 +17,8 @@ from kdam_ray.command import bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.recipes import RECIPES
 
-TABLES = (*"1234567", "all")
+NUMBERS = tuple("1234567")
+TABLES = (*NUMBERS, "all")
 FORMATS = ("text", "md", "tex", "csv", "html", "json")
 
 
@@ -55,7 +56,7 @@ def main() -> int:
         one_of(FORMATS, "format")(asked.format)
         if asked.sweep and (asked.table == "all" or asked.paper):
             raise ValueError("sweep: it makes one table; say which by --table N, without --paper")
-        numbers = list("1234567") if asked.table == "all" else [asked.table]
+        numbers = list(NUMBERS) if asked.table == "all" else [asked.table]
 
         from kdam_ray.report.formats import FORMATS as RENDER
 

@@ -25,7 +25,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 class Flags(Frozen):
-    """What is predicted.
+    """Flags of this job: what is predicted, and by which network.
 
     Attributes:
         images: image files, of any size and format that Pillow opens.

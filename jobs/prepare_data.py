@@ -31,7 +31,7 @@ SHOWN = 6  # samples of a split on its contact sheet
 
 
 class Flags(Frozen):
-    """What is prepared.
+    """Flags of this job: what is checked and written as shards.
 
     Attributes:
         dataset: nyud or pascal (both need --root), rooms or rooms_pascal (procedural).

@@ -26,7 +26,7 @@ NAMED = 5  # unusable files that the refusal names
 
 
 class Flags(Frozen):
-    """What is scored.
+    """Flags of this job: what is scored, and how.
 
     Attributes:
         dataset: nyud or pascal.

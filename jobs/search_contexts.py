@@ -26,7 +26,7 @@ CLIP = 10.0  # ATRC's search clips gradients at this norm
 
 
 class Flags(Frozen):
-    """What is searched.
+    """Flags of this job: what is searched, and for how long.
 
     Attributes:
         seed: initialisation and sampled types.

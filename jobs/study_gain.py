@@ -23,7 +23,7 @@ from kdam_ray.studies.gain import chosen, gain_sweeps
 
 
 class Flags(Frozen):
-    """What is studied.
+    """Flags of this job: what is compared, at how many seeds.
 
     Attributes:
         only: some of the variants, by name; left out: all.

@@ -56,7 +56,7 @@ def train_batches(
 
     Args:
         source: the training split.
-        how: batches are made.
+        how: size, share and device of the batches.
         augment: "paper" (scale, crop, flip, photometric, see `transforms`), or "none" (the centre of the image).
         data_seed: of order and augmentation.
         epoch: changes both.
@@ -85,7 +85,8 @@ def val_batches(source: Source, how: Batching) -> Iterator[Batch]:
 
     Args:
         source: the evaluation split.
-        how: batches are made; one is shorter where the image size changes, and ranks differ by at most one sample.
+        how: size, share and device of the batches; one is shorter where the image size changes, and ranks differ by at
+            most one sample.
     """
     return _deliver(source, how, _val(source, how))
 

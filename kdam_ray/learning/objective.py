@@ -161,8 +161,10 @@ def distillation(distill: Distill, task: Task, student: Tensor, shared: Shared) 
         return {"kd": plain_kd(student, teacher, temperature=distill.temperature, reading=reading, mask=mask)}
     if distill.method == "dist":
         inter, intra = dist(student, teacher, temperature=distill.temperature, reading=reading, mask=mask)
-    else:
+    elif distill.method == "kdam":
         inter, intra = kdam(
             student, teacher, temperature=distill.temperature, reading=reading, mask=mask, literal=distill.literal
         )
+    else:
+        raise ValueError(f"distill.method: {distill.method!r} has no loss")
     return ({"kd_inter": inter} if distill.inter else {}) | ({"kd_intra": intra} if distill.intra else {})

@@ -1,4 +1,4 @@
-"""Distillation of one task's logits: KDAM (Eq. 5 and 6; Eq. 7's sum is the caller's), DIST, plain KD (Eq. 2 and 3).
+"""Distillation of one task's logits: KDAM (Eq. 5, 6), DIST, plain KD (Eq. 2, 3); the sum of Eq. 7 is the caller's.
 
 All three compare two tables of probabilities, rows x columns. **Rows of Eq. 5 are all pixels of the batch, over all
 ranks; columns of Eq. 6 are channels over those pixels.** The paper leaves both open ("batch", "channel"); this is how

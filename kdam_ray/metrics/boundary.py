@@ -116,9 +116,9 @@ class BoundaryF(Metric):
     """odsF, oisF and AP in percent, over the thresholds of HED (101).
 
     Images are counted in the background on `torch.get_num_threads()` threads, while a GPU goes on with the next batch;
-    with one thread and no GPU at once. Rows and columns without any valid pixel (the
-    padding of an image smaller than the batch) are cut off first, so that the image's own border and diagonal count;
-    other ignored pixels are neither predicted nor true.
+    with one thread and no GPU at once. Rows and columns without any valid pixel (the padding of an image smaller than
+    the batch) are cut off first, so that the image's own border and diagonal count; other ignored pixels are neither
+    predicted nor true.
 
     Args:
         max_dist: largest distance of a pair as a fraction of the diagonal.

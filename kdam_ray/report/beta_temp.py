@@ -91,7 +91,7 @@ class BetaTempTable(RunTable):
         return "no KD" if needed <= self.means(self.untaught).keys() else None
 
     def reference(self, row: SeedRow) -> Mapping[str, float]:
-        """The same for each row."""
+        """Single-task metrics or, without them, the no-KD mean: equal for all rows."""
         return self.single_task if self.delta_kind == "single-task" else self.means(self.untaught)
 
     def competes(self, row: SeedRow, key: str) -> bool:
@@ -99,7 +99,7 @@ class BetaTempTable(RunTable):
         return super().competes(row, key) and row.part != BESIDE
 
     def is_marked(self, row: SeedRow, key: str) -> bool:
-        """What distillation did and one seed resolves.
+        """Whether a distilled row that has ended differs by more than one seed's chance.
 
         The teacher is another network, the no-KD runs are what is compared with, the rest has ended.
         """

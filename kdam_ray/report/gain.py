@@ -48,7 +48,7 @@ def as_text(study: GainTable) -> str:
 
 
 def as_json(study: GainTable) -> dict[str, Any]:
-    """The same for programs."""
+    """The table as a JSON document."""
     return {"heading": study.heading, "teachers": study.teachers, "rows": [_row(study, row) for row in study.rows]}
 
 

@@ -191,7 +191,7 @@ def comparison_grid(shown: PaperTable) -> Grid | None:
 
 
 def document(shown: PaperTable) -> dict[str, Any]:
-    """The same for programs."""
+    """The table as a JSON document."""
     return {
         "table": shown.table.number,
         "dataset": shown.dataset,

@@ -81,7 +81,7 @@ class PaperTable(RunTable):
         return super().competes(row, key) and not row.printed.is_single_task and not self._is_over_few(row, key)
 
     def is_marked(self, row: SeedRow, key: str) -> bool:
-        """What goes on, a provisional metric, a Delta over few tasks."""
+        """Whether a row goes on, a metric is provisional or a Delta is over few tasks."""
         return bool(row.unfinished) or key in row.provisional or self._is_over_few(row, key)
 
     def _is_over_few(self, row: SeedRow, key: str) -> bool:

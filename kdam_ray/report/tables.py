@@ -109,12 +109,12 @@ class SeedRow:
 
     @property
     def seeds(self) -> list[int]:
-        """Those with numbers."""
+        """Seeds that have numbers, ascending."""
         return sorted(seed for seed, metrics in self.by_seed.items() if metrics)
 
     @property
     def ended(self) -> "SeedRow":
-        """The same without the seeds that go on."""
+        """This row without the seeds whose runs go on."""
         kept = {seed: metrics for seed, metrics in self.by_seed.items() if seed not in self.unfinished}
         return replace(self, by_seed=kept, unfinished=frozenset())
 

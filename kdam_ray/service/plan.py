@@ -29,7 +29,7 @@ class Planned:
 
     Attributes:
         run: what is trained.
-        kind: why.
+        purpose: why.
         status: what MLflow has of it; "finished", "pruned" and "failed" ones are not trained, nor are "blocked" ones,
             whose teacher has failed.
         changes: of a cell or reference, its changes to the base.
@@ -40,7 +40,7 @@ class Planned:
     """
 
     run: Run
-    kind: Purpose
+    purpose: Purpose
     status: Standing
     changes: Mapping[str, Any]
     steps: int = 0
@@ -120,7 +120,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
         runs = [
-            {"run_id": i.run.run_id, "kind": i.kind, "status": i.status, "steps": i.steps, "flops": i.flops}
+            {"run_id": i.run.run_id, "kind": i.purpose, "status": i.status, "steps": i.steps, "flops": i.flops}
             for i in (*self.teachers, *self.runs)
         ]
         return {
@@ -201,20 +201,20 @@ class Planner:
         ]
         return self.plan(teachers, now, draws)
 
-    def planned(self, run: Run, kind: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
+    def planned(self, run: Run, purpose: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""
         record = self.records.get(run.run_id)
         done = epochs_done(self.storage, run.run_id)
         status: Standing = record.status if record else ("unfinished" if done else "new")
-        if kind == "teacher" and not is_ready(run, record, self.storage, verified=False) and status != "failed":
+        if purpose == "teacher" and not is_ready(run, record, self.storage, verified=False) and status != "failed":
             status = "unfinished" if done else "new"
-        if status == "pruned" and kind != "searched":
+        if status == "pruned" and purpose != "searched":
             status = "unfinished"  # the search gave it up; a table wants it whole
         if status in DONE:
-            return Planned(run, kind, status, changes, trial=trial, record=record)
+            return Planned(run, purpose, status, changes, trial=trial, record=record)
         left = run.epochs - min(done, run.epochs)
         steps, flops = left * run.steps_per_epoch, self.costs.member(run, left)
-        return Planned(run, kind, status, changes, steps, flops, trial, record)
+        return Planned(run, purpose, status, changes, steps, flops, trial, record)
 
     def teachers(self, given: Sequence[Run], students: Sequence[Run]) -> list[Planned]:
         """Those that the students name, and those that are given."""
@@ -294,8 +294,10 @@ def seats(
     """
     elsewhere = {item.run.run_id for item in teachers}
     mine = (item for item in runs if item.status in LEFT and item.run.run_id not in elsewhere)
-    left = sorted((i for i in mine if i.run.teacher_run not in lost), key=lambda item: item.kind != "searched")
-    return [Seat(i.run, i.kind, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left]
+    left = sorted((i for i in mine if i.run.teacher_run not in lost), key=lambda item: item.purpose != "searched")
+    return [
+        Seat(i.run, i.purpose, i.trial.number if i.trial else None, epochs_done(storage, i.run.run_id)) for i in left
+    ]
 
 
 def drawn_cohorts(draws: int, place: Place, side_by_side: int) -> list[int]:

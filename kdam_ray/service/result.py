@@ -20,7 +20,7 @@ class RunResult:
 
     Attributes:
         run: what was trained.
-        kind: why.
+        purpose: why it was trained.
         status: how it ended.
         metrics: after the last epoch: "val/semseg/mIoU", ..., "val/delta_teacher", "val/delta_mt" where single-task
             runs exist.
@@ -31,7 +31,7 @@ class RunResult:
     """
 
     run: Run
-    kind: Purpose
+    purpose: Purpose
     status: Outcome
     metrics: dict[str, float] = field(default_factory=dict)
     mlflow_run: str = ""
@@ -77,7 +77,7 @@ class SweepResult:
     @property
     def best(self) -> RunResult | None:
         """The finished cell or searched run with the best objective, each against its own teacher, or None."""
-        finished = (row for row in self.rows if row.status == "finished" and row.kind != "reference")
+        finished = (row for row in self.rows if row.status == "finished" and row.purpose != "reference")
         candidates = (row for row in finished if OBJECTIVE in row.metrics)
         return max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
 

@@ -18,13 +18,13 @@ class Seat:
 
     Attributes:
         run: what is trained.
-        kind: why; only searched members may be pruned.
+        purpose: why; only searched members may be pruned.
         trial: its number in the study, or None.
         epochs_done: what a checkpoint has behind it.
     """
 
     run: Run
-    kind: Purpose
+    purpose: Purpose
     trial: int | None = None
     epochs_done: int = 0
 

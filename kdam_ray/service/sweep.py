@@ -148,12 +148,13 @@ class _Work:
             if item.record is None or item.status not in DONE:  # it could not be trained, or its training did not end
                 mlflow_run, recorded = (item.record.mlflow_run, item.record.reason) if item.record else ("", None)
                 return RunResult(
-                    run=item.run, kind=item.kind, status="failed", mlflow_run=mlflow_run, changes=changes,
+                    run=item.run, purpose=item.purpose, status="failed", mlflow_run=mlflow_run, changes=changes,
                     reason=lost.get(item.run.teacher_run or "") or recorded or UNENDED,
                 )  # fmt: skip
-            against = None if item.kind == "teacher" else scores.of(item.run)
+            against = None if item.purpose == "teacher" else scores.of(item.run)
             return RunResult(
-                run=item.run, kind=item.kind, status=cast(Outcome, item.status), mlflow_run=item.record.mlflow_run,
+                run=item.run, purpose=item.purpose, status=cast(Outcome, item.status),
+                mlflow_run=item.record.mlflow_run,
                 metrics=with_deltas(
                     item.run, item.record.metrics, teacher=against, single_task=single_tasks.of(item.run)
                 ),
@@ -167,7 +168,7 @@ class _Work:
                 )
         planned = {item.run.run_id: item for item in after.runs}
         wanted = [(planned[run.run_id], changes) for run, _, changes in known_runs(self.sweep)]
-        wanted += [(item, {}) for item in after.runs if item.kind == "searched"]
+        wanted += [(item, {}) for item in after.runs if item.purpose == "searched"]
         rows = tuple(result_of(item, changes, item.run.run_id in there) for item, changes in wanted)
         there = {item.run.run_id for item in before.teachers if item.status in DONE}
         teachers = tuple(result_of(item, {}, item.run.run_id in there) for item in after.teachers)

@@ -35,7 +35,7 @@ def find_or_train(run: Run, place: Place, *, train: Train | None = None) -> RunR
     ended = record is not None and record.status == "finished"
     return RunResult(
         run=run,
-        kind="teacher",
+        purpose="teacher",
         status="finished" if ended else "failed",
         metrics=record.metrics if record else {},
         mlflow_run=record.mlflow_run if record else "",

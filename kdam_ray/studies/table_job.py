@@ -138,11 +138,11 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     rows = tuple(
         (
             *(Cell(value if isinstance(value, str) else f"{value:.3g}") for value in params.values()),
-            *(Cell(row.kind), Cell(row.status), Cell(f"{row.metrics[OBJECTIVE]:+.2f}")),
+            *(Cell(row.purpose), Cell(row.status), Cell(f"{row.metrics[OBJECTIVE]:+.2f}")),
         )
         for row, params in found[:SHOWN]
     )
-    ended = sum(row.kind == "searched" for row in result.rows)
+    ended = sum(row.purpose == "searched" for row in result.rows)
     note = (
         f"The best {len(rows)} of {len(found)} points, {ended} of them searched. "
         "One teacher is the measure of all: larger students win."

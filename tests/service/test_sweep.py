@@ -75,7 +75,7 @@ def test_every_member_ends_as_it_should(done):
     """Law 7: one diverges, one is refused, one takes its worker with it; the others do not notice."""
     sweep, _, _, _, result = done
     assert [row.changes for row in result.rows[:8]] == [*CELLS, ALONE]
-    assert [row.kind for row in result.rows] == ["cell"] * 7 + ["reference"] + ["searched"] * 3
+    assert [row.purpose for row in result.rows] == ["cell"] * 7 + ["reference"] + ["searched"] * 3
     by_seed = {row.run.seed: row for row in result.rows[:7]}
     assert (by_seed[NAN_SEED].status, by_seed[NAN_SEED].reason) == ("failed", "the training loss became nan")
     assert (by_seed[BAD_SEED].status, by_seed[BAD_SEED].reason) == ("failed", "runs: one of them is no good")
@@ -93,7 +93,7 @@ def test_searched_members_are_pruned_and_cells_never(done):
     _, place, _, _, result = done
     pruned = [row for row in result.rows if row.status == "pruned"]
     assert pruned
-    assert all(row.kind == "searched" for row in pruned)
+    assert all(row.purpose == "searched" for row in pruned)
     client = Tracking(place).client
     for row in pruned:
         recorded = client.get_run(row.mlflow_run)

@@ -58,7 +58,7 @@ class Opener:
         runs = [seat.run for seat in seats]
         number = len(self.operations) + 1
         title = f"cohort {number} of {max(self.cohorts, number)}"
-        if seats[0].kind == "teacher":
+        if seats[0].purpose == "teacher":
             title = f"teacher {runs[0].student}" + (f" ({runs[0].run_id})" if self.cohorts > 1 else "")
         self.operations[title] = self.left(seats)
         taught_by = next((run.teacher_run for run in runs if run.teacher_run), None)
@@ -83,7 +83,7 @@ class Opener:
             title=title,
             mlflow_run=self.tracking.open_member(seat.run, sweep=name, table=table, parent=self.parent, title=title),
             trial=seat.trial,
-            prunable=seat.kind == "searched",
+            prunable=seat.purpose == "searched",
             reference=dict(teacher) if teacher else None,
             single_task=dict(single_task) if single_task else None,
             operations=self.costs.epoch(seat.run),
