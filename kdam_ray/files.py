@@ -88,8 +88,12 @@ def one_maker(target: Path) -> Iterator[None]:
     target.parent.mkdir(parents=True, exist_ok=True)
     # a generator may be closed by another thread than began it, so the lock belongs to no thread
     lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False, fallback_to_soft=False)
-    with contextlib.suppress(OSError):
+    try:
         lock.acquire()
+    except PermissionError:  # somebody else's lock file: working on without it would be two makers
+        raise
+    except OSError:
+        pass
     try:
         yield
     finally:

@@ -128,10 +128,9 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     from kdam_ray.service.deltas import OBJECTIVE
     from kdam_ray.service.search.study import searched_params
 
-    judged = sorted(
-        (row for row in result.rows if OBJECTIVE in row.metrics), key=lambda row: row.metrics[OBJECTIVE], reverse=True
-    )
+    judged = [row for row in result.rows if OBJECTIVE in row.metrics]
     found = [(row, params) for row in judged if (params := searched_params(result.sweep, row.run))]
+    found.sort(key=lambda item: item[0].metrics[OBJECTIVE], reverse=True)
     if not result.sweep.trials or not found:
         return None
     names = list(found[0][1])

@@ -59,8 +59,9 @@ def _whole(storage: Storage, name: str) -> Path | None:
 
 
 def stored_epochs(storage: Storage, run_id: str) -> list[int]:
-    """Epochs of which a run has a checkpoint, whole or not, ascending."""
-    return sorted(int(name.removeprefix("epoch_")) for name in storage.list(f"checkpoints/{run_id}"))
+    """Epochs of which a run has a checkpoint, whole or not, ascending; whatever else lies there is nobody's."""
+    found = (re.fullmatch(r"epoch_(\d+)", name) for name in storage.list(f"checkpoints/{run_id}"))
+    return sorted(int(match[1]) for match in found if match)
 
 
 def epochs_done(storage: Storage, run_id: str) -> int:

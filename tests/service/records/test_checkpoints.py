@@ -66,6 +66,18 @@ def test_the_newest_two_are_kept(storage):
     assert epochs_done(storage, "other") == 0
 
 
+def test_what_else_lies_beside_checkpoints_is_passed_over(storage):
+    keep(storage, "abc", 1)
+    (folder_of(storage) / "checkpoints/abc/notes").mkdir()
+    (folder_of(storage) / "checkpoints/abc/epoch_last.txt").touch()
+    assert epochs_done(storage, "abc") == 1
+    assert checkpoint.verify(latest_checkpoint(storage, "abc"))["epoch"] == 1
+    for epoch in (2, 3):
+        keep(storage, "abc", epoch)
+    kept = [path.name for path in (folder_of(storage) / "checkpoints/abc").iterdir() if path.name[-1].isdigit()]
+    assert sorted(kept) == ["epoch_0002", "epoch_0003"]
+
+
 @pytest.mark.parametrize("victim", ["weights.safetensors", "state.pt", "manifest.json"])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(storage, victim):
     keep(storage, "abc", 1)
