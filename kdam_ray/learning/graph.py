@@ -191,6 +191,14 @@ def _export(deployed: Deployed, path: Path, dynamic: bool, facts: Mapping[str, s
     made.save(path, external_data=False)
 
 
+def _similarity(query: Tensor, key: Tensor, size: int) -> Tensor:
+    return (query[:, :, None] * _neighbours(key, size)).sum(1)
+
+
+def _aggregate(weights: Tensor, value: Tensor, size: int) -> Tensor:
+    return (weights[:, None] * _neighbours(value, size)).sum(2)
+
+
 def _neighbours(x: Tensor, size: int) -> Tensor:
     """[B, C, h, w] -> [B, C, k^2, h, w], what lies at each offset of the window; 0 outside the image."""
     height, width = x.shape[-2:]
@@ -204,12 +212,8 @@ def _neighbours(x: Tensor, size: int) -> Tensor:
 # `models.local`'s operators, of which backward alone needs the third, in few functions that ONNX has, nothing written
 # in place
 LOCAL: dict[Any, Callable] = {
-    torch.ops.kdam_ray.local_similarity.default: lambda query, key, size: (
-        query[:, :, None] * _neighbours(key, size)
-    ).sum(1),
-    torch.ops.kdam_ray.local_aggregate.default: lambda weights, value, size: (
-        weights[:, None] * _neighbours(value, size)
-    ).sum(2),
+    torch.ops.kdam_ray.local_similarity.default: _similarity,
+    torch.ops.kdam_ray.local_aggregate.default: _aggregate,
 }
 
 
