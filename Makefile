@@ -51,7 +51,7 @@ test: .venv/.ready
 	$(call halves,-m "not long" --durations=15)
 
 test-long: .venv/.ready
-	$(call halves,-m long --durations=5)
+	$(BIN)/python -m pytest -q -m long --durations=5
 
 test-fast: .venv/.ready
 	$(call halves,-m "not slow and not long")
