@@ -1,7 +1,7 @@
 """Evaluation of several networks on one pass over the images, summed over ranks."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,29 +77,31 @@ def evaluate(
     index = len(source) * rank() // world_size()  # of the batch's first image
     batch_size = max(1, LARGEST_BATCH_PIXELS // (image_size[0] * image_size[1]))
     how = Batching(names, image_size, min(batch_size, 64), rank=rank(), world=world_size(), device=device)
-    for batch in val_batches(source, how):
-        for key, one in candidates.items():
-            if key in diverged:
-                continue
-            full = _full_logits(one, batch["image"], device, precision)
-            if full is None:
-                diverged.add(key)
-                continue
-            looked_at = slice(-index % stride, None, stride) if one.monitored else slice(None)
-            for name, metric in metrics[key].items():
-                few = looked_at if isinstance(metric, BoundaryF) else slice(None)
-                if len(full[name][few]):
-                    metric.update(full[name][few], batch[name][few])
-            if one.predictions is not None:
-                _write(one.predictions, source, index, full, dataset)
-        index += len(batch["image"])
+    with eval_mode(one.network for one in candidates.values()):
+        for batch in val_batches(source, how):
+            for key, one in candidates.items():
+                if key in diverged:
+                    continue
+                full = _full_logits(one, batch["image"], device, precision)
+                if full is None:
+                    diverged.add(key)
+                    continue
+                looked_at = slice(-index % stride, None, stride) if one.monitored else slice(None)
+                for name, metric in metrics[key].items():
+                    few = looked_at if isinstance(metric, BoundaryF) else slice(None)
+                    if len(full[name][few]):
+                        metric.update(full[name][few], batch[name][few])
+                if one.predictions is not None:
+                    _write(one.predictions, source, index, full, dataset)
+            index += len(batch["image"])
     diverged.update(*_gather(sorted(diverged)))
     return {key: _compute(per_task) for key, per_task in metrics.items() if key not in diverged}
 
 
 def _full_logits(one: Candidate, image: Tensor, device: torch.device | str, precision: str) -> dict[str, Tensor] | None:
     """Logits by task, [B, C, H, W] at the image's size; None where a network's output is not finite."""
-    logits = logits_of(one.network, image, device=device, precision=precision)
+    with torch.inference_mode(), autocast(device, precision):
+        logits = one.network(image)
     if not all(torch.isfinite(logits[name]).all() for name in one.tasks):
         return None
     return {name: resize(logits[name].float(), image.shape[-2:]) for name in one.tasks}
@@ -115,13 +117,21 @@ def _write(folder: Path, source: Source, first: int, logits: Mapping[str, Tensor
 
 def logits_of(network: nn.Module, image: Tensor, *, device: torch.device | str, precision: str) -> dict[str, Tensor]:
     """Raw outputs in eval mode without gradients; the network's mode is put back."""
-    mode = network.training
+    with eval_mode([network]), torch.inference_mode(), autocast(device, precision):
+        return dict(network(image))
+
+
+@contextmanager
+def eval_mode(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Networks in eval mode for as long as the block lasts; their modes are put back."""
+    modes = [(network, network.training) for network in networks]
     try:
-        network.eval()
-        with torch.inference_mode(), autocast(device, precision):
-            return dict(network(image))
+        for network, _ in modes:
+            network.eval()
+        yield
     finally:
-        network.train(mode)
+        for network, mode in modes:
+            network.train(mode)
 
 
 def inner(x: Canvas, size: Size) -> Canvas:

@@ -68,29 +68,25 @@ def _keep(group: WorkerGroup, lane: str, coordinator: Coordinator, train: Train 
             _trainer(group, lane, functools.partial(serve, lane=lane, coordinator=coordinator, train=train)).fit()
             return
         except ray.train.TrainingFailedError as error:
-            again = _answer(functools.partial(_died, coordinator, lane, str(error)))
-
-
-def _died(coordinator: Coordinator, lane: str, why: str) -> bool:
-    return coordinator.lane_died(lane, why)
+            again = _answer(coordinator.lane_died, lane, str(error))
 
 
 def _watch(lanes_at_work: list[threading.Thread], coordinator: Coordinator) -> None:
     """No trial may wait for lanes that are not there."""
     for thread in lanes_at_work:
         thread.join()
-    _answer(lambda: coordinator.give_up("no worker group could be started; Ray's logs say why"))
+    _answer(coordinator.give_up, "no worker group could be started; Ray's logs say why")
 
 
-def _answer(ask: Callable[[], Answer]) -> Answer | None:
+def _answer(ask: Callable[..., Answer], *what: str) -> Answer | None:
     """The coordinator's answer; None once it is gone, as after an interrupt.
 
-    A call without Ray would start another one; a handle that is touched after Ray was shut down ends the process.
+    A call without Ray would start another one.
     """
     if not ray.is_initialized():
         return None
     try:
-        return ask()
+        return ask(*what)
     except ray.exceptions.RayActorError:
         return None
 

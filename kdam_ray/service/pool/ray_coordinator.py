@@ -33,9 +33,14 @@ class RayCoordinator:
         return RayCoordinator, (self._actor,)
 
     def __getattr__(self, question: str) -> Callable[..., Any]:
-        """Any other method of `protocols.Coordinator`: asks the actor for it and waits for the answer."""
-        method = getattr(self._actor, question)
-        return lambda *what, **named: ray.get(method.remote(*what, **named))
+        """Any other method of `protocols.Coordinator`: asks the actor for it and waits for the answer.
+
+        The actor's handle is touched when the question is asked, not before: after Ray was shut down that would end the
+        process.
+        """
+        if question.startswith("_"):
+            raise AttributeError(question)
+        return lambda *what, **named: ray.get(getattr(self._actor, question).remote(*what, **named))
 
     def notice(self, title: str, notice: Notice) -> None:
         self._actor.notice.remote(title, notice)
