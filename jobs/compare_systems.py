@@ -1,23 +1,6 @@
-"""Tables 1 and 3: single-task networks, the multi-task baseline, other papers' systems, and what KDAM adds to them.
+"""`kdam compare-systems`, for `ray job submit -- python jobs/compare_systems.py`."""
 
-    python jobs/compare_systems.py                          # Table 1 on the procedural rooms, with small networks
-    python jobs/compare_systems.py --dataset rooms_pascal   # Table 3 on rooms with PASCAL-Context's five tasks
-    python jobs/compare_systems.py --smoke                  # tiny, in about two minutes; its numbers mean nothing
-    ray job submit --working-dir . -- python jobs/compare_systems.py --dataset nyud --root /data/NYUDv2
-
-HRNet18, Swin-T and Swin-S, each with its own single-task references; the teacher of the distilled rows is Swin-L's
-multi-task baseline. Which small network stands for which is printed below the table. Rows that another table has
-trained are found, not trained again. Lands in MLflow experiment kdam/<dataset>/systems.
-"""
-
-import sys
-
-from kdam_ray.studies.table_job import run_table_job
-
-
-def main() -> int:
-    return run_table_job(__doc__, "1", "3")
-
+from kdam_ray.jobs.compare_systems import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

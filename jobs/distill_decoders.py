@@ -1,21 +1,6 @@
-"""Table 2: InvPT and DeMT, each with and without KDAM.
+"""`kdam distill-decoders`, for `ray job submit -- python jobs/distill_decoders.py`."""
 
-    python jobs/distill_decoders.py             # procedural rooms, small networks in the paper's place
-    python jobs/distill_decoders.py --smoke     # about a minute, tiny; its numbers mean nothing
-    python jobs/distill_decoders.py --dataset nyud --root /data/NYUDv2
-
-The teacher is Swin-L's multi-task baseline; the paper does not name the decoder of Table 2's teacher. Lands in MLflow
-experiment kdam/<dataset>/decoders.
-"""
-
-import sys
-
-from kdam_ray.studies.table_job import run_table_job
-
-
-def main() -> int:
-    return run_table_job(__doc__, "2")
-
+from kdam_ray.jobs.distill_decoders import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -93,9 +93,9 @@ SWEEP_OF = {
     "6": "terms",
     "7": "epochs",
 }
-JOB_OF = {
-    "1": "compare_systems", "2": "distill_decoders", "3": "compare_systems", "4": "sweep_pairs", "5": "sweep_beta_temp",
-    "6": "ablate_terms", "7": "ablate_epochs",
+COMMAND_OF = {
+    "1": "compare-systems", "2": "distill-decoders", "3": "compare-systems", "4": "sweep-pairs", "5": "sweep-beta-temp",
+    "6": "ablate-terms", "7": "ablate-epochs",
 }  # fmt: skip
 # a table's dataset -> where it can be trained
 DATASETS_OF = {"nyud": ("rooms", "nyud"), "pascal": ("rooms_pascal", "pascal")}

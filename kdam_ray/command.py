@@ -5,13 +5,14 @@ keyboard.
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -20,6 +21,14 @@ from pydantic import BaseModel, ValidationError
 from kdam_ray.config import explain
 
 Flags = TypeVar("Flags", bound=BaseModel)
+OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+SHELLS = ("bash", "zsh", "fish")
+# what each extra of the package brings, by the modules that are imported
+EXTRAS = {
+    "service": ("ray", "optuna", "mlflow", "boto3"),
+    "report": ("matplotlib", "sklearn", "jinja2"),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
+}
 Say = Callable[[str, Any], None]  # the text for people, the document for programs
 
 
@@ -29,10 +38,9 @@ def flags(model: type[Flags], description: str | None) -> Flags:
     Exits with 0 after --help, with 2 and one line after a flag that does not exist or a value it does not take.
     """
     errors = io.StringIO()
-    options = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
     try:
         with contextlib.redirect_stderr(errors):
-            return tyro.cli(model, description=description, config=options)
+            return tyro.cli(model, description=description, config=OPTIONS)
     except ValidationError as error:
         refuse(explain(error))
     except SystemExit as stop:
@@ -40,6 +48,31 @@ def flags(model: type[Flags], description: str | None) -> Flags:
             raise
         invalid = _refused_by_model(stop)
         refuse(explain(invalid) if invalid else _one_line(errors.getvalue()))
+
+
+def completion(commands: Mapping[str, type[BaseModel]], shell: str) -> str:
+    """The completion script of `kdam` with these commands, for a shell of `SHELLS`."""
+    with contextlib.redirect_stdout(io.StringIO()) as script, contextlib.suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands), prog="kdam", config=OPTIONS, args=["--tyro-print-completion", shell]
+        )
+    return script.getvalue()
+
+
+def require(*extras: str) -> None:
+    """Refuse a command whose extras are not installed, before anything starts.
+
+    Raises:
+        ValueError: says what is missing and which extra brings it.
+    """
+    for extra in extras:
+        for module in EXTRAS[extra]:
+            if importlib.util.find_spec(module) is None:
+                raise ValueError(_bring(module, extra))
+
+
+def _bring(module: str, extra: str) -> str:
+    return f"{module} is not installed; pip install 'kdam_ray[{extra}]' brings it"
 
 
 def _refused_by_model(stop: BaseException) -> ValidationError | None:
@@ -70,13 +103,19 @@ def refuse(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def bad_input_exits() -> Iterator[None]:
-    """A ValueError in here is the user's: exit code 2 and its one line."""
+    """A ValueError in here is the user's, and so is a missing extra: exit code 2 and one line."""
     try:
         yield
     except ValidationError as error:
         refuse(explain(error))
     except ValueError as error:
         refuse(str(error))
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+        if extra is None:
+            raise
+        refuse(_bring(module, extra))
 
 
 @contextlib.contextmanager
@@ -86,7 +125,7 @@ def output(as_json: bool) -> Iterator[Say]:
     With `as_json` file descriptor 1 itself points to stderr meanwhile, because Ray and its workers print to it.
     """
     try:
-        with _document_alone() if as_json else contextlib.nullcontext(_say_text) as say:
+        with _document_alone() if as_json else contextlib.nullcontext(lambda text, _: print_line(text)) as say:
             yield say
     except KeyboardInterrupt:
         print("interrupted: nothing recorded is lost; the same command goes on from the last epochs", file=sys.stderr)
@@ -107,7 +146,7 @@ def _document_alone() -> Iterator[Say]:
         os.dup2(kept, 1)
         os.close(kept)
     for document in documents:
-        _say_text(json.dumps(_finite(document), indent=2, allow_nan=False), None)
+        print_line(json.dumps(_finite(document), indent=2, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:
@@ -119,7 +158,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _say_text(text: str, document: Any) -> None:
+def print_line(text: str) -> None:
+    """Text on stdout; nothing is wrong if the reader has seen enough."""
     try:
         print(text, flush=True)
     except BrokenPipeError:  # the reader has seen enough, as in `... | head`; Python would complain again at its exit

@@ -1,7 +1,7 @@
 """Which context ATRC lets each task take from each other: the types, and the combinations it was published with.
 
 ATRC (reference [3] of the paper) found them by a differentiable search over `CONTEXT_TYPES`, one choice per pair of
-target and source; `jobs/search_contexts.py` repeats that search on any dataset. A `Run` with `decoder="atrc"` carries
+target and source; `kdam search-contexts` repeats that search on any dataset. A `Run` with `decoder="atrc"` carries
 its combination, so that a changed default can never change a recorded run.
 """
 

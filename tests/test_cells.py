@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdam_ray.cells import DATASETS_OF, JOB_OF, STAND_INS, SWEEP_OF, baseline_of, trained_rows
+from kdam_ray.cells import COMMAND_OF, DATASETS_OF, STAND_INS, SWEEP_OF, baseline_of, trained_rows
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import PAPER_SGD, Schedule, recipe, taught_by
 
@@ -116,4 +116,4 @@ def test_baselines_are_undistilled_rows_of_the_same_system_and_backbone():
 def test_a_dataset_of_the_other_table_is_refused():
     with pytest.raises(ValueError, match="dataset: Table 3 is of pascal: rooms_pascal or pascal, not 'nyud'"):
         trained_rows(TABLES["3"], Schedule(dataset="nyud"))
-    assert SWEEP_OF.keys() == JOB_OF.keys() == set("1234567")
+    assert SWEEP_OF.keys() == COMMAND_OF.keys() == set("1234567")

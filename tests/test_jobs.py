@@ -66,7 +66,7 @@ def test_help_answers_in_under_two_seconds(name):
     assert done.returncode == 0
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
     assert "--dataset" in done.stdout
-    assert "python jobs/" in done.stdout  # the docstring's command
+    assert "kdam " in done.stdout  # the docstring's command
 
 
 SWEEP = [
@@ -138,8 +138,8 @@ OTHERS = [
     ("make_tables.py", ("--table", "9"), ("table", "'9'")),
     ("make_tables.py", ("--format", "pdf"), ("format", "'pdf'", "text, md, tex, csv, html, json")),
     ("make_tables.py", ("--dataset", "coco"), ("dataset", "'coco'", "nyud")),
-    ("make_tables.py", (), ("storage", "mlflow.db does not exist", "run jobs/sweep_beta_temp.py first")),
-    ("make_tables.py", ("--table", "4"), ("storage", "mlflow.db does not exist", "run jobs/sweep_pairs.py first")),
+    ("make_tables.py", (), ("storage", "mlflow.db does not exist", "run `kdam sweep-beta-temp` first")),
+    ("make_tables.py", ("--table", "4"), ("storage", "mlflow.db does not exist", "run `kdam sweep-pairs` first")),
     ("make_tables.py", ("--table", "all"), ("storage", "mlflow.db does not exist", "the tables' jobs")),
     ("compare_systems.py", ("--dataset", "coco"), ("dataset", "'coco'", "rooms, nyud, rooms_pascal, pascal")),
     ("distill_decoders.py", ("--dataset", "pascal"), ("dataset", "'pascal'", "rooms, nyud")),

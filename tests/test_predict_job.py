@@ -1,4 +1,4 @@
-"""`jobs/predict.py` and `jobs/export.py`: any image in, predictions that can be scored out; a mistake is one line.
+"""`kdam predict` and `kdam export`: any image in, predictions that can be scored out; a mistake is one line.
 
 python -m pytest tests/test_predict_job.py
 """
@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kdam_ray.__main__ import main
 from kdam_ray.config import Run
 from kdam_ray.data.predictions import read_prediction, take_inventory
 from kdam_ray.learning import checkpoint
@@ -53,12 +54,9 @@ def images(tmp_path_factory):
 
 def job(monkeypatch, capsys, name, *arguments):
     """Runs a job's main in this process. Returns (exit code, stdout, stderr)."""
-    specification = importlib.util.spec_from_file_location(f"job_{name}", ROOT / "jobs" / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [f"jobs/{name}.py", *map(str, arguments)])
+    monkeypatch.setattr(sys, "argv", ["kdam", name, *map(str, arguments)])
     try:
-        code = module.main()
+        code = main()
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
@@ -251,7 +249,7 @@ def test_export_without_its_packages_says_what_to_install(monkeypatch, capsys, t
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxscript" else found(name))
     code, _, errors = job(monkeypatch, capsys, "export", "--run", "0123456789ab", "--out", tmp_path / "out")
     assert code == 2
-    assert errors.strip() == "error: onnxscript is not installed; pip install 'kdam_ray[export]'"
+    assert errors.strip() == "error: onnxscript is not installed; pip install 'kdam_ray[export]' brings it"
 
 
 def test_an_image_far_larger_than_what_was_learnt_is_said(monkeypatch, capsys, storage, tmp_path):

@@ -1,4 +1,4 @@
-"""jobs/prepare_data.py as a person runs it, and what it finds in spoilt data.
+"""`kdam prepare-data` as a person runs it, and what it finds in spoilt data.
 
 python -m pytest tests/test_prepare_data.py
 """

@@ -82,7 +82,7 @@ def read_record(path: Path) -> dict[str, Any]:
     files = record.get("files") if isinstance(record, dict) else None
     if not isinstance(files, dict) or not all(isinstance(file, dict) for file in files.values()):
         raise ValueError(
-            f"{path}: not written by training or by jobs/export.py, whose {path.name} lists the files and their SHA-256"
+            f"{path}: not written by training or by `kdam export`, whose {path.name} lists the files and their SHA-256"
         )
     return record
 

@@ -4,13 +4,13 @@ The graph gives each task's logits as they are before `models.heads.decode`: wha
 softmax or sigmoid away, and the card says which.
 """
 
-import importlib.metadata
 import json
 import math
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ def write_export(
     epoch: int | None = None,
     size: tuple[int, int] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
+    graph: bool = True,
 ) -> dict[str, Any]:
     """Writes `weights.safetensors`, `model.onnx` and `card.json`: all or nothing, the graph only if it is right.
 
@@ -83,6 +84,7 @@ def write_export(
         epoch: how many the network has behind it, see `Trained`.
         size: (height, width) of the graph's images; None: the run's.
         images: by name, real ones [size, 3] uint8 that the graph is checked on beside random ones.
+        graph: without it weights and card alone, whose "onnx" is then null.
 
     Returns:
         the card.
@@ -107,13 +109,11 @@ def write_export(
             facts,
         )
         (partial / WEIGHTS).chmod(READABLE)  # safetensors writes for the owner alone
-        deployed = Deployed(network, run.tasks, size)
-        dynamic = write_graph(deployed, partial / GRAPH, run.decoder, facts)
-        checked = check_graph(deployed, partial / GRAPH, images=images or {}, dynamic=dynamic)
-        card = _card(run, size, dynamic, checked, list(images or {})) | _standing(run, metrics, epoch)
+        card = _card(run) | _standing(run, metrics, epoch)
+        if graph:
+            card["onnx"] = _write_graph(network, run, size, partial / GRAPH, facts, images or {})
         card["files"] = {
-            name: {"sha256": file_digest(partial / name), "bytes": (partial / name).stat().st_size}
-            for name in (WEIGHTS, GRAPH)
+            path.name: {"sha256": file_digest(path), "bytes": path.stat().st_size} for path in sorted(partial.iterdir())
         }
         (partial / CARD).write_text(json.dumps(card, indent=1))
         _appear(partial, folder)
@@ -140,7 +140,7 @@ def open_network(folder: Path) -> Trained:
         record, path = checkpoint.verify(folder, files=(WEIGHTS,)), folder / checkpoint.MANIFEST
     else:
         newest = max(folder.glob("epoch_[0-9]*"), default=None)
-        wanted = f"{checkpoint.MANIFEST} (written by training) nor {CARD} (by jobs/export.py)"
+        wanted = f"{checkpoint.MANIFEST} (written by training) nor {CARD} (by `kdam export`)"
         raise ValueError(
             f"checkpoint: {folder} holds neither {wanted}"
             + (f"; give one of its epochs, as {newest}" if newest else "")
@@ -182,11 +182,8 @@ def _facts(run: Run, size: tuple[int, int]) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _card(
-    run: Run, size: tuple[int, int], dynamic: bool, checked: Mapping[str, Mapping[str, float]], images: list[str]
-) -> dict[str, Any]:
+def _card(run: Run) -> dict[str, Any]:
     dataset = DATASETS[run.dataset]
-    batch: str | int = "batch" if dynamic else 1
     return {
         "run_id": run.run_id,
         "backbone": run.student,
@@ -196,16 +193,29 @@ def _card(
         "image_size": list(run.image_size),
         "normalisation": {"mean": MEAN, "std": STD, "of": "RGB values in 0 .. 1"},
         "output_resolution": {WEIGHTS: "a quarter of the image, rounded up", GRAPH: "the image's"},
-        "onnx": {
-            "input": {
-                "image": [batch, 3, *size], "type": "float32", "values": "RGB, 0 .. 255; the graph normalises them",
-            },
-            "outputs": {name: [batch, dataset.task(name).channels, *size] for name in run.tasks},
-            "dynamic_batch": dynamic,
-            "checked": {"tolerance": TOLERANCE, **checked, "random_images": RANDOM_IMAGES, "images": images},
-        },
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "onnx": None,
+        "versions": {package.name: package.version for package in metadata.distributions() if package.name in PACKAGES},
         "run": run.model_dump(mode="json"),
+    }
+
+
+def _write_graph(
+    network: nn.Module, run: Run, size: tuple[int, int], path: Path, facts: dict[str, str],
+    images: Mapping[str, np.ndarray],
+) -> dict[str, Any]:  # fmt: skip
+    """Writes the graph. Returns what the card says of it."""
+    deployed = Deployed(network, run.tasks, size)
+    dynamic = write_graph(deployed, path, run.decoder, facts)
+    checked = check_graph(deployed, path, images=images, dynamic=dynamic)
+    batch: str | int = "batch" if dynamic else 1
+    channels = {name: DATASETS[run.dataset].task(name).channels for name in run.tasks}
+    return {
+        "input": {
+            "image": [batch, 3, *size], "type": "float32", "values": "RGB, 0 .. 255; the graph normalises them",
+        },
+        "outputs": {name: [batch, channels[name], *size] for name in run.tasks},
+        "dynamic_batch": dynamic,
+        "checked": {"tolerance": TOLERANCE, **checked, "random_images": RANDOM_IMAGES, "images": list(images)},
     }  # fmt: skip
 
 
@@ -221,7 +231,9 @@ def _appear(partial: Path, folder: Path) -> None:
     In a folder that is there the card comes last, whose hashes tell if it came to only some of them.
     """
     if folder.exists():
-        for name in (WEIGHTS, GRAPH, CARD):
-            (partial / name).replace(folder / name)
+        if not (partial / GRAPH).exists():
+            (folder / GRAPH).unlink(missing_ok=True)  # of an earlier export: it would not be of these weights
+        for path in sorted(partial.iterdir(), key=lambda path: path.name == CARD):
+            path.replace(folder / path.name)
     else:
         partial.rename(folder)

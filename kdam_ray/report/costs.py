@@ -51,7 +51,7 @@ class Priced:
         return self.cost.params / 1e6
 
     def as_json(self) -> dict[str, Any]:
-        """The row as `jobs/model_cost.py --json` prints it."""
+        """The row as `kdam model-cost --json` prints it."""
         return {
             "table": self.table, "system": self.system, "backbone": self.backbone, "dataset": self.dataset,
             "params_m": round(self.params_m, 4), "gmacs": round(self.gmacs, 4),

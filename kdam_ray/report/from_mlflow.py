@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from kdam_ray.cells import DATASETS_OF, JOB_OF, SWEEP_OF, tables_of
+from kdam_ray.cells import COMMAND_OF, DATASETS_OF, SWEEP_OF, tables_of
 from kdam_ray.recipes import sweep_name
 from kdam_ray.report import beta_temp, beta_temp_grid, row_grid
 from kdam_ray.report.formats import Grid
@@ -80,13 +80,13 @@ def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke:
     if sweeps:
         return (
             f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; "
-            "run its job again: it trains nothing anew"
+            "run its command again: it trains nothing anew"
         )
     option, other = (" --smoke", "without") if smoke else ("", "with")
     has_other = tracking.parents(dataset, sweep_name(SWEEP_OF[number], smoke=not smoke))
     hint = f"; {other} --smoke there is one" if has_other else ""
-    job = f"jobs/{JOB_OF[number]}.py --dataset {dataset}{option}"
-    return f"table {number}: nothing is recorded in {where}; run {job} first{hint}"
+    command = f"kdam {COMMAND_OF[number]} --dataset {dataset}{option}"
+    return f"table {number}: nothing is recorded in {where}; run `{command}` first{hint}"
 
 
 def _name(parent: "Parent") -> str:

@@ -17,7 +17,7 @@ PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,
 
 
 class Asked(Protocol):
-    """The flags of `jobs/score_predictions.py`."""
+    """The flags of `kdam score`."""
 
     dataset: str
     root: str

@@ -6,7 +6,7 @@ import tyro
 from pydantic import Field
 
 from kdam_ray.cells import DATASETS_OF, SWEEP_OF, trained_rows
-from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.command import bad_input_exits, flags, output, require
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
@@ -50,7 +50,7 @@ class SearchFlags(TableFlags):
     trials: Annotated[int, Field(ge=0)] = 0
 
 
-def run_table_job(description: str | None, *numbers: str, model: type[TableFlags] = TableFlags) -> int:
+def run_table_job(description: str | None, *numbers: str, model: type[TableFlags]) -> int:
     """A job's main: train the rows of one table and print it.
 
     Args:
@@ -67,6 +67,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
         with bad_input_exits():
             number = table_of[one_of(table_of, "dataset")(asked.schedule.dataset)]
             trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
+            require("service")
 
             from kdam_ray.service.sweep import plan
             from kdam_ray.studies.table_runs import table_sweep, train_table
@@ -80,6 +81,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
             if asked.plan:
                 say(planned.text(), planned.as_json())
                 return 0
+            require("report")
 
         from kdam_ray.report.drawing.sweep_report import is_there, write_report
         from kdam_ray.report.drawing.what_is_drawn import of_rows

@@ -165,7 +165,7 @@ def test_nothing_recorded_is_said_with_where_it_was_looked_for(tmp_path):
     tracking = Tracking(Place(storage=str(tmp_path / "runs"), tracking_uri=f"sqlite:///{tmp_path}/runs/mlflow.db"))
     with pytest.raises(
         ValueError,
-        match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*jobs/sweep_beta_temp",
+        match=r"table 5: nothing is recorded in experiment kdam/rooms/beta_temp of sqlite:.*kdam sweep-beta-temp",
     ):
         made("5", "rooms", tracking, smoke=False, partial=False)
     assert not (tmp_path / "runs").exists()

@@ -233,13 +233,13 @@ def test_a_sweep_without_its_document_is_not_called_nothing(here, tracking):
     tracking.open_parent(of.sweep.model_copy(update={"name": "terms_smoke", "table": 6}))
     with pytest.raises(ValueError, match=r"has sweeps, but none whose artifact table.json can be read"):
         made("6", "rooms", tracking, smoke=True, partial=False)
-    with pytest.raises(ValueError, match=r"run jobs/ablate_terms.py --dataset rooms first; with --smoke there is one"):
+    with pytest.raises(ValueError, match=r"run `kdam ablate-terms --dataset rooms` first; with --smoke there is one"):
         made("6", "rooms", tracking, smoke=False, partial=False)
 
 
 def test_all_tables_name_what_is_not_recorded(here, tracking):
     with pytest.raises(
-        ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*jobs/sweep_pairs.py"
+        ValueError, match=r"table 4: nothing is recorded in experiment kdam/rooms/pairs_smoke of .*kdam sweep-pairs"
     ):
         made("4", "rooms", tracking, smoke=True, partial=False)
     with pytest.raises(ValueError, match="dataset: Table 1 is of rooms or nyud, not pascal"):

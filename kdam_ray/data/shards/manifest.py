@@ -126,7 +126,7 @@ class Manifest(Frozen):
         if self.dataset != dataset.name:
             raise ValueError(f"root: {source} holds shards of {self.dataset}, not of {dataset.name}")
         if split not in self.splits:
-            raise ValueError(f"root: {source} has no shards of {split}; jobs/prepare_data.py writes them")
+            raise ValueError(f"root: {source} has no shards of {split}; `kdam prepare-data` writes them")
         rows = self.splits[split]
         lacking = [name for name in ("image", *(task.name for task in dataset.tasks)) if name not in rows.fields]
         if lacking:
@@ -165,7 +165,7 @@ def parse_manifest(text: bytes, source: str) -> Manifest:
     except ValidationError as error:
         raise ValueError(f"{source}: is no manifest of shards ({explain(error)})") from None
     except ValueError as error:  # of json and unicode too
-        raise ValueError(f"{source}: {error}; it should be what jobs/prepare_data.py writes") from None
+        raise ValueError(f"{source}: {error}; it should be what `kdam prepare-data` writes") from None
 
 
 def is_shards(root: str | Path) -> bool:
@@ -187,5 +187,5 @@ def read_manifest(root: Path) -> Manifest:
         return parse_manifest(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise ValueError(
-            f"{path}: is missing: writing these shards was cut short; run jobs/prepare_data.py again, it goes on"
+            f"{path}: is missing: writing these shards was cut short; run `kdam prepare-data` again, it goes on"
         ) from None

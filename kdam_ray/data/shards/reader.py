@@ -212,7 +212,7 @@ def check_files(folder: Path, shards: Sequence[Shard], cache: Path | None) -> No
     for path, shard in zip(paths, shards, strict=True):
         if not path.is_file():
             raise ValueError(
-                f"{path}: no such file, but {MANIFEST} lists it; fetch it, or run jobs/prepare_data.py again"
+                f"{path}: no such file, but {MANIFEST} lists it; fetch it, or run `kdam prepare-data` again"
             )
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
             raise ValueError(f"{path}: is a link that leads out of {folder}")

@@ -1,4 +1,4 @@
-"""Predictions of finished runs on the evaluation images, in the layout that `jobs/score_predictions.py` scores."""
+"""Predictions of finished runs on the evaluation images, in the layout that `kdam score` scores."""
 
 from pathlib import Path
 

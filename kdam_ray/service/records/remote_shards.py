@@ -43,7 +43,7 @@ class RemoteShards:
         self.storage, self.root = Storage(root, field="root"), root
         text = self.storage.read_bytes(MANIFEST)
         if text is None:
-            raise ValueError(f"root: {root} holds no {MANIFEST}; jobs/prepare_data.py writes shards there")
+            raise ValueError(f"root: {root} holds no {MANIFEST}; `kdam prepare-data` writes shards there")
         self._text, self.manifest = text, parse_manifest(text, self.storage.uri(MANIFEST))
 
     def fingerprint(self, dataset: Dataset, split: Split, images: int, image_size: tuple[int, int]) -> str:

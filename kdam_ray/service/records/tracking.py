@@ -84,7 +84,7 @@ class Tracking:
 
     def __init__(self, place: Place):
         self.uri = tracking_uri(place)
-        self._artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns" if self.uri.startswith(SQLITE) else None
+        self.artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns" if self.uri.startswith(SQLITE) else None
         self._connected: Any = None
         self._experiments: dict[str, str] = {}
 
@@ -109,8 +109,8 @@ class Tracking:
             from sqlalchemy.exc import SQLAlchemyError
 
             logging.getLogger("mlflow").setLevel(logging.WARNING)
-            if self._artifacts is not None:
-                self._artifacts.parent.mkdir(parents=True, exist_ok=True)
+            if self.artifacts is not None:
+                self.artifacts.parent.mkdir(parents=True, exist_ok=True)
             try:
                 self._connected = MlflowClient(self.uri)
             except (MlflowException, SQLAlchemyError) as error:
@@ -123,7 +123,7 @@ class Tracking:
         name = experiment_name(dataset, sweep)
         if name not in self._experiments:
             known = self.client.get_experiment_by_name(name)
-            location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
+            location = self.artifacts.as_uri() + f"/{name}" if self.artifacts is not None else None
             self._experiments[name] = (
                 known.experiment_id if known else self.client.create_experiment(name, artifact_location=location)
             )
