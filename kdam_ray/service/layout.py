@@ -1,8 +1,9 @@
 """How a Place divides its workers, and what of that a Run has to record."""
 
 import hashlib
+import importlib.util
 import os
-import re
+import runpy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def layout(place: Place) -> Layout:
     Raises:
         ValueError: GPUs are asked for and there are none.
     """
-    count = count_gpus()
+    count = 0 if place.gpus is False else count_gpus()
     gpus = count > 0 if place.gpus is None else place.gpus
     # with a cluster's address the GPUs are elsewhere, and may not have been started yet
     if gpus and not count and "RAY_ADDRESS" not in os.environ:
@@ -67,11 +68,25 @@ def layout(place: Place) -> Layout:
 
 
 def count_gpus() -> int:
-    """NVIDIA devices that this process may see; asks no library, so that planning needs no torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([item for item in visible.split(",") if item.strip() not in ("", "-1")])
-    return len([item for item in Path("/dev").glob("nvidia[0-9]*") if re.fullmatch(r"nvidia\d+", item.name)])
+    """CUDA devices that this process may see, as torch counts them (parts of a divided GPU and WSL's too).
+
+    Where torch was built for CPUs alone, or nothing is visible, it is not imported: planning stays quick.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    if hidden or not _is_built_for_gpus():
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _is_built_for_gpus() -> bool:
+    """By the file in which the installed torch says what it was built for."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or not torch.submodule_search_locations:
+        return False
+    built = runpy.run_path(str(Path(torch.submodule_search_locations[0]) / "version.py"))
+    return bool(built.get("cuda") or built.get("hip"))
 
 
 def resolve(run: Run, place: Place, *, teacher: bool = False, weights: str | None = None) -> Run:

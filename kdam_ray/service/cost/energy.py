@@ -1,18 +1,16 @@
 """Joules by the machine's own counters: of this process's GPU (NVML) and of the CPU packages (RAPL); or no number.
 
-NVML is the library that comes with NVIDIA's driver; three of its functions are called through ctypes, so no package is
-needed for them. Processor counters are files of Linux's powercap; many machines let only root read them, and virtual
-ones have none.
+NVML is asked through NVIDIA's own package (extra `energy`); without it GPUs have no number. Processor counters are
+files of Linux's powercap; many machines let only root read them, and virtual ones have none.
 """
 
 import contextlib
-import ctypes
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 POWERCAP = Path("/sys/class/powercap")
-NVML = "libnvidia-ml.so.1"
 
 Counter = Callable[[], float]
 
@@ -29,7 +27,7 @@ class Energy:
         gpu: UUID of this process's GPU as CUDA gives it, or None on CPUs.
         workers_here: workers of the sweep on this node, which share its packages.
         powercap: folder of the RAPL zones.
-        nvml: loads NVML, another one in tests; raises OSError where there is none.
+        nvml: loads the module `pynvml`, another one in tests; raises ImportError where it is not installed.
     """
 
     def __init__(
@@ -41,7 +39,7 @@ class Energy:
         nvml: Callable[[], Any] | None = None,
     ):
         packages = [_Package(zone, 1 / workers_here) for zone in _packages(powercap)]
-        counters: list[Counter] = [*packages, *_gpu_counters(gpu, nvml or (lambda: ctypes.CDLL(NVML)))]
+        counters: list[Counter] = [*packages, *_gpu_counters(gpu, nvml or (lambda: importlib.import_module("pynvml")))]
         self._counters: list[Counter] | None = counters or None
 
     def joules(self) -> float | None:
@@ -91,24 +89,22 @@ def _gpu_counters(gpu: str | None, load: Callable[[], Any]) -> list[Counter]:
     """One for the GPU, or none: no GPU, no NVML, or a GPU that does not count."""
     if gpu is None:
         return []
-    device = ctypes.c_void_p()
     try:
         nvml = load()
-        _check(nvml.nvmlInit_v2())
-        _check(nvml.nvmlDeviceGetHandleByUUID(f"GPU-{gpu.removeprefix('GPU-')}".encode(), ctypes.byref(device)))
-        start = _millijoules(nvml, device)
-    except (OSError, AttributeError):  # an old driver lacks the function
+    except ImportError:
         return []
-    return [lambda: (_millijoules(nvml, device) - start) * 1e-3]
 
+    def millijoules() -> int:
+        """What the GPU has taken since the driver was loaded."""
+        try:
+            return nvml.nvmlDeviceGetTotalEnergyConsumption(device)
+        except nvml.NVMLError as error:
+            raise OSError(f"NVML says {error}") from None
 
-def _millijoules(nvml: Any, device: ctypes.c_void_p) -> int:
-    """What the GPU has taken since the driver was loaded."""
-    value = ctypes.c_ulonglong()
-    _check(nvml.nvmlDeviceGetTotalEnergyConsumption(device, ctypes.byref(value)))
-    return value.value
-
-
-def _check(status: int) -> None:
-    if status:
-        raise OSError(f"NVML says {status}")
+    try:
+        nvml.nvmlInit()
+        device = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{gpu.removeprefix('GPU-')}")
+        start = millijoules()
+    except (OSError, nvml.NVMLError):
+        return []
+    return [lambda: (millijoules() - start) * 1e-3]

@@ -1,6 +1,5 @@
 """Joules come from counters or not at all: python -m pytest tests/service/cost/test_energy.py"""
 
-import ctypes
 from pathlib import Path
 
 import pytest
@@ -24,29 +23,39 @@ def burn(path: Path, energy: int) -> None:
 
 
 def no_nvml():
-    raise OSError("libnvidia-ml.so.1: cannot open shared object file")
+    raise ModuleNotFoundError("No module named 'pynvml'")
 
 
 class FakeNvml:
-    """Two GPUs; counts in millijoules, as NVML does."""
+    """Two GPUs; counts in millijoules, as `pynvml` does."""
 
-    def __init__(self, **counts: int):
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, **counts: int | None):
         self.counts = counts
-        self.uuids = list(counts)
 
-    def nvmlInit_v2(self) -> int:
-        return 0
+    def nvmlInit(self) -> None:
+        pass
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: bytes, handle) -> int:
-        name = uuid.decode().removeprefix("GPU-")
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
+        name = uuid.removeprefix("GPU-")
         if name not in self.counts:
-            return 6  # NOT_FOUND
-        ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = 1 + self.uuids.index(name)
-        return 0
+            raise self.NVMLError("Not Found")
+        return name
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle, value) -> int:
-        ctypes.cast(value, ctypes.POINTER(ctypes.c_ulonglong))[0] = self.counts[self.uuids[handle.value - 1]]
-        return 0
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:
+        count = self.counts[handle]
+        if count is None:
+            raise self.NVMLError("Not Supported")
+        return count
+
+
+def test_the_real_package_has_what_is_asked_of_it(tmp_path):
+    pynvml = pytest.importorskip("pynvml")
+    for name in vars(FakeNvml):
+        assert name.startswith("_") or callable(getattr(pynvml, name))
+    assert Energy(gpu="none-of-this-machine", powercap=tmp_path).joules() is None
 
 
 def test_packages_are_summed_and_their_parts_and_the_platform_left_out(tmp_path):
@@ -117,7 +126,8 @@ def test_a_gpu_counts_for_the_process_that_has_it(tmp_path):
 def test_a_gpu_that_does_not_count_is_no_counter(tmp_path):
     assert Energy(gpu="cc", powercap=tmp_path, nvml=lambda: FakeNvml(aa=1)).joules() is None
     assert Energy(gpu="aa", powercap=tmp_path, nvml=no_nvml).joules() is None
-    assert Energy(gpu="aa", powercap=tmp_path, nvml=object).joules() is None  # a driver without these functions
+    old = FakeNvml(aa=None)  # before Volta
+    assert Energy(gpu="aa", powercap=tmp_path, nvml=lambda: old).joules() is None
 
 
 def test_this_machine_has_a_number_or_none():
