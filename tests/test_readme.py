@@ -24,9 +24,15 @@ def test_every_make_command_has_a_target(target):
 
 
 def test_its_commands_are_those_there_are():
-    named = set(re.findall(r"\bkdam ([a-z]+(?:-[a-z]+)*)\b", README))
-    assert named >= {*MODULES}
-    assert named <= {*MODULES, *OTHERS}
+    for path in (ROOT / "README.md", ROOT / "docs" / "commands.md"):
+        named = set(re.findall(r"`kdam ([a-z]+(?:-[a-z]+)*)\b", path.read_text()))
+        assert named >= {*MODULES}, path
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        assert set(re.findall(r"(?:`|^ {4})kdam ([a-z-]+)", path.read_text(), re.MULTILINE)) <= {*MODULES, *OTHERS}, path
+
+
+def test_it_is_read_in_one_go():
+    assert len(README.splitlines()) <= 200
 
 
 @pytest.mark.parametrize("job", sorted(set(re.findall(r"python (jobs/\w+\.py)", README))))
