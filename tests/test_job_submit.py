@@ -113,7 +113,7 @@ def head() -> Iterator[Head]:
         f"--metrics-export-port={metrics}", "--node-ip-address=127.0.0.1", "--disable-usage-stats",
     ]  # fmt: skip
     with (folder / "head.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=ROOT)  # as the image's WORKDIR
     try:
         address = f"http://127.0.0.1:{dashboard}"
         wait_for_jobs_api(address, (home / ".ray" / "auth_token").read_text().strip(), process, folder / "head.log")
@@ -149,8 +149,9 @@ def checkout(tmp_path) -> Path:
     return copy
 
 
-def submit(head: Head, checkout: Path, *command: str) -> subprocess.CompletedProcess:
-    arguments = [RAY, "job", "submit", "--working-dir", ".", "--", *command]
+def submit(head: Head, checkout: Path, *command: str, ships: bool = True) -> subprocess.CompletedProcess:
+    """A job in the head's own folder, or with `ships` in a copy of `checkout`."""
+    arguments = [RAY, "job", "submit", *(["--working-dir", "."] if ships else []), "--", *command]
     return subprocess.run(arguments, cwd=checkout, env=head.environment, capture_output=True, text=True, timeout=570)
 
 
@@ -192,7 +193,9 @@ def test_the_smoke_sweep_as_a_submitted_job(head, checkout, tmp_path):
     assert len(cells) == 13
 
 
-def test_bad_input_fails_the_job_with_its_line(head, checkout):
-    done = submit(head, checkout, "python", "jobs/sweep_beta_temp.py", "--betas", "-1")
+@pytest.mark.parametrize("ships", [True, False], ids=["working-dir", "none"])
+@pytest.mark.parametrize("command", ["python jobs/sweep_beta_temp.py", "kdam sweep-beta-temp"])
+def test_bad_input_fails_the_job_with_its_line(head, checkout, command, ships):
+    done = submit(head, checkout, *command.split(), "--betas", "-1", ships=ships)
     assert done.returncode != 0
     assert "error: distill.beta: Input should be greater than 0" in done.stdout + done.stderr

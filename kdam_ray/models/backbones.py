@@ -52,9 +52,13 @@ def declare_torchvision_operators() -> None:
 
 
 def import_timm() -> ModuleType:
-    """timm, imported late (seconds) and after torchvision has been made importable."""
+    """timm, imported late (seconds) and after torchvision has been made importable.
+
+    On the CPU, whatever device the caller builds on: torch 2.8 cannot import its compiler where that is "meta".
+    """
     declare_torchvision_operators()
-    import timm
+    with torch.device("cpu"):
+        import timm
 
     return timm
 
