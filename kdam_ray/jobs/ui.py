@@ -18,6 +18,8 @@ from pydantic import Field
 from kdam_ray.command import bad_input_exits, flags, print_line, require
 from kdam_ray.config import Frozen, Place
 
+SERVER = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no jobs are run there
+
 
 class Flags(Frozen):
     """What is shown, and where.
@@ -55,7 +57,7 @@ def main() -> int:
     if tracking.artifacts is not None:
         command += ["--artifacts-destination", str(tracking.artifacts)]
     with contextlib.suppress(KeyboardInterrupt):
-        return subprocess.call(command, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+        return subprocess.call(command, env=os.environ | SERVER)
     return 0
 
 
