@@ -18,6 +18,13 @@ def duration(seconds: float, *, digits: int = 0) -> str:
     return f"{seconds / 60:.{digits}f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def age(seconds: float) -> str:
+    """`45 s`, `3 min`, `5 h`, `12 d`: how long ago."""
+    if seconds < 5400:
+        return duration(seconds)
+    return f"{seconds / 3600:.0f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} d"
+
+
 def count(number: int, noun: str) -> str:
     """`1 run`, `2 runs`."""
     return f"{number} {noun}{'s' if number != 1 else ''}"
