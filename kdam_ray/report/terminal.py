@@ -4,19 +4,20 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kdam_ray.report.formats import DAGGER, FORMATS, Grid
+from kdam_ray.report.formats import DAGGER, Grid, as_text
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
-GIVES_WAY, WIDE = 5, 20  # least width of a name's column; width from which on it need not give way
+GAP = 2  # between columns
+GIVES_WAY = (24, 16, 12, 8, 5)  # least width of a column of names, the first with which all fits
 STYLES = {"finished": "green", "training": "cyan", "unfinished": "yellow", "pruned": "dim", "failed": "red"}
 
 
 def shown(grids: Sequence[Grid]) -> str:
     """The grids one after the other; nothing is cut off: what is too long for its column goes on below."""
     if not sys.stdout.isatty():
-        return FORMATS["text"](grids)
+        return "\n\n".join(map(_plain, grids))
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -25,32 +26,51 @@ def shown(grids: Sequence[Grid]) -> str:
             if number:
                 console.print()
             console.print(grid.title, style="bold")
-            console.print(_table(grid, console.width))
+            if grid.rows:
+                console.print(_table(grid, console.width))
             for note in grid.notes:
-                console.print(note, style="dim")
+                console.print(note, style="dim" if grid.rows else "", soft_wrap=not grid.rows)
     return captured.get().rstrip("\n")
 
 
+def _plain(grid: Grid) -> str:
+    """Without the line of a header that says nothing."""
+    title, *lines = as_text(grid).splitlines()
+    return "\n".join([title, *(lines if any(grid.header) else lines[1:])])
+
+
 def _table(grid: Grid, width: int) -> object:
-    """Numbers and ids are never broken; names give way where it is narrow."""
     from rich.table import Table
     from rich.text import Text
 
     cells = [[cell.text + DAGGER * cell.is_flagged for cell in row] for row in grid.rows]
-    least = [_longest_word([name, *(row[column] for row in cells)]) for column, name in enumerate(grid.header)]
-    needed = sum(least[:1] + least[grid.names :]) + len(least)
-    gives_way = max(GIVES_WAY, (width - needed) // max(grid.names - 1, 1)) if width - needed < WIDE else WIDE
-    least[1 : grid.names] = [min(gives_way, each) for each in least[1 : grid.names]]
-    gap = 2 if sum(least) + 2 * len(least) <= width else 1
-    table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
-    for column, name in enumerate(grid.header):
-        justify: JustifyMethod = "left" if column < grid.names else "right"
-        table.add_column(Text(name), justify=justify, overflow="fold", min_width=least[column])
+    columns = [list(column) for column in zip(grid.header, *cells, strict=True)]
+    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold", show_header=any(grid.header))
+    for index, (name, wide) in enumerate(zip(grid.header, widths(columns, grid.names, width), strict=True)):
+        justify: JustifyMethod = "left" if index < grid.names else "right"
+        table.add_column(Text(name), justify=justify, overflow="fold", width=wide)
     for row, texts in zip(grid.rows, cells, strict=True):
         styles = ("bold" if cell.is_best else STYLES.get(cell.text, "") for cell in row)
         table.add_row(*(Text(text, style=style) for text, style in zip(texts, styles, strict=True)))
     return table
 
 
-def _longest_word(texts: Sequence[str]) -> int:
-    return max(len(word) for text in texts for word in text.split() or [""])
+def widths(columns: Sequence[Sequence[str]], names: int, width: int) -> list[int]:
+    """How wide each column is: numbers and ids are never broken, names give way where it is narrow.
+
+    Args:
+        columns: header and cells of each.
+        names: how many columns hold names; the first of them an id.
+        width: of the terminal.
+    """
+    natural, available = [max(map(len, column)) for column in columns], width - GAP * (len(columns) - 1)
+    words = [max(len(word) for text in column for word in text.split() or [""]) for column in columns]
+    for gives_way in GIVES_WAY:
+        chosen = [min(size, gives_way) if 0 < index < names else size for index, size in enumerate(words)]
+        if sum(chosen) <= available:
+            break
+    turns = [(range(names), max(natural)), (range(names, len(columns)), max(natural))]
+    for index in (index for group, most in turns for _ in range(most) for index in group):
+        if sum(chosen) < available and chosen[index] < natural[index]:
+            chosen[index] += 1
+    return chosen

@@ -22,6 +22,8 @@ IS_SWEEP, IS_MEMBER = "tags.`kdam.base` LIKE '%'", "tags.`kdam.run_id` LIKE '%'"
 LAST_OPENED, NEWEST = "tags.`kdam.opened` DESC", "attributes.start_time DESC"
 WITHOUT_SWEEP = "teachers"  # experiments whose members are nobody's: teachers are trained once for all sweeps
 IS_PREFIX, SHORTEST, MLFLOW_ID = r"[0-9a-f]+", 3, 32
+SHOWN = 6  # ids of a message
+LOCAL_UI = "http://127.0.0.1:5000"
 NEAREST_OF = 500  # newest runs among which the nearest to a wrong id are looked for
 
 
@@ -203,6 +205,29 @@ def find_members(tracking: Tracking, name: str) -> list[Member]:
     best = tracking.find({member.found.run.run_id for member in members})
     chosen = {record.mlflow_run for record in best.values()}
     return [member for member in members if member.found.mlflow_run in chosen]
+
+
+def one_member(tracking: Tracking, name: str, found: Sequence[Member]) -> Member:
+    """The only one that was found by that name.
+
+    Raises:
+        ValueError: there is none, with the nearest; or several, with their ids.
+    """
+    ids = sorted({member.found.run.run_id for member in found})
+    if not ids:
+        raise ValueError(unknown(tracking, "run", name, what="run"))
+    if len(ids) > 1:
+        shown = ", ".join(ids[:SHOWN]) + " ..." * (len(ids) > SHOWN)
+        raise ValueError(f"run: {name!r} is the beginning of {len(ids)} runs; write more of it: {shown}")
+    return found[0]
+
+
+def page_of(tracking: Tracking, experiment: str, mlflow_run: str) -> str:
+    """Where MLflow shows a run, or an experiment if it is none of them; local stores once `kdam ui` runs."""
+    id_ = next(id_ for id_, name in _experiments(tracking).items() if name == experiment)
+    path = f"/#/experiments/{id_}" + (f"/runs/{mlflow_run}" if mlflow_run else "")
+    is_server = tracking.uri.startswith("http")
+    return f"{tracking.uri.rstrip('/')}{path}" if is_server else f"{LOCAL_UI}{path}  (while `kdam ui` runs)"
 
 
 def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -> str:
