@@ -68,9 +68,7 @@ def sweeps(asked: Flags, tracking: Any) -> tuple[list[Any], Any]:
     listing = list_sweeps(tracking, dataset=asked.dataset, sweeps=most[0], members=most[1])
     if not listing.sweeps:
         of = f" of {asked.dataset}" if asked.dataset else ""
-        raise ValueError(
-            f"storage: no sweep{of} is recorded in {tracking.uri}; begin with `kdam sweep-beta-temp --smoke`"
-        )
+        raise ValueError(f"storage: no sweep{of} is recorded there; begin with `kdam sweep-beta-temp --smoke`")
     now = time.time()
     return [sweeps_grid(listing, now)], sweeps_document(listing, now)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
+from kdam_ray.command import announce
 from kdam_ray.config import Place
 from kdam_ray.service.records.tracking import Found, Tracking, _found
 
@@ -112,6 +113,11 @@ class Listing:
     more: bool = False
 
 
+def without_password(uri: str) -> str:
+    """A URI as it may be shown: without who it is that asks."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
 def opened(place: Place) -> Tracking:
     """The records of a place.
 
@@ -121,9 +127,10 @@ def opened(place: Place) -> Tracking:
     tracking = Tracking(place)
     if tracking.empty:
         raise ValueError(
-            f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
+            f"storage: {without_password(tracking.uri)} does not exist, so nothing is recorded there; "
             "begin with `kdam sweep-beta-temp --smoke`"
         )
+    announce(f"reads {without_password(tracking.uri)}")
     return tracking
 
 
@@ -227,7 +234,11 @@ def page_of(tracking: Tracking, experiment: str, mlflow_run: str) -> str:
     id_ = next(id_ for id_, name in _experiments(tracking).items() if name == experiment)
     path = f"/#/experiments/{id_}" + (f"/runs/{mlflow_run}" if mlflow_run else "")
     is_server = tracking.uri.startswith("http")
-    return f"{tracking.uri.rstrip('/')}{path}" if is_server else f"{LOCAL_UI}{path}  (while `kdam ui` runs)"
+    return (
+        f"{without_password(tracking.uri).rstrip('/')}{path}"
+        if is_server
+        else f"{LOCAL_UI}{path}  (while `kdam ui` runs)"
+    )
 
 
 def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -> str:
@@ -240,7 +251,7 @@ def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -
     known += [name for full in experiments.values() for name in (full.removeprefix("kdam/"), full.rsplit("/", 1)[1])]
     near = get_close_matches(name, [*dict.fromkeys(known)], n=3, cutoff=0.5)
     hint = f"perhaps {', '.join(near)}" if near else "`kdam runs` lists what there is"
-    return f"{field}: {tracking.uri} has no {what} {name!r}; {hint}"
+    return f"{field}: {without_password(tracking.uri)} has no {what} {name!r}; {hint}"
 
 
 # --------------------------------------------------------------------------------------------------- reading MLflow
