@@ -5,6 +5,7 @@ python -m pytest tests/test_jobs.py
 
 import json
 import os
+import re
 import resource
 import runpy
 import subprocess
@@ -47,10 +48,10 @@ def here(monkeypatch, capfd):
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line of a refused command."""
+    """The one line that says what is wrong; what needs to be looked for may be said first, with the time."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    lines = done.stderr.strip().splitlines()
+    lines = [line for line in done.stderr.strip().splitlines() if not re.match(r"\d\d:\d\d:\d\d  \S", line)]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
     return lines[0]

@@ -132,7 +132,7 @@ def _title(group: Sequence[Member]) -> str:
 
 
 def _spread(table: ComparedRuns, groups: Sequence[Sequence[Member]]) -> Spread | None:
-    """Of the configuration with most finished seeds, if any has two."""
+    """The spread of the configuration with most finished seeds, if any has two."""
     finished = [[member for member in group if member.found.status == "finished"] for group in groups]
     group = max(finished, key=len, default=[])
     if len(group) < 2:

@@ -34,7 +34,7 @@ def shown(grids: Sequence[Grid]) -> str:
 
 
 def _plain(grid: Grid) -> str:
-    """Without the line of a header that says nothing."""
+    """Plain text; a header that says nothing takes no line."""
     title, *lines = as_text(grid).splitlines()
     return "\n".join([title, *(lines if any(grid.header) else lines[1:])])
 

@@ -12,7 +12,16 @@ from recorded import small_sweep
 from kdam_ray.config import Place
 from kdam_ray.service.records import listing
 from kdam_ray.service.records.listing import (
-    QUIET_S, find_listed, find_members, list_sweeps, one_member, opened, page_of, sweep_of, unknown, with_members,
+    QUIET_S,
+    find_listed,
+    find_members,
+    list_sweeps,
+    one_member,
+    opened,
+    page_of,
+    sweep_of,
+    unknown,
+    with_members,
     without_password,
 )  # fmt: skip
 from kdam_ray.service.records.tracking import Tracking
@@ -30,20 +39,21 @@ def test_a_sweep_is_listed_with_its_members(recorded):
     (listed,) = found.sweeps
     assert (listed.id, listed.mlflow_run, listed.dataset, listed.name) == (sweep.sweep_id, parent, "rooms", "listed")
     assert {member.found.run.run_id for member in listed.members} == {run.run_id for run in runs.values()}
-    assert not (found.more or found.unread or listed.more)
+    assert (found.more, found.unread, listed.more) == (False, frozenset(), False)
     assert list_sweeps(tracking, dataset="nyud", sweeps=5, members=100).sweeps == ()
 
 
-def test_what_is_left_out_is_said(tmp_path, recorded):
-    tracking, _, first, _ = recorded
+def test_what_is_left_out_is_said(recorded):
+    tracking, sweep, first, _ = recorded
     time.sleep(0.01)  # `kdam.opened` counts milliseconds
-    _, second, _ = small_sweep(Place(storage=str(tmp_path / "runs")), "later")
+    second = tracking.open_parent(sweep.model_copy(update={"name": "later"}))
     newest = list_sweeps(tracking, dataset=None, sweeps=1, members=3)
-    assert [sweep.mlflow_run for sweep in newest.sweeps] == [second]
+    assert [listed.mlflow_run for listed in newest.sweeps] == [second]
     assert newest.more
-    assert (len(newest.sweeps[0].members), newest.sweeps[0].more) == (3, True)
     both = list_sweeps(tracking, dataset=None, sweeps=2, members=3)
-    assert both.unread == {first}
+    assert (both.more, both.unread) == (False, frozenset())
+    assert (len(both.sweeps[1].members), both.sweeps[1].more) == (3, True)
+    assert list_sweeps(tracking, dataset=None, sweeps=2, members=0).unread == {first, second}
 
 
 @pytest.mark.parametrize("name", ["id", "start of id", "mlflow", "listed", "rooms/listed", "kdam/rooms/listed"])
@@ -70,7 +80,7 @@ def test_a_run_is_found_by_its_beginning_and_by_mlflows_id(recorded):
 
 
 def test_a_wrong_id_names_the_nearest(recorded):
-    tracking, sweep, _, runs = recorded
+    tracking, _, _, runs = recorded
     run_id = runs["kd"].run_id
     wrong = run_id[:-1] + ("0" if run_id[-1] != "0" else "1")
     with pytest.raises(ValueError, match=f"^run: .* has no run '{wrong}'; perhaps {run_id}"):
@@ -95,7 +105,7 @@ def test_training_is_what_gave_a_sign_of_life(recorded):
 
 
 def test_nothing_is_created_where_nothing_is_recorded(tmp_path):
-    with pytest.raises(ValueError, match="mlflow.db does not exist, so nothing is recorded there"):
+    with pytest.raises(ValueError, match=r"mlflow\.db does not exist, so nothing is recorded there"):
         opened(Place(storage=str(tmp_path / "none")))
     assert list(tmp_path.iterdir()) == []
 
