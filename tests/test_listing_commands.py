@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from recorded import small_sweep
+from said import lines_of
 
 from kdam_ray.__main__ import main
 from kdam_ray.config import Place
@@ -26,7 +27,7 @@ def kdam(tmp_path, own_mlflow, monkeypatch, capfd):
         except SystemExit as stop:
             code = int(stop.code or 0)
         out, err = capfd.readouterr()
-        return code, out, [line for line in err.splitlines() if ": reads " not in line]
+        return code, out, lines_of(err)
 
     return call
 
