@@ -79,7 +79,6 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     require("service")
 
     from kdam_ray.cells import COMMAND_OF
-    from kdam_ray.report.from_mlflow import dataset_of, made
     from kdam_ray.service.records.listing import without_password
     from kdam_ray.service.records.tracking import Tracking
 
@@ -92,6 +91,9 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
             f"run {first} first, with that storage"
         )
     announce(f"reads {without_password(tracking.uri)}")
+
+    from kdam_ray.report.from_mlflow import dataset_of, made
+
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset

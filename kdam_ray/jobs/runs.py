@@ -20,7 +20,7 @@ from kdam_ray.command import bad_input_exits, flags, output, require
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.recipes import RECIPES
 
-SWEEPS, READ, MEMBERS = 20, 2000, 300  # most sweeps, members read for them, members of one sweep
+SWEEPS, READ, MEMBERS = 20, 1000, 300  # most sweeps, members read for them, members of one sweep
 
 
 class Flags(Frozen):

@@ -246,6 +246,8 @@ def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -
     experiments = _experiments(tracking)
     found, _ = _search(tracking, experiments, IS_MEMBER, NEAREST_OF)
     sweeps, _ = _search(tracking, experiments, IS_SWEEP, NEAREST_OF)
+    if what == "run" and re.fullmatch(IS_PREFIX, name[:SHORTEST]):  # older ones that begin alike
+        found = _search(tracking, experiments, f"tags.`kdam.run_id` LIKE '{name[:SHORTEST]}%'", SHOWN)[0] + found
     known = [item.data.tags["kdam.run_id"] for item in found] if what == "run" else []
     known += [item.data.tags.get("kdam.sweep_id", item.info.run_id) for item in sweeps]
     known += [name for full in experiments.values() for name in (full.removeprefix("kdam/"), full.rsplit("/", 1)[1])]
