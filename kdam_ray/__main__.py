@@ -21,6 +21,9 @@ COMMANDS = {
         "study-gain": ("study_gain", "whether a gain is the teacher's: controls, seeds, a test split"),
     },
     "What was recorded": {
+        "runs": ("runs", "the sweeps with their state and best, or the members of one"),
+        "show": ("show", "one run or sweep: configuration, scores by epoch, cost, what to do next"),
+        "compare": ("compare", "runs side by side: what differs, and which differences are more than chance"),
         "tables": ("make_tables", "the tables again, in text, Markdown, TeX, CSV, HTML or JSON"),
         "ui": ("ui", "MLflow's pages"),
     },

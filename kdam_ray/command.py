@@ -12,7 +12,9 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import tyro
@@ -93,6 +95,11 @@ def _one_line(box: str) -> str:
     hints = [line.split()[0] for line in lines[end:] if re.match(r"--\w", line) and "Unrecognized" in message]
     message = message.partition(" Got errors:")[0]
     return f"{message}; perhaps {hints[0]}; --help lists all" if hints else message
+
+
+def announce(text: str) -> None:
+    """First words on stderr, before what takes seconds: `20:15:02  kdam tables: reads ...`."""
+    print(f"{time.strftime('%H:%M:%S')}  {Path(sys.argv[0]).name}: {text}", file=sys.stderr, flush=True)
 
 
 def refuse(message: str) -> NoReturn:

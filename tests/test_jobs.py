@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging_files import write_packaging
 from PIL import Image
+from said import lines_of
 
 ROOT = Path(__file__).parents[1]
 JOBS = sorted(path.name for path in (ROOT / "jobs").glob("*.py"))
@@ -47,10 +48,10 @@ def here(monkeypatch, capfd):
 
 
 def refused(done: subprocess.CompletedProcess) -> str:
-    """The one line of a refused command."""
+    """The one line that says what is wrong; what needs to be looked for may be said first, with the time."""
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
-    lines = done.stderr.strip().splitlines()
+    lines = lines_of(done.stderr)
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
     return lines[0]
@@ -140,7 +141,7 @@ OTHERS = [
     ("make_tables.py", ("--dataset", "coco"), ("dataset", "'coco'", "nyud")),
     ("make_tables.py", (), ("storage", "mlflow.db does not exist", "run `kdam sweep-beta-temp` first")),
     ("make_tables.py", ("--table", "4"), ("storage", "mlflow.db does not exist", "run `kdam sweep-pairs` first")),
-    ("make_tables.py", ("--table", "all"), ("storage", "mlflow.db does not exist", "the tables' jobs")),
+    ("make_tables.py", ("--table", "all"), ("storage", "mlflow.db does not exist", "the tables' commands")),
     ("compare_systems.py", ("--dataset", "coco"), ("dataset", "'coco'", "rooms, nyud, rooms_pascal, pascal")),
     ("distill_decoders.py", ("--dataset", "pascal"), ("dataset", "'pascal'", "rooms, nyud")),
     ("ablate_terms.py", ("--weights", "swin_t"), ("weights", "'swin_t'", "NETWORK=FILE")),

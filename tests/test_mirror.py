@@ -39,6 +39,7 @@ COVERED_BY = {
     "report/recorded.py": "report/test_recorded_tables.py",
     "report/row_grid.py": "report/test_rows.py",
     "report/scores.py": "learning/test_score.py",
+    "report/titles.py": "report/test_tables.py",
 }
 MODULES = sorted(
     str(path.relative_to(ROOT / "kdam_ray"))

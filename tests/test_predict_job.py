@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from said import without_progress
 
 from kdam_ray.__main__ import main
 from kdam_ray.config import Run
@@ -60,7 +61,7 @@ def job(monkeypatch, capsys, name, *arguments):
     except SystemExit as stop:
         code = stop.code
     captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return code, captured.out, without_progress(captured.err)
 
 
 def only_run(storage):

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from packaging_files import write_packaging
 from PIL import Image
+from said import lines_of
 
 from kdam_ray.data.examine import Examination
 from kdam_ray.data.opening import Wanted
@@ -39,7 +40,7 @@ def prepare(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) 
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(ROOT / "jobs" / "prepare_data.py"), run_name="__main__")
         said = capfd.readouterr()
-        return stop.value.code, said.out, said.err.strip().splitlines()
+        return stop.value.code, said.out, lines_of(said.err)
 
     return call
 

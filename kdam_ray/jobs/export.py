@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.command import bad_input_exits, flags, output, require
+from kdam_ray.command import announce, bad_input_exits, flags, output, require
 from kdam_ray.config import Frozen, Place
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def main() -> int:
     asked = flags(Flags, __doc__)
     with bad_input_exits(), output(asked.as_json) as say:
         check(asked)
+        announce(f"opens the network of {asked.run or asked.checkpoint}")
         folder = checkpoint_folder(asked)
 
         from kdam_ray.learning.export import open_network, write_export

@@ -13,7 +13,7 @@ Takes a few seconds, most of it imports.
 import sys
 from typing import Any
 
-from kdam_ray.command import bad_input_exits, flags, output, require
+from kdam_ray.command import announce, bad_input_exits, flags, output, require
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.recipes import RECIPES
 
@@ -79,7 +79,7 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     require("service")
 
     from kdam_ray.cells import COMMAND_OF
-    from kdam_ray.report.from_mlflow import dataset_of, made
+    from kdam_ray.service.records.listing import without_password
     from kdam_ray.service.records.tracking import Tracking
 
     place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
@@ -90,6 +90,10 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
             f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
             f"run {first} first, with that storage"
         )
+    announce(f"reads {without_password(tracking.uri)}")
+
+    from kdam_ray.report.from_mlflow import dataset_of, made
+
     grids, documents, missing = [], [], []
     for number in numbers:
         dataset = dataset_of(number, asked.dataset) if asked.table == "all" else asked.dataset

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.command import bad_input_exits, flags, output
+from kdam_ray.command import announce, bad_input_exits, flags, output
 from kdam_ray.config import Frozen, Place, one_of
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -87,8 +87,10 @@ def main() -> int:
     asked = flags(Flags, __doc__)
     with bad_input_exits(), output(asked.as_json) as say:
         check(asked)
+        announce(f"opens the network of {asked.run or asked.checkpoint}")
 
         from kdam_ray.learning.predictor import ImageError, Predictor
+        from kdam_ray.service.wording import tracked
 
         predictor = Predictor(checkpoint_folder(asked), device=asked.device, limit=asked.max_side)
         trained, out = predictor.trained, Path(asked.out).expanduser()
@@ -96,7 +98,7 @@ def main() -> int:
             print(trained.unfinished, file=sys.stderr)
         rows: list[dict[str, Any]] = []
         failed: dict[str, str] = {}
-        for image in asked.images:
+        for image in tracked(asked.images, "images predicted", len(asked.images)):
             try:
                 rows.append(predictor.write(Path(image), out))
             except ImageError as error:

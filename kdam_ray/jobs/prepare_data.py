@@ -13,16 +13,15 @@ checking.
 
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 from pydantic import Field
 
-from kdam_ray.command import Say, bad_input_exits, flags, output
+from kdam_ray.command import Say, announce, bad_input_exits, flags, output
 from kdam_ray.config import Frozen, one_of
+from kdam_ray.service.wording import counting, tracked
 from kdam_ray.tasks import DATASETS
 
 SPLITS = ("train", "val", "test")
@@ -82,17 +81,7 @@ def check(asked: Flags) -> None:
         raise ValueError("to: --export packaging writes to a folder; name it")
 
 
-@contextmanager
-def progress() -> Iterator[Any]:
-    """A bar on stderr, where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        yield bar
-
-
-def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
+def examine(asked: Flags, split: Any) -> tuple[Any, Any, Any]:
     """Look at every image of a split. Returns (examination, datasheet, contact sheet or None)."""
     from kdam_ray.data.examine import Examination
     from kdam_ray.data.opening import Wanted, official_images
@@ -105,7 +94,7 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     root = local_root(asked.root, dataset, {split: None})
     found = Examination(Wanted(dataset, split, images, asked.image_size or dataset.image_size), root=root)
     sheet, shown = Datasheet(dataset), {}
-    for index, sample in bar.track(found, total=found.listed, description=f"checking {split}"):
+    for index, sample in tracked(found, f"{split} images checked", found.listed):
         if sample is None:
             continue
         sheet.add(sample)
@@ -114,7 +103,7 @@ def examine(asked: Flags, split: Any, bar: Any) -> tuple[Any, Any, Any]:
     return found, sheet, contact_sheet(shown, dataset) if shown else None
 
 
-def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
+def write(asked: Flags, split: Any, found: Any) -> None:
     """The usable images of a split, as shards or as a packaging."""
     from kdam_ray.service.records.storage import Storage
 
@@ -127,11 +116,10 @@ def write(asked: Flags, split: Any, found: Any, bar: Any) -> None:
 
     from kdam_ray.data.shards.writer import write_shards
 
-    task, target = bar.add_task(f"writing {split}", total=len(source)), Storage(str(asked.to), field="to")
-    for done in write_shards(
-        source, dataset, split, target, per_shard=asked.shard_images, left_out=tuple(found.problems)
-    ):
-        bar.update(task, completed=done)
+    target, left_out = Storage(str(asked.to), field="to"), tuple(found.problems)
+    with counting(f"{split} images written", len(source)) as tell:
+        for done in write_shards(source, dataset, split, target, per_shard=asked.shard_images, left_out=left_out):
+            tell(done)
 
 
 def check_target(asked: Flags) -> None:
@@ -205,20 +193,19 @@ def run(asked: Flags, say: Say) -> int:
         "written": None,
         "splits": {},
     }
-    with progress() as bar:
-        for split in asked.split:
-            examined[split], sheets[split], picture = examine(asked, split, bar)
-            row = {name: getattr(examined[split], name) for name in ("listed", "problems", "notes")}
-            if asked.stats:
-                row["stats"] = sheets[split].as_json()
-            if asked.stats and picture:
-                row["contact_sheet"] = save_sheet(asked, split, picture)
-            document["splits"][split] = row
-        problems = [line for row in examined.values() for lines in row.problems.values() for line in lines]
-        if asked.to and (asked.skip_bad or not problems):
-            for split, found in examined.items():
-                write(asked, split, found, bar)
-            document["written"] = "packaging" if asked.export else "shards"
+    for split in asked.split:
+        examined[split], sheets[split], picture = examine(asked, split)
+        row = {name: getattr(examined[split], name) for name in ("listed", "problems", "notes")}
+        if asked.stats:
+            row["stats"] = sheets[split].as_json()
+        if asked.stats and picture:
+            row["contact_sheet"] = save_sheet(asked, split, picture)
+        document["splits"][split] = row
+    problems = [line for row in examined.values() for lines in row.problems.values() for line in lines]
+    if asked.to and (asked.skip_bad or not problems):
+        for split, found in examined.items():
+            write(asked, split, found)
+        document["written"] = "packaging" if asked.export else "shards"
     if document["written"] == "shards":
         for split, row in shards_of(asked).items():
             document["splits"][split] |= row
@@ -237,6 +224,7 @@ def main() -> int:
     asked = flags(Flags, __doc__)
     with output(asked.as_json) as say, bad_input_exits():
         check(asked)
+        announce(f"opens {asked.root or asked.dataset}")
         try:
             return run(asked, say)
         except OSError as error:

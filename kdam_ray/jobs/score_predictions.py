@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 from pydantic import Field
 
-from kdam_ray.command import bad_input_exits, flags, output, refuse
+from kdam_ray.command import announce, bad_input_exits, flags, output, refuse
 from kdam_ray.config import Frozen, one_of
 from kdam_ray.tasks import DATASETS
 
@@ -85,6 +85,7 @@ def main() -> int:
     asked = flags(Flags, __doc__)
     with bad_input_exits(), output(asked.as_json) as say:
         check(asked)
+        announce(f"opens {asked.root} and looks through {asked.predictions}")
 
         from kdam_ray.report.scores import open_request, progress
 

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.packaging import read_ids
 from kdam_ray.data.predictions import listed, take_inventory
 from kdam_ray.learning.score import Request, Scores, score_images, total
 from kdam_ray.service.records.remote_shards import local_root
+from kdam_ray.service.wording import tracked
 from kdam_ray.tasks import DATASETS
 
 PUBLISHED_EDGE_IDS = {("pascal", "val"): "ImageSets/Context/test_new.txt"}  # 2,498 of the 5,105 images
@@ -73,8 +71,6 @@ def _edge_ids(asked: Asked) -> frozenset[str] | None:
 
 
 def progress(request: Request, *, processes: int) -> Scores:
-    """Scores everything, with a bar on stderr where that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        scored = score_images(request, processes=processes)
-        return total(request, list(bar.track(scored, total=len(request.source.ids), description="images")))
+    """Scores everything; progress on stderr."""
+    scored = score_images(request, processes=processes)
+    return total(request, list(tracked(scored, "images scored", len(request.source.ids))))

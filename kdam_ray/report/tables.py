@@ -16,19 +16,10 @@ from kdam_ray.config import Run
 from kdam_ray.metrics import delta_mt
 from kdam_ray.paper import Row
 from kdam_ray.report.significance import Difference, holm, paired
+from kdam_ray.report.titles import ARROWS, DIGITS, TITLES
 from kdam_ray.service.deltas import scores
 from kdam_ray.tasks import DATASETS, Task
 
-TITLES = {
-    "semseg": "SemSeg",
-    "human_parts": "PartSeg",
-    "sal": "Sal",
-    "depth": "Depth",
-    "normals": "Normal",
-    "edge": "Bound",
-}
-DIGITS = {"%": 2, "m": 4, "deg": 2}  # as the paper prints
-ARROWS = {True: "↑", False: "↓"}
 DELTA = "delta_mt"  # the Delta's key beside the metric keys
 NOT_PRINTED = Row("", "", "")  # stands beside a row that the paper does not have
 

@@ -20,7 +20,7 @@ from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import pack
-from kdam_ray.service.wording import say
+from kdam_ray.service.wording import count, duration, say
 
 if TYPE_CHECKING:
     from kdam_ray.service.pool.cohorts import Opener
@@ -71,6 +71,8 @@ class _Work:
 
     def train_missing(self, known: Plan) -> None:
         """Everything that needs Ray. MLflow's database is made while Ray starts: each takes seconds."""
+        say(f"sweep {self.sweep.name}: {self._missing(known)}; starts Ray and MLflow")
+
         from kdam_ray.service.pool.launch import session
         from kdam_ray.service.teachers import train_teachers
 
@@ -90,6 +92,13 @@ class _Work:
             self.enter("students")
             self._train_students(known, parent)
             self.enter("stop Ray")
+
+    @staticmethod
+    def _missing(known: Plan) -> str:
+        """`17 runs to train in 3 cohorts, roughly 4 min`."""
+        runs = sum(len(cohort) for cohort in known.cohorts)
+        cohorts = count(len(known.cohorts), "cohort")
+        return f"{count(runs, 'run')} to train in {cohorts}, roughly {duration(known.seconds)}"
 
     def _train_students(self, known: Plan, parent: str) -> None:
         from kdam_ray.service.pool.cohorts import Opener

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kdam_ray.command import announce
 from kdam_ray.config import UNTAUGHT, Distill, Frozen, Place, Run, Sweep, change
 from kdam_ray.recipes import SEARCHED, Pair, Recipe, sweep_name, taught_by
 
@@ -41,6 +42,7 @@ def beta_temp_sweep(points: BetaTempPoints, place: Place) -> tuple[Sweep, Run]:
     changes = {"decoder": points.decoder, "distill": {"method": points.method}} | taught_by(recipe.teacher)
     distilled = change(recipe.student, changes)
     _sweep(points, recipe, distilled)
+    announce(f"opens {distilled.dataset} and looks at what is recorded in {place.storage}")
 
     from kdam_ray.service.sweep import resolve
 

@@ -6,7 +6,7 @@ import tyro
 from pydantic import Field
 
 from kdam_ray.cells import DATASETS_OF, SWEEP_OF, trained_rows
-from kdam_ray.command import bad_input_exits, flags, output, require
+from kdam_ray.command import announce, bad_input_exits, flags, output, require
 from kdam_ray.config import Frozen, Place, one_of
 from kdam_ray.paper import TABLES
 from kdam_ray.recipes import Schedule
@@ -68,6 +68,7 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
             number = table_of[one_of(table_of, "dataset")(asked.schedule.dataset)]
             trained_rows(TABLES[number], asked.schedule)  # a bad value is refused before torch is imported
             require("service")
+            announce(f"opens {asked.schedule.dataset} and looks at what is recorded in {asked.place.storage}")
 
             from kdam_ray.service.sweep import plan
             from kdam_ray.studies.table_runs import table_sweep, train_table

@@ -11,6 +11,7 @@ import pytest
 import torch
 from packaging_files import write_packaging
 from PIL import Image
+from said import without_progress
 
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.packaged.export import export_packaging
@@ -63,7 +64,7 @@ def job(capfd, *arguments):
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(JOB), run_name="__main__")
     said = capfd.readouterr()
-    return stop.value.code, said.out, said.err
+    return stop.value.code, said.out, without_progress(said.err)
 
 
 def test_perfect_predictions_are_perfect(packaging, perfect):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from kdam_ray.service import wording
 from kdam_ray.service.wording import TAIL, count, duration, say, tail
 
 
@@ -30,3 +31,20 @@ def test_one_thing_has_no_plural(number, words):
 def test_of_an_error_the_last_lines_are_shown():
     text = "\n\n".join(f"line {number}" for number in range(TAIL + 3))
     assert tail(text).splitlines() == [f"    line {number}" for number in range(3, TAIL + 3)]
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 6.0, 7.0, 22.0, 40.0])
+    monkeypatch.setattr(wording.time, "monotonic", lambda: next(clock))
+    with wording.counting("images", 10) as tell:
+        for done in (1, 3, 4, 8, 10):
+            tell(done)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [line.split("  ", 1)[1] for line in err.splitlines()] == [
+        "images: 3 of 10; about 14 s left", "images: 8 of 10; about 6 s left",
+    ]  # fmt: skip
+
+
+def test_an_age_has_the_unit_of_its_size():
+    assert [wording.age(seconds) for seconds in (45, 600, 7200, 86400 * 3)] == ["45 s", "10 min", "2 h", "3 d"]

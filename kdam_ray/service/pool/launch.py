@@ -160,7 +160,7 @@ def train_seats(
         ),
     )
     group = WorkerGroup(ranks, opener.arranged.gpus, _worker_cpu(ranks * number, spare_cpu), storage)
-    with lanes(group, number, coordinator=coordinator, train=train):
+    with contextlib.closing(progress), lanes(group, number, coordinator=coordinator, train=train):
         tuner.fit()
 
 

@@ -64,6 +64,17 @@ def stored_epochs(storage: Storage, run_id: str) -> list[int]:
     return sorted(int(match[1]) for match in found if match)
 
 
+def newest_stored(run_id: str, place: Place) -> str:
+    """Where the newest checkpoint of a run lies (its hashes are not checked), or that there is none."""
+    try:
+        check_reachable(place.storage, writes=False)
+        storage = Storage(place.storage)
+        epochs = stored_epochs(storage, run_id)
+    except ValueError as error:
+        return f"unknown: {error}"
+    return storage.uri(checkpoint_name(run_id, epochs[-1])) if epochs else f"none in {place.storage}"
+
+
 def epochs_done(storage: Storage, run_id: str) -> int:
     """Epochs that the newest checkpoint of a run has behind it (its hashes are not checked); 0 without one."""
     return max(stored_epochs(storage, run_id), default=0)
