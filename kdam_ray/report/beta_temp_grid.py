@@ -73,8 +73,8 @@ def _resolution(results: BetaTempTable) -> list[str]:
         f"{f' ({lacking})' if lacking else ''}: {differences}. Smaller ones are chance.",
         f"Cells of {len(cells)} further than that from the no-KD mean (marked †; outside the band of the plots): "
         f"{marked}.",
-        f"By chance alone about {by_chance(results):.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
-        f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
+        f"By chance alone about {by_chance(results):.1f} of {len(cells)} in each column would be. An sd from {seeds} "
+        f"runs is itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
     ]
 
 

@@ -45,10 +45,9 @@ def run_study(
         ),
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
         rows=tuple(
-            SeedRow(
-                row.label, by_variant[name], row.rival, run_ids={seed: (ids[name, seed],) for seed in by_variant[name]}
-            )
+            SeedRow(row.label, found, row.rival, run_ids={seed: (ids[name, seed],) for seed in found})
             for name, row in variants.items()
+            for found in [by_variant[name]]
         ),
         dataset=base.dataset,
         teachers={

@@ -33,7 +33,7 @@ from kdam_ray.report.tables import DELTA, Number
 from kdam_ray.tasks import Task
 
 PRINTED = {"color": VERMILLION, "marker": "s", "markerfacecolor": "white", "linestyle": DASHES[2], "linewidth": 1.0}
-RING = {"color": BLACK, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": 0.8, "zorder": 4}
+RING: dict[str, Any] = {"color": BLACK, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": 0.8, "zorder": 4}
 PRINTED_ON = "paper, NYUD-v2 (own scale)"  # Tables 5 and 7
 
 History = Mapping[str, Sequence[tuple[float, float]]]

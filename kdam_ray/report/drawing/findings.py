@@ -32,8 +32,8 @@ def of_beta_temp(results: BetaTempTable) -> str:
     for key, name in names(results.tasks).items():
         sides = [results.side(row, key) for row in cells]
         found = [f"{side} at {count}" for side in ("better", "worse") if (count := sides.count(side))]  # type: ignore[arg-type]
-        if found:
-            outside.append(f"{name} is {' and '.join(found)}")
+        if found:  # one verb for all
+            outside.append(f"{name} is {' and '.join(found)}" if not outside else f"{name} {' and '.join(found)}")
         elif key in limits:
             none.append(name)
     if not outside:
@@ -64,7 +64,9 @@ def of_comparisons(comparisons: Sequence[Comparison], tasks: Sequence[Task]) -> 
 
 def of_epochs(values: Mapping[str, Mapping[float, Any]], tasks: Sequence[Task]) -> str:
     """In which metrics the longest schedule has the best mean."""
-    called, best, other = names(tasks), [], []
+    called = names(tasks)
+    best: list[str] = []
+    other: list[str] = []
     for task in tasks:
         means = {epochs: number.mean for epochs, number in values.get(task.metric_key, {}).items() if number}
         if len(means) > 1:

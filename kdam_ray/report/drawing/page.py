@@ -28,7 +28,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from kdam_ray.report.drawing.plots import BLACK, GREY, GRID, PALE, PAPER, Plot, as_svg
+from kdam_ray.report.drawing.plots import BLACK, BLUE, GREY, GRID, PALE, PAPER, VERMILLION, Plot, as_svg
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.formats import places as places_of
 
@@ -38,6 +38,8 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 CSS_PIXELS = 96 / 72  # per point
 # colours of a drawing that are the page's on the page, so that dark follows
 OF_THE_PAGE = {
+    BLUE.lower(): "var(--blue)",
+    VERMILLION.lower(): "var(--vermillion)",
     BLACK: "currentColor",
     PAPER: "var(--ground)",
     GRID: "var(--grid)",

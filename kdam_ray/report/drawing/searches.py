@@ -155,7 +155,7 @@ def _round_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
 def importance(
     trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE, found: Importances | None = None
 ) -> Figure:
-    """Bars of `importances` (`found`, where they are known), with what chance alone reaches; too few trials are said."""
+    """Bars of `importances` (`found`, where known), with what chance alone reaches; too few trials are said."""
     found = found or importances(trials)
     figure = Figure(figsize=(4.8, 0.36 * max(2, len(found.shares)) + 1.1), layout="constrained")
     axes = figure.subplots()
