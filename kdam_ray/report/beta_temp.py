@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, witho
 
 FIXED_TEMPERATURE = 3.0  # of Table 5a
 FIXED_BETA = 1.0  # of Table 5b
-SEARCHED_SHOWN = 8
 METHODS = {"plain_kd": "plain KD", "dist": "DIST", "kdam": "KDAM"}
 RESOLVED = 8**0.5  # sds by which two runs that differ by chance alone are further apart in about 5 % of cases
 RULE = "2·√2·sd"  # the same in words
@@ -32,7 +31,7 @@ BESIDE = "reference"  # part of the rows to read the cells against; documents of
 PARTS = {
     "5a": "Table 5a. beta at T = 3, alpha = 1",
     "5b": "Table 5b. T at beta = 1, alpha = 1",
-    "searched": "Searched between the cells, the best first",
+    "searched": "Searched between the cells, the highest Delta first",
     BESIDE: "To read them against",
 }
 CELLS = ("5a", "5b")
@@ -71,7 +70,7 @@ class BetaTempTable(RunTable):
         heading: which systems and data ours and the paper's numbers are of.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; empty: there are none.
         failed: {"run_id", "name", "reason"} of the runs that failed.
-        searched: searched runs that are known; the rows have the best of them.
+        searched: searched runs that are known.
     """
 
     heading: str = ""
@@ -187,7 +186,7 @@ def table_5(
     tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)
     with_paper = [task.name for task in tasks] == [task.name for task in paper.TABLE_5A.tasks]
     searched = _searched(runs, method)
-    rows = [*_cells(runs, method), *searched[:SEARCHED_SHOWN], *_beside(runs, teacher)]
+    rows = [*_cells(runs, method), *searched, *_beside(runs, teacher)]
     instead = {"swin_l": teacher.run.student if teacher else None, "swin_t": run.student}
     return BetaTempTable(
         tasks, tuple(row if with_paper else replace(row, printed=NOT_PRINTED) for row in rows), run.dataset,

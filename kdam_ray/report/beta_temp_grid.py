@@ -1,6 +1,7 @@
 """Table 5 shown: a grid for each of its parts, what it may be read for in sentences, one JSON document."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from kdam_ray.report.tables import DELTA, TITLES, SeedRow
 if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
     from kdam_ray.service.sweep import SweepResult
 
+SEARCHED_SHOWN = 8
 DELTA_MEANS = {
     "single-task": (
         "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
@@ -138,7 +140,14 @@ def grids(results: BetaTempTable) -> list[Grid]:
         columns += task_columns(results, task, with_paper=with_paper, with_diff=False)
     columns.append(ours(results, DELTA, DELTA_TITLE))
     parts = {part: [row for row in results.rows if row.part == part] for part in PARTS}
+    parts["searched"] = _by_delta(results, parts["searched"])[:SEARCHED_SHOWN]
     return [grid_of(results.caption(PARTS[part]), 1, columns, rows) for part, rows in parts.items() if rows]
+
+
+def _by_delta(results: BetaTempTable, rows: Sequence[SeedRow]) -> list[SeedRow]:
+    """The highest Delta first; without one, in the order of what the search maximises."""
+    deltas = {id(row): value.mean for row in rows if (value := results.number(row, DELTA)) is not None}
+    return sorted(rows, key=lambda row: -deltas.get(id(row), float("-inf")))
 
 
 def _name(results: BetaTempTable, row: SeedRow) -> str:

@@ -24,7 +24,7 @@ def unlearnt(table: RunTable, constant: Mapping[str, float]) -> list[str]:
         means = [value.mean for row in table.rows if (value := table.number(row, key)) is not None]
         if means and key in constant and not any(_beats(mean, constant[key], task.higher_is_better) for mean in means):
             said.append(f"{TITLES[task.name]} ({constant[key]:.{digits_of(table, key)}f} {task.unit})")
-    why = "nobody has learnt it, and nothing is to be compared in that column"
+    why = "nobody has learnt that, and nothing in such a column is to be compared"
     return [f"No row is better than one answer everywhere in {', '.join(said)}: {why}."] if said else []
 
 
