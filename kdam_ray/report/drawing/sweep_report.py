@@ -160,7 +160,7 @@ def _in_mlflow(tracking_uri: str) -> tuple[str, ...]:
         return ()
     return (
         f"MLflow shows them after: make ui, or: mlflow ui --backend-store-uri {tracking_uri} --host 127.0.0.1. "
-        "A run's page is then http://127.0.0.1:5000/#/runs/ and the id of the MLflow run.",
+        "The address of a run's page there ends in #/runs/ and the id of the MLflow run.",
     )
 
 

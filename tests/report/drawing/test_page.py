@@ -284,8 +284,9 @@ def test_the_template_is_packaged_with_its_module():
 
 def test_ink_and_paper_of_a_drawing_are_those_of_the_page():
     svg = (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36"><g style="fill: #FFFFFF; '
-        'stroke: #000000"/><path style="stroke: #0072b2"/><path style="stroke: #123456"/><text>#000000</text></svg>'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36">'
+        '<g style="fill: #FFFFFF; stroke: #000000"/><path style="stroke: #0072b2"/><path style="stroke: #123456"/>'
+        "<text>#000000</text></svg>"
     )
     inlined = inline_svg(svg, prefix="p", label="what")
     assert 'style="fill: var(--ground); stroke: currentColor"' in inlined

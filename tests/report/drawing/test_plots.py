@@ -41,11 +41,11 @@ def scored(run, first):
     return Scored.of(run, {f"val/{key}": value for key, value in zip(KEYS, values, strict=True)})
 
 
-def sweep(seeds_of, *, plain_seeds=3):
-    """Table 5a with `seeds_of(beta)` seeds in each cell, mIoU 10 + beta / 10 + seed."""
+def sweep(seeds_of, *, plain_seeds=3, plain=lambda seed: 10.0 + seed):
+    """Table 5a with `seeds_of(beta)` seeds in each cell, mIoU 10 + beta / 10 + seed; without distillation `plain`."""
     base = recipe("rooms").student
     taught = {"teacher": "resnet_w16", "teacher_run": "0123456789ab"}
-    runs = [scored(change(base, {"seed": seed}), 10.0 + seed) for seed in range(plain_seeds)]
+    runs = [scored(change(base, {"seed": seed}), plain(seed)) for seed in range(plain_seeds)]
     for beta in BETAS:
         cell = taught | {"distill": {"method": "plain_kd", "beta": beta, "temperature": 3.0}}
         runs += [scored(change(base, cell | {"seed": seed}), 10 + beta / 10 + seed) for seed in range(seeds_of(beta))]
@@ -125,10 +125,15 @@ def test_the_band_is_what_the_tables_do_not_mark_and_one_seed_has_none():
     assert band(beta_temp_curves(sweep(lambda beta: 1, plain_seeds=1))) == []
 
 
+def is_ring(one):
+    return one.get_markersize() == 9
+
+
 def test_the_run_of_both_rows_has_a_ring_in_both():
+    figure = beta_temp_curves(sweep(lambda beta: 1))
     rings = [
-        [(float(x), float(y)) for one in axes.lines if one.get_markersize() == 9 for x, y in zip(*one.get_data())]
-        for axes in (figure := beta_temp_curves(sweep(lambda beta: 1))).axes[:6:5]
+        [tuple(float(place) for place in (*one.get_xdata(), *one.get_ydata())) for one in axes.lines if is_ring(one)]
+        for axes in figure.axes[:6:5]
     ]
     assert rings == [[(1.0, pytest.approx(10.1))], [(3.0, pytest.approx(10.1))]]
     assert "β = 1, T = 3: one run" in [text.get_text() for text in figure.legends[0].get_texts()]
