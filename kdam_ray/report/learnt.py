@@ -1,5 +1,6 @@
 """What nobody has learnt: the columns of a table whose numbers are not worth reading."""
 
+import math
 from collections.abc import Mapping
 
 from kdam_ray.report.table_grid import digits_of
@@ -22,11 +23,9 @@ def unlearnt(table: RunTable, constant: Mapping[str, float]) -> list[str]:
     for task in table.tasks:
         key = task.metric_key
         means = [value.mean for row in table.rows if (value := table.number(row, key)) is not None]
-        if means and key in constant and not any(_beats(mean, constant[key], task.higher_is_better) for mean in means):
-            said.append(f"{TITLES[task.name]} ({constant[key]:.{digits_of(table, key)}f} {task.unit})")
+        score = constant.get(key, math.nan)
+        beaten = any(mean > score if task.higher_is_better else mean < score for mean in means)
+        if means and math.isfinite(score) and not beaten:
+            said.append(f"{TITLES[task.name]} ({score:.{digits_of(table, key)}f} {task.unit})")
     why = "nobody has learnt that, and nothing in such a column is to be compared"
     return [f"No row is better than one answer everywhere in {', '.join(said)}: {why}."] if said else []
-
-
-def _beats(mean: float, constant: float, higher_is_better: bool) -> bool:
-    return mean > constant if higher_is_better else mean < constant

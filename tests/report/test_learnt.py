@@ -1,4 +1,7 @@
-"""What nobody has learnt: a column in which no row beats one answer everywhere: python -m pytest tests/report/test_learnt.py"""
+"""What nobody has learnt: a column in which no row beats one answer everywhere.
+
+python -m pytest tests/report/test_learnt.py
+"""
 
 import math
 

@@ -110,7 +110,9 @@ def of_histories(histories: Mapping[str, Mapping[str, Sequence[tuple[float, floa
         still = sum(direction * one[-1][1] > max(direction * value for _, value in one[:-1]) for one in known)
         if known:
             said.append(f"{called[task.metric_key]} {still} of {len(known)}")
-    return f"Runs that were at their best after the last epoch: {', '.join(said)}" if said else "One epoch each: nothing to follow"
+    if not said:
+        return "One epoch each: nothing to follow"
+    return f"Runs that were at their best after the last epoch: {', '.join(said)}"
 
 
 def of_search(values: Sequence[float | None]) -> str:

@@ -5,8 +5,10 @@ python -m pytest tests/report/drawing/test_findings.py
 
 import math
 
-from test_plots import TASKS, sweep
-
+from kdam_ray import paper
+from kdam_ray.config import change
+from kdam_ray.recipes import recipe
+from kdam_ray.report.beta_temp import Scored, table_5
 from kdam_ray.report.drawing import findings
 from kdam_ray.report.drawing.cost_plane import Costed
 from kdam_ray.report.significance import Difference
@@ -14,7 +16,23 @@ from kdam_ray.report.tables import Comparison, SeedRow, number
 from kdam_ray.service.search.importance import Importances
 from kdam_ray.tasks import DATASETS
 
+TASKS = DATASETS["rooms"].tasks
+KEYS = [task.metric_key for task in TASKS]
 NAN = math.nan
+
+
+def scored(run, mIoU):
+    values = dict(zip(KEYS, (mIoU, 1.0, 30.0, 70.0), strict=True))
+    return Scored.of(run, {f"val/{key}": value for key, value in values.items()})
+
+
+def sweep(plain):
+    """Seven cells of beta whose mIoU is 10, and runs without distillation whose mIoU is given."""
+    base = recipe("rooms").student
+    taught = change(base, {"teacher": "resnet_w16", "teacher_run": "0123456789ab", "distill": {"method": "plain_kd"}})
+    runs = [scored(change(base, {"seed": seed}), mIoU) for seed, mIoU in enumerate(plain)]
+    cells = [change(taught, {"distill.beta": row.fact("beta")}) for row in paper.TABLE_5A.rows]
+    return table_5([*runs, *(scored(change(run, {"distill.temperature": 3.0}), 10.0) for run in cells)], teacher=None)
 
 
 def compared(key, mean, p, label="KDAM"):
@@ -23,22 +41,24 @@ def compared(key, mean, p, label="KDAM"):
 
 
 def test_cells_outside_the_band_are_counted_by_column_beside_what_chance_would_do():
-    results = sweep(lambda beta: 1)  # without distillation 10, 11, 12; cells 10 + beta / 10: all inside
-    assert findings.of_beta_temp(results) == "No cell of 7 differs from no distillation by more than chance"
-    apart = sweep(lambda beta: 1, plain_seeds=3, plain=lambda seed: 5.0 + seed / 10)
-    found = findings.of_beta_temp(apart)
+    assert (
+        findings.of_beta_temp(sweep((9.0, 10.0, 11.0)))
+        == "No cell of 7 differs from no distillation by more than chance"
+    )
+    found = findings.of_beta_temp(sweep((5.0, 5.1, 5.2)))
     assert found.startswith("Against no distillation, SemSeg is better at 7 and Delta better at 7 of 7 cells")
     assert "(chance alone puts about 0.9 there in each)" in found
 
 
 def test_one_seed_without_distillation_finds_nothing():
-    assert "can be told from chance" in findings.of_beta_temp(sweep(lambda beta: 1, plain_seeds=1))
+    assert "can be told from chance" in findings.of_beta_temp(sweep((10.0,)))
 
 
 def test_differences_are_those_whose_corrected_p_is_small_and_their_direction_is_said():
     found = [compared("semseg/mIoU", 2.0, 0.01), compared("depth/rmse", 0.1, 0.02), compared("edge/odsF", 3.0, 0.3)]
     assert findings.of_comparisons(found, TASKS) == (
-        "KDAM is better than no KD in SemSeg; KDAM is worse than no KD in Depth: 2 of 3 differences are more than chance"
+        "KDAM is better than no KD in SemSeg; KDAM is worse than no KD in Depth: "
+        "2 of 3 differences are more than chance"
     )
     assert findings.of_comparisons(found[2:], TASKS) == (
         "None of 1 differences is more than chance (corrected for their number)"

@@ -14,7 +14,7 @@ from kdam_ray.report.drawing.sweep_report import Content, run_cards
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.service.result import RunResult, SweepResult
 
-RUNS = [make_run("kdam", beta=beta) for beta in (1.0, 2.0, 4.0)]
+RUNS = [make_run(seed=seed) for seed in range(3)]
 FIRST, SECOND, THIRD = (run.run_id for run in RUNS)
 SERVER = "https://somebody:secret@mlflow.example.org:5000/base/"
 
@@ -25,8 +25,8 @@ def result(uri):
         for index, run in enumerate(RUNS)
     )
     return SweepResult(
-        sweep=Sweep(name="x", base=RUNS[0]), rows=rows, teachers=(), single_task=None, parent="", tracking_uri=uri,
-        storage="runs", seconds={}, cost={}, planned={},
+        sweep=Sweep(name="x", base=RUNS[0], cells=()), rows=rows, teachers=(), single_task=None, parent="",
+        tracking_uri=uri, storage="runs", seconds={}, cost={}, planned={},
     )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def test_rows_of_the_same_runs_share_a_card_and_a_picture_without_a_row_has_its_
     assert [(card.title, card.run_ids, len(card.pictures), card.is_open) for card in cards] == [
         ("beta 1", (FIRST,), 1, True),
         ("beta 2", (SECOND,), 0, False),
-        (f"{RUNS[2].student} {RUNS[2].decoder}, kdam", (THIRD,), 1, False),
+        (f"{RUNS[2].student} {RUNS[2].decoder}, {RUNS[2].distill.method}", (THIRD,), 1, False),
     ]
     assert [run.mlflow_run for card in cards for run in card.runs] == ["mlflow0", "mlflow1", "mlflow2"]
 

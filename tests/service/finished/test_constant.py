@@ -1,4 +1,7 @@
-"""The score of one answer for every pixel, beside what it must be: python -m pytest tests/service/finished/test_constant.py"""
+"""The score of one answer for every pixel, beside what it must be.
+
+python -m pytest tests/service/finished/test_constant.py
+"""
 
 import pytest
 import torch
