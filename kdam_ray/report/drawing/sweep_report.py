@@ -142,7 +142,8 @@ def run_cards(content: Content, result: SweepResult, pictures: Mapping[str, Path
 
 
 def _named(run: Run) -> str:
-    return f"{run.student} {run.decoder}, {run.distill.method}"
+    how = "without distillation" if run.distill.method == "none" else run.distill.method
+    return f"{run.student} {run.decoder}, {how}"
 
 
 def _line(run_id: str, mlflow_run: str, tracking_uri: str) -> page.RunLine:

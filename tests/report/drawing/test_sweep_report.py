@@ -50,7 +50,7 @@ def test_rows_of_the_same_runs_share_a_card_and_a_picture_without_a_row_has_its_
     assert [(card.title, card.run_ids, len(card.pictures), card.is_open) for card in cards] == [
         ("beta 1", (FIRST,), 1, True),
         ("beta 2", (SECOND,), 0, False),
-        (f"{RUNS[2].student} {RUNS[2].decoder}, {RUNS[2].distill.method}", (THIRD,), 1, False),
+        ("swin_w12 mt_baseline, without distillation", (THIRD,), 1, False),
     ]
     assert [run.mlflow_run for card in cards for run in card.runs] == ["mlflow0", "mlflow1", "mlflow2"]
 
