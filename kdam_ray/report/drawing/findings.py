@@ -28,7 +28,8 @@ def of_beta_temp(results: BetaTempTable) -> str:
     cells, limits = results.cells, results.limits()
     if not limits or not cells:
         return "No difference from no distillation can be told from chance: its spread between seeds is not known"
-    outside, none = [], []
+    outside: list[str] = []
+    none: list[str] = []
     for key, name in names(results.tasks).items():
         sides = [results.side(row, key) for row in cells]
         found = [f"{side} at {count}" for side in ("better", "worse") if (count := sides.count(side))]  # type: ignore[arg-type]
