@@ -193,7 +193,7 @@ def _kind(part: Part) -> str:
 
 
 def _places(grid: Grid) -> list[list[int | None]]:
-    """Of each column the places of its cells, see `formats.places`."""
+    """The places of the cells of each column, see `formats.places`."""
     return [places_of([row[column].text for row in grid.rows]) for column in range(len(grid.header))]
 
 

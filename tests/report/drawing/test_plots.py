@@ -125,17 +125,11 @@ def test_the_band_is_what_the_tables_do_not_mark_and_one_seed_has_none():
     assert band(beta_temp_curves(sweep(lambda beta: 1, plain_seeds=1))) == []
 
 
-def is_ring(one):
-    return one.get_markersize() == 9
-
-
 def test_the_run_of_both_rows_has_a_ring_in_both():
     figure = beta_temp_curves(sweep(lambda beta: 1))
-    rings = [
-        [tuple(float(place) for place in (*one.get_xdata(), *one.get_ydata())) for one in axes.lines if is_ring(one)]
-        for axes in figure.axes[:6:5]
-    ]
-    assert rings == [[(1.0, pytest.approx(10.1))], [(3.0, pytest.approx(10.1))]]
+    lines = [one for axes in figure.axes[:6:5] for one in axes.lines if one.get_markersize() == 9]
+    rings = [(*map(float, one.get_xdata()), *map(float, one.get_ydata())) for one in lines]
+    assert rings == [(1.0, pytest.approx(10.1)), (3.0, pytest.approx(10.1))]
     assert "β = 1, T = 3: one run" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
