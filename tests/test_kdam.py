@@ -1,4 +1,4 @@
-"""The command `kdam`: it finds every job, says what it does not know, and completes: python -m pytest tests/test_kdam.py"""
+"""The command `kdam` finds every job and says what it does not know: python -m pytest tests/test_kdam.py"""
 
 import importlib.util
 import re

@@ -32,7 +32,6 @@ COVERED_BY = {
     "report/drawing/curves.py": "report/drawing/test_plots.py",
     "report/drawing/forest.py": "report/drawing/test_plots.py",
     "report/drawing/searches.py": "report/drawing/test_plots.py",
-    "report/drawing/sweep_report.py": "studies/test_table_job.py",
     "report/drawing/what_is_drawn.py": "studies/test_table_job.py",
     "report/from_mlflow.py": "report/test_beta_temp.py",
     "report/printed.py": "report/test_formats.py",

@@ -9,7 +9,6 @@ fails where KDAM_REQUIRE_BROWSER=1 says that they must be there.
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from browsing import open_browser, require_browser, wait_until
 
 from kdam_ray.config import Place, Sweep, change
 from kdam_ray.recipes import recipe
@@ -27,17 +27,13 @@ from kdam_ray.service.records.tracking import Tracking
 
 pytestmark = pytest.mark.slow
 
-BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-PATIENCE = 90  # seconds for a page on a loaded machine
 BETAS = (0.5, 1.0, 2.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def chromium() -> None:
     """Before anything is started: there is a browser, or the tests are skipped."""
-    if not (BROWSER and DRIVER):
-        reason = "no chromium and chromedriver on the PATH (Debian: apt-get install chromium chromium-driver)"
-        pytest.fail(reason) if os.environ.get("KDAM_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    require_browser()
 
 
 @pytest.fixture(scope="module")
@@ -94,27 +90,8 @@ def is_up(url: str) -> bool:
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    profile = tmp_path_factory.mktemp("profile")
-    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-dev-shm-usage"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.add_argument("--window-size=1900,1200")
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
-
-
-def wait_until(true, message: str, seconds: float = PATIENCE):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := true():
-            return value
-        time.sleep(0.5)
-    pytest.fail(message)
+    with open_browser(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 def page_text(browser) -> str:

@@ -16,7 +16,8 @@ from kdam_ray.tasks import Task
 SIDE = 256  # longest side of a cell, pixels
 MARGIN, GAP, LINE = 14, 6, 18
 TEXT, SMALL, LARGE = 14, 12, 17  # sizes of letters
-BLACK, DARK, PALE = "#000000", "#404040", "#f2f2f2"
+INK, PALE, DARK = "#767676", "#f2f2f2", "#404040"  # ink is read on white (4.5 : 1) and on a dark page (4 : 1) alike
+PAPER = (118, 118, 118, 0)  # whatever page it lies on; of ink's colour, so that letters have no rim
 SWATCH = 12
 ELLIPSIS = "..."
 KEY_WIDTH = 200  # of what the colours mean, at least
@@ -79,7 +80,7 @@ class Block:
 
 
 def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
-    """All blocks, one beneath the other, on white.
+    """All blocks, one beneath the other, on transparent ground.
 
     Args:
         blocks: at least one.
@@ -90,13 +91,17 @@ def draw_blocks(blocks: Sequence[Block], *, side: int = SIDE) -> Image.Image:
 
 
 def _stacked(parts: Sequence[Image.Image], width: int, gap: int) -> Image.Image:
-    """One beneath the other on white, with a gap below each."""
-    page = Image.new("RGB", (width, sum(part.height + gap for part in parts)), "white")
+    """One beneath the other, with a gap below each."""
+    page = _paper(width, sum(part.height + gap for part in parts))
     top = 0
     for part in parts:
         page.paste(part, (0, top))
         top += part.height + gap
     return page
+
+
+def _paper(width: int, height: int) -> Image.Image:
+    return Image.new("RGBA", (width, height), PAPER)
 
 
 def cell_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -120,11 +125,9 @@ def _draw_block(block: Block, side: int) -> Image.Image:
     first = names + labels  # left of the first map
     columns = max(len(row) for row in block.grid)
     beneath = tops[0] + height + 2 * GAP
-    page = Image.new(
-        "RGB", (first + columns * (width + GAP) + MARGIN - GAP, max(bottom, beneath + key.height) + MARGIN), "white"
-    )
+    page = _paper(first + columns * (width + GAP) + MARGIN - GAP, max(bottom, beneath + key.height) + MARGIN)
     pen = ImageDraw.Draw(page)
-    pen.text((MARGIN, MARGIN), _fitting(block.title, LARGE, page.width - 2 * MARGIN), fill=BLACK, font=_font(LARGE))
+    pen.text((MARGIN, MARGIN), _fitting(block.title, LARGE, page.width - 2 * MARGIN), fill=INK, font=_font(LARGE))
     _paste(page, Panel(block.image, caption="image", smooth=True), (MARGIN, tops[0]), (height, width))
     page.paste(key, (MARGIN, beneath))
     for name, top, row in zip(block.rows, tops, block.grid, strict=True):
@@ -138,7 +141,7 @@ def _paste(page: Image.Image, cell: Panel, corner: tuple[int, int], size: tuple[
     """A cell at (left, top), its caption above."""
     pen, (left, top), (height, width) = ImageDraw.Draw(page), corner, size
     for number, line in enumerate(reversed(_lines(cell.caption, width))):
-        pen.text((left, top - 4 - number * LINE), line, fill=BLACK, font=_font(TEXT), anchor="ls")
+        pen.text((left, top - 4 - number * LINE), line, fill=INK, font=_font(TEXT), anchor="ls")
     if cell.pixels is None:
         pen.rectangle((left, top, left + width - 1, top + height - 1), fill=PALE)
         pen.text((left + width // 2, top + height // 2), cell.gap, fill=DARK, font=_font(SMALL), anchor="mm")
@@ -151,9 +154,9 @@ def _paste(page: Image.Image, cell: Panel, corner: tuple[int, int], size: tuple[
 def _write_upwards(page: Image.Image, text: str, corner: tuple[int, int], height: int) -> None:
     """A row's name, turned by a quarter, in the middle of the row's height."""
     if text:
-        strip = Image.new("RGB", (height, LINE), "white")
+        strip = _paper(height, LINE)
         ImageDraw.Draw(strip).text(
-            (height // 2, LINE // 2), _fitting(text, TEXT, height), fill=BLACK, font=_font(TEXT), anchor="mm"
+            (height // 2, LINE // 2), _fitting(text, TEXT, height), fill=INK, font=_font(TEXT), anchor="mm"
         )
         page.paste(strip.transpose(Image.Transpose.ROTATE_90), corner)
 
@@ -184,9 +187,9 @@ def _draw_legend(legend: Legend, width: int) -> Image.Image:
 
 
 def _below(title: str, part: Image.Image) -> Image.Image:
-    joined = Image.new("RGB", (part.width, part.height + LINE), "white")
+    joined = _paper(part.width, part.height + LINE)
     ImageDraw.Draw(joined).text(
-        (0, LINE - 5), _fitting(title, SMALL, part.width), fill=BLACK, font=_font(SMALL), anchor="ls"
+        (0, LINE - 5), _fitting(title, SMALL, part.width), fill=INK, font=_font(SMALL), anchor="ls"
     )
     joined.paste(part, (0, LINE))
     return joined
@@ -194,15 +197,15 @@ def _below(title: str, part: Image.Image) -> Image.Image:
 
 def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns: int = 2) -> Image.Image:
     """Names beside their colours, in reading order."""
-    strip = Image.new("RGB", (width, LINE * -(-len(items) // columns)), "white")
+    strip = _paper(width, LINE * -(-len(items) // columns))
     pen, step = ImageDraw.Draw(strip), width // columns
     for number, (name, colour) in enumerate(items):
         left, top = number % columns * step, number // columns * LINE
-        pen.rectangle((left, top + 1, left + SWATCH, top + 1 + SWATCH), fill=colour, outline=DARK)
+        pen.rectangle((left, top + 1, left + SWATCH, top + 1 + SWATCH), fill=colour, outline=INK)
         pen.text(
             (left + SWATCH + 5, top + 1 + SWATCH // 2),
             _fitting(name, SMALL, step - SWATCH - 10),
-            fill=DARK,
+            fill=INK,
             font=_font(SMALL),
             anchor="lm",
         )
@@ -211,13 +214,13 @@ def _swatches(items: Sequence[tuple[str, tuple[int, ...]]], width: int, columns:
 
 def _bar(colours: np.ndarray, ticks: Sequence[str], width: int) -> Image.Image:
     """[256, 3] colours from left to right, with what they stand for at the left, in the middle and at the right."""
-    strip = Image.new("RGB", (width, SWATCH + LINE), "white")
+    strip = _paper(width, SWATCH + LINE)
     across = np.linspace(0, len(colours) - 1, width - 1).astype(int)
     strip.paste(Image.fromarray(colours[across][None].repeat(SWATCH, 0)), (0, 0))
     pen = ImageDraw.Draw(strip)
-    pen.rectangle((0, 0, width - 1, SWATCH), outline=DARK)
+    pen.rectangle((0, 0, width - 1, SWATCH), outline=INK)
     for place, tick, anchor in zip((0, width // 2, width - 1), ticks, ("lt", "mt", "rt"), strict=True):
-        pen.text((place, SWATCH + 4), tick, fill=DARK, font=_font(SMALL), anchor=anchor)
+        pen.text((place, SWATCH + 4), tick, fill=INK, font=_font(SMALL), anchor=anchor)
     return strip
 
 

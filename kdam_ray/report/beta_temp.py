@@ -23,14 +23,15 @@ if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, witho
 
 FIXED_TEMPERATURE = 3.0  # of Table 5a
 FIXED_BETA = 1.0  # of Table 5b
-SEARCHED_SHOWN = 8
 METHODS = {"plain_kd": "plain KD", "dist": "DIST", "kdam": "KDAM"}
 RESOLVED = 8**0.5  # sds by which two runs that differ by chance alone are further apart in about 5 % of cases
+RULE = "2·√2·sd"  # the same in words
+CALLED_BEST = 2  # seeds, at least: the highest of many single runs is the luckiest too
 BESIDE = "reference"  # part of the rows to read the cells against; documents of earlier versions have it so too
 PARTS = {
     "5a": "Table 5a. beta at T = 3, alpha = 1",
     "5b": "Table 5b. T at beta = 1, alpha = 1",
-    "searched": "Searched between the cells, the best first",
+    "searched": "Searched between the cells, the highest Delta first",
     BESIDE: "To read them against",
 }
 CELLS = ("5a", "5b")
@@ -69,7 +70,7 @@ class BetaTempTable(RunTable):
         heading: which systems and data ours and the paper's numbers are of.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; empty: there are none.
         failed: {"run_id", "name", "reason"} of the runs that failed.
-        searched: searched runs that are known; the rows have the best of them.
+        searched: searched runs that are known.
     """
 
     heading: str = ""
@@ -94,9 +95,13 @@ class BetaTempTable(RunTable):
         """Single-task metrics or, without them, the no-KD mean: equal for all rows."""
         return self.single_task if self.delta_kind == "single-task" else self.means(self.untaught)
 
+    def peers(self, row: SeedRow) -> bool:
+        """Cells and searched runs together: they are points of one plane."""
+        return row.part != BESIDE
+
     def competes(self, row: SeedRow, key: str) -> bool:
-        """Cells and searched runs that have ended; the rows to read them against are other things."""
-        return super().competes(row, key) and row.part != BESIDE
+        """Points that have ended and have several seeds; the rows to read them against are other things."""
+        return super().competes(row, key) and self.peers(row) and len(self.values(row, key)) >= CALLED_BEST
 
     def is_marked(self, row: SeedRow, key: str) -> bool:
         """Whether a distilled row that has ended differs by more than one seed's chance.
@@ -107,19 +112,39 @@ class BetaTempTable(RunTable):
         return distilled and self.is_resolved(row, key)
 
     def limits(self) -> dict[str, float]:
-        """The difference that one seed can resolve in each column: 2 sqrt(2) sd of the no-KD runs.
+        """The difference that one seed can resolve in each column: `RULE` of the no-KD runs.
 
         A column in which they do not differ at all has none: that says nothing of chance.
         """
         numbers = {key: self.number(self.untaught, key) for key in self.keys}
         return {key: RESOLVED * value.std for key, value in numbers.items() if value is not None and value.std}
 
+    def band(self, key: str) -> tuple[float, float] | None:
+        """From where to where one run may be by chance: the no-KD mean and the limit on both sides.
+
+        The only rule of its kind: tables mark (†) what lies outside, plots shade it, titles count what is outside.
+        """
+        plain, limit = self.number(self.untaught, key), self.limits().get(key)
+        return None if plain is None or limit is None else (plain.mean - limit, plain.mean + limit)
+
+    def side(self, row: SeedRow, key: str) -> Literal["better", "worse", "inside"] | None:
+        """On which side of the band the row's mean lies; None without a band or a number."""
+        found, band = self.number(row, key), self.band(key)
+        if found is None or band is None:
+            return None
+        if band[0] <= found.mean <= band[1]:
+            return "inside"
+        return "better" if (found.mean > band[1]) == self.higher_is_better(key) else "worse"
+
     def is_resolved(self, row: SeedRow, key: str) -> bool:
         """Whether the row is further from the no-KD mean than one seed's chance."""
-        found, plain, limit = self.number(row, key), self.number(self.untaught, key), self.limits().get(key)
-        if found is None or plain is None or limit is None:
-            return False
-        return abs(found.mean - plain.mean) > limit
+        return self.side(row, key) in ("better", "worse")
+
+    def twin(self, row: SeedRow) -> SeedRow | None:
+        """The row of another part that has the same runs: beta 1 of Table 5a is T 3 of Table 5b."""
+        mine = dict(row.run_ids)
+        others = (other for other in self.rows if other is not row and other.part != row.part)
+        return next((other for other in others if mine and dict(other.run_ids) == mine), None)
 
     @property
     def cells(self) -> list[SeedRow]:
@@ -161,7 +186,7 @@ def table_5(
     tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)
     with_paper = [task.name for task in tasks] == [task.name for task in paper.TABLE_5A.tasks]
     searched = _searched(runs, method)
-    rows = [*_cells(runs, method), *searched[:SEARCHED_SHOWN], *_beside(runs, teacher)]
+    rows = [*_cells(runs, method), *searched, *_beside(runs, teacher)]
     instead = {"swin_l": teacher.run.student if teacher else None, "swin_t": run.student}
     return BetaTempTable(
         tasks, tuple(row if with_paper else replace(row, printed=NOT_PRINTED) for row in rows), run.dataset,

@@ -1,13 +1,14 @@
 """Table 5 shown: a grid for each of its parts, what it may be read for in sentences, one JSON document."""
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from scipy.stats import chi2
 from scipy.stats import t as student_t
 
-from kdam_ray.report.beta_temp import PARTS, RESOLVED, BetaTempTable, objective
+from kdam_ray.report.beta_temp import CALLED_BEST, CELLS, PARTS, RESOLVED, RULE, BetaTempTable
 from kdam_ray.report.formats import FORMATS, Grid
 from kdam_ray.report.table_grid import DELTA_TITLE, counted, grid_of, ours, task_columns, texts
 from kdam_ray.report.tables import DELTA, TITLES, SeedRow
@@ -15,6 +16,7 @@ from kdam_ray.report.tables import DELTA, TITLES, SeedRow
 if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
     from kdam_ray.service.sweep import SweepResult
 
+SEARCHED_SHOWN = 8
 DELTA_MEANS = {
     "single-task": (
         "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
@@ -30,7 +32,10 @@ DELTA_MEANS = {
 # ----------------------------------------------------------------------------------------------------------- sentences
 def sentences(results: BetaTempTable) -> list[str]:
     """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
-    said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
+    said = [
+        "Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column among the "
+        f"cells and searched points of at least {CALLED_BEST} seeds."
+    ]
     said += [*results.data_notes, _delta(results)]
     if results.failed:
         failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
@@ -65,14 +70,20 @@ def _resolution(results: BetaTempTable) -> list[str]:
         f"{names[key]} {len(labels)}" + (f" ({', '.join(labels)})" if 0 < len(labels) <= 4 else "")
         for key, labels in counts.items()
     )
-    chance = len(cells) * _chance(seeds, min((len(row.seeds) for row in cells), default=1))
     return [
-        f"One seed resolves differences of more than 2·√2·sd of the {len(plain.seeds)} no-KD seeds"
+        f"One seed resolves differences of more than {RULE} of the {len(plain.seeds)} no-KD seeds"
         f"{f' ({lacking})' if lacking else ''}: {differences}. Smaller ones are chance.",
-        f"Cells of {len(cells)} further than that from the no-KD mean (marked †): {marked}.",
-        f"By chance alone about {chance:.1f} of {len(cells)} in each column would be. An sd from {seeds} runs is "
-        f"itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
+        f"Cells of {len(cells)} further than that from the no-KD mean (marked †; outside the band of the plots): "
+        f"{marked}.",
+        f"By chance alone about {by_chance(results):.1f} of {len(cells)} in each column would be. An sd from {seeds} "
+        f"runs is itself uncertain: the true one is {low:.1f} to {high:.1f} times that (95 %).",
     ]
+
+
+def by_chance(results: BetaTempTable) -> float:
+    """How many cells without any effect are expected outside the band of a column."""
+    seeds = min(value.n for key in results.limits() if (value := results.number(results.untaught, key)))
+    return len(results.cells) * _chance(seeds, min((len(row.seeds) for row in results.cells), default=1))
 
 
 def _chance(seeds: int, runs: int = 1) -> float:
@@ -90,20 +101,31 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 
 def _best(results: BetaTempTable) -> list[str]:
-    cells = len(results.cells)
-    rows = [*results.cells, *(row for row in results.rows if row.part == "searched" and not row.unfinished)]
-    row = max(rows, key=objective, default=None)
-    if row is None or (best := objective(row)) == float("-inf"):
+    """The point that is called best by its Delta, which is the bold one; or why none is."""
+    points = [*results.cells, *(row for row in results.rows if row.part == "searched" and not row.unfinished)]
+    leading = results.foremost(points, DELTA)
+    if not leading:
         return []
+    cells = len(results.cells)
+    searched = max(results.searched, len(points) - cells)
+    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
+    called = results.best(results.peers(leading[0]), DELTA)
+    if called:
+        return [f"Best of {among}, by Delta (bold): {_point(results, called[0])}."]
+    return [
+        f"Of {among} none is called best: that takes {CALLED_BEST} seeds, for the highest of many single runs is the "
+        f"luckiest too. The highest Delta: {_point(results, leading[0])}."
+    ]
+
+
+def _point(results: BetaTempTable, row: SeedRow) -> str:
+    """`beta 8.07, T 0.541, alpha 0.702 (Delta +4.06 %, 1 seed, not more than chance from no KD)`."""
     facts = {"alpha": 1.0, **row.facts}
     where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
-    delta, plain = results.number(row, DELTA), results.number(results.untaught, DELTA)
-    than = "" if delta is None or plain is None else f" {'better' if delta.mean > plain.mean else 'worse'} than no KD"
-    judged = f"more than one seed's chance{than}" if results.is_resolved(row, DELTA) else "not resolved by one seed"
-    gain = "" if delta is None else f"; the table's Delta {delta.mean:+.2f} %, {judged}"
-    searched = max(results.searched, len(rows) - cells)
-    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
-    return [f"Best of {among}, judged by Delta against the teacher: {where} ({best:+.2f} %{gain})."]
+    delta, side = results.number(row, DELTA), results.side(row, DELTA)
+    assert delta is not None, "a point is foremost by its Delta"
+    judged = f"more than chance {side} than no KD" if side in ("better", "worse") else "not more than chance from no KD"
+    return f"{where} ({delta.mean:+.2f} %, {delta.n} seed{'s' * (delta.n != 1)}, {judged})"
 
 
 # ------------------------------------------------------------------------------------------------------ grids and json
@@ -113,17 +135,26 @@ def grids(results: BetaTempTable) -> list[Grid]:
     Bold: best of its column; a dagger: resolved by one seed.
     """
     with_paper = any(row.printed.printed for row in results.rows)
-    columns = texts({"": _name, "n": counted})
+    columns = texts({"": lambda row: _name(results, row), "n": counted})
     for task in results.tasks:
         columns += task_columns(results, task, with_paper=with_paper, with_diff=False)
     columns.append(ours(results, DELTA, DELTA_TITLE))
     parts = {part: [row for row in results.rows if row.part == part] for part in PARTS}
+    parts["searched"] = _by_delta(results, parts["searched"])[:SEARCHED_SHOWN]
     return [grid_of(results.caption(PARTS[part]), 1, columns, rows) for part, rows in parts.items() if rows]
 
 
-def _name(row: SeedRow) -> str:
-    """The label, and how many of its runs go on."""
-    return f"{row.label} ({len(row.unfinished)} unfinished)" if row.unfinished else row.label
+def _by_delta(results: BetaTempTable, rows: Sequence[SeedRow]) -> list[SeedRow]:
+    """The highest Delta first; without one, in the order of what the search maximises."""
+    deltas = {id(row): value.mean for row in rows if (value := results.number(row, DELTA)) is not None}
+    return sorted(rows, key=lambda row: -deltas.get(id(row), float("-inf")))
+
+
+def _name(results: BetaTempTable, row: SeedRow) -> str:
+    """The label, that of the same runs in the part before, and how many of its runs go on."""
+    twin = results.twin(row) if row.part == CELLS[1] else None
+    label = f"{row.label} (= {twin.label})" if twin else row.label
+    return f"{label} ({len(row.unfinished)} unfinished)" if row.unfinished else label
 
 
 def as_grids(results: BetaTempTable) -> list[Grid]:

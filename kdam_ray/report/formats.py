@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # as wide as it is, or as the text where that is less
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
@@ -41,6 +42,8 @@ class Grid:
         names: how many columns hold names.
         rows: cells, as many as the header has names.
         notes: sentences below it.
+        heads: sentences above it: what must be known before it is read.
+        runs: the run_ids behind each row, as many as there are rows; empty: not said.
         groups: titles over neighbouring columns and how many each spans, from the first column to the last; empty:
             none.
     """
@@ -51,6 +54,8 @@ class Grid:
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
     groups: tuple[tuple[str, int], ...] = ()
+    heads: tuple[str, ...] = ()
+    runs: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if self.groups and sum(span for _, span in self.groups) != len(self.header):
@@ -59,6 +64,8 @@ class Grid:
             )
         if wrong := [row for row in self.rows if len(row) != len(self.header)]:
             raise ValueError(f"{self.title}: a row has {len(wrong[0])} cells, the header {len(self.header)} names")
+        if self.runs and len(self.runs) != len(self.rows):
+            raise ValueError(f"{self.title}: runs of {len(self.runs)} rows, there are {len(self.rows)}")
 
     @property
     def full_header(self) -> tuple[str, ...]:
@@ -77,7 +84,8 @@ def as_text(grid: Grid) -> str:
         "  ".join(side(text, width) for side, text, width in zip(sides, row, widths, strict=True)).rstrip()
         for row in table
     ]
-    return "\n".join([grid.title, *above, *lines, *([""] if grid.groups and grid.notes else []), *grid.notes])
+    below = [*([""] if grid.groups and grid.notes else []), *grid.notes]
+    return "\n".join([grid.title, *grid.heads, *above, *lines, *below])
 
 
 def _group_line(grid: Grid, widths: list[int]) -> list[str]:
@@ -99,9 +107,8 @@ def as_markdown(grid: Grid) -> str:
 
     rule = ["---" if i < grid.names else "---:" for i in range(len(grid.header))]
     rows = [line([_marked(cell, "**", "**") for cell in row]) for row in grid.rows]
-    return "\n".join(
-        [f"**{grid.title}**", "", line(grid.full_header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)]
-    )
+    above = [f"**{grid.title}**", "", *(f"{head}\n" for head in grid.heads)]
+    return "\n".join([*above, line(grid.full_header), line(rule), *rows, *(f"\n{note}" for note in grid.notes)])
 
 
 def as_tex(grid: Grid) -> str:
@@ -115,7 +122,7 @@ def as_tex(grid: Grid) -> str:
         else []
     )
     return "\n".join([
-        r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", FIT,
+        r"\begin{table}", r"\centering", rf"\caption{{{_tex(' '.join((grid.title, *grid.heads)))}}}", FIT,
         rf"\begin{{tabular}}{{{columns}}}", r"\toprule", *above,
         " & ".join(map(_tex, grid.header)) + r" \\", r"\midrule", *rows, r"\bottomrule", r"\end{tabular}}",
         *notes, r"\end{table}",
@@ -150,6 +157,33 @@ def _parts(cell: Cell, is_number: bool) -> dict[str, str | None]:
     return found.groupdict() if found else {"mean": cell.text}
 
 
+FIRST_NUMBER = re.compile(r"[<>]?(?P<number>[+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
+IN_A_NAME = re.compile(r"(\d+(?:\.\d+)?)")
+NO_VALUE = ("", "-", "missing")
+
+
+def places(texts: Sequence[str]) -> list[int | None]:
+    """The place of each text of a column in ascending order, from 0, equal ones alike; None: it says no value.
+
+    By the number that each begins with ("12.49±0.07", "+1.23 (n 1)", "<0.001"); where one begins with none, as names:
+    "beta 2" before "beta 16".
+    """
+    known = [text for text in texts if text not in NO_VALUE]
+    numbers = [FIRST_NUMBER.match(text) for text in known]
+    keys: list[Any] = [float(found["number"]) for found in numbers if found]
+    if len(keys) < len(known):
+        keys = [_as_name(text) for text in known]
+    place = {key: index for index, key in enumerate(sorted(set(keys)))}
+    found_keys = iter(keys)
+    return [None if text in NO_VALUE else place[next(found_keys)] for text in texts]
+
+
+def _as_name(text: str) -> tuple[tuple[float, str], ...]:
+    """Its words and numbers in turn, so that numbers compare as numbers."""
+    parts = IN_A_NAME.split(text)
+    return tuple((float(part), "") if index % 2 else (-1.0, part.casefold()) for index, part in enumerate(parts))
+
+
 def as_html(grid: Grid) -> str:
     """A `table` element; `page` makes a document of some."""
     above = "".join(f'<th class="g" colspan="{span}">{html.escape(title)}</th>' for title, span in grid.groups)
@@ -158,7 +192,8 @@ def as_html(grid: Grid) -> str:
     rows = ("".join(f"<td{_number(i, grid)}>{text}</td>" for i, text in enumerate(row)) for row in cells)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in grid.notes)
-    top = f"<caption>{html.escape(grid.title)}</caption>\n<thead>{above and f'<tr>{above}</tr>'}<tr>{head}</tr></thead>"
+    said = "<br>".join(map(html.escape, (grid.title, *grid.heads)))
+    top = f"<caption>{said}</caption>\n<thead>{above and f'<tr>{above}</tr>'}<tr>{head}</tr></thead>"
     return f"<table>\n{top}\n<tbody>\n{body}\n</tbody>\n</table>\n{notes}"
 
 

@@ -36,7 +36,7 @@ def grid(shown: PaperTable) -> Grid:
         params = {"ours": lambda row: _cost(row.params, 1e6), "paper": lambda row: _cost(row.printed.fact("params"))}
         macs = {"ours": lambda row: _cost(row.macs, 1e9), "paper": lambda row: _cost(row.printed.fact("gmacs"))}
         columns += [*texts(params, "params M"), *texts(macs, "GMACs")]
-    return grid_of(caption(shown), len(names), columns, shown.rows, notes(shown))
+    return grid_of(caption(shown), len(names), columns, shown.rows, notes(shown), _unlearnt(shown))
 
 
 def caption(shown: PaperTable) -> str:
@@ -101,7 +101,7 @@ def notes(shown: PaperTable) -> list[str]:
          "† at a Δ of ours: over the tasks that the row has."),
         (any(row.provisional for row in shown.rows),
          "† at a metric: boundaries at 25 thresholds on at most 100 images, not the last epoch's full protocol."),
-        *((True, note) for note in (*_states(shown), *_unlearnt(shown))),
+        *((True, note) for note in _states(shown)),
         (_has_cost(shown) and any(row.params is not None for row in shown.rows),
          "GMACs: of one image, ours of our data set's size, the paper's of 425x560; on HRNet18 with products inside "
          "attention."),
@@ -205,7 +205,7 @@ def document(shown: PaperTable) -> dict[str, Any]:
                 "backbone": item.row.network, "metric": item.key, **item.as_json(),
             } for item in shown.comparisons
         ],
-        "notes": notes(shown),
+        "notes": [*_unlearnt(shown), *notes(shown)],
     }  # fmt: skip
 
 

@@ -40,12 +40,25 @@ def texts(names: Mapping[str, Callable[[Any], str]], group: str = "") -> list[Co
     return [column(name, text) for name, text in names.items()]
 
 
-def grid_of(title: str, names: int, columns: Sequence[Column], rows: Sequence[Any], notes: Sequence[str] = ()) -> Grid:
+def grid_of(
+    title: str, names: int, columns: Sequence[Column], rows: Sequence[Any], notes: Sequence[str] = (),
+    heads: Sequence[str] = (),
+) -> Grid:  # fmt: skip
     """The grid; the first `names` columns hold names."""
     groups = tuple((group, len(list(same))) for group, same in groupby(column.group for column in columns))
     cells = tuple(tuple(column.cell(row) for column in columns) for row in rows)
     header = tuple(column.name for column in columns)
-    return Grid(title, header, names, cells, tuple(notes), groups if len(groups) > 1 else ())
+    found = tuple(_runs(row) for row in rows)
+    return Grid(
+        title, header, names, cells, tuple(notes), groups if len(groups) > 1 else (), tuple(heads),
+        found if any(found) else (),
+    )  # fmt: skip
+
+
+def _runs(row: Any) -> tuple[str, ...]:
+    """The run_ids behind a row of seeds, each once; none behind another."""
+    ids = row.run_ids.values() if isinstance(row, SeedRow) else ()
+    return tuple(dict.fromkeys(run_id for of_seed in ids for run_id in of_seed))
 
 
 def column_title(task: Task) -> str:

@@ -260,15 +260,27 @@ class RunTable:
         text = self.as_printed(row).get(key)
         return None if text is None else float(text)
 
+    def higher_is_better(self, key: str) -> bool:
+        """The direction of a column."""
+        return next((task.higher_is_better for task in self.tasks if task.metric_key == key), True)
+
+    def foremost(self, rows: Sequence[SeedRow], key: str) -> tuple[SeedRow, ...]:
+        """The rows with the best mean of a column among `rows`; none where all are equal."""
+        means = [(row, value.mean) for row in rows if (value := self.number(row, key)) is not None]
+        known = [mean for _, mean in means]
+        if len(set(known)) < 2:
+            return ()
+        best = max(known) if self.higher_is_better(key) else min(known)
+        return tuple(row for row, mean in means if mean == best)
+
+    def best(self, peers: Hashable, key: str) -> tuple[SeedRow, ...]:
+        """What is called best of a column, in bold and in words: the foremost among peers of those that compete."""
+        beside = [row for row in self.rows if self.peers(row) == peers and self.competes(row, key)]
+        return self.foremost(beside, key)
+
     def is_best(self, row: SeedRow, key: str) -> bool:
-        """Whether its mean is the best of its column among its peers; where all are equal nothing is."""
-        mine = self.number(row, key)
-        if mine is None or not self.competes(row, key):
-            return False
-        beside = [one for one in self.rows if self.peers(one) == self.peers(row) and self.competes(one, key)]
-        means = {value.mean for one in beside if (value := self.number(one, key)) is not None}
-        higher = next((task.higher_is_better for task in self.tasks if task.metric_key == key), True)
-        return len(means) > 1 and mine.mean == (max(means) if higher else min(means))
+        """Whether it is called best of its column among its peers."""
+        return any(one is row for one in self.best(self.peers(row), key))
 
     @cached_property
     def comparisons(self) -> tuple[Comparison, ...]:

@@ -35,6 +35,7 @@ def run_study(
     for (name, seed), run in runs.items():
         if run.run_id in scores:
             by_variant[name][seed] = scores[run.run_id]
+    ids = {item: run.run_id for item, run in runs.items()}
     base = sweeps[0].sweep.base
     dataset = DATASETS[base.dataset]
     return GainTable(
@@ -43,7 +44,11 @@ def run_study(
             f"scored on {dataset.test_images} images that chose nothing"
         ),
         tasks=tuple(task for task in dataset.tasks if task.name in base.tasks),
-        rows=tuple(SeedRow(row.label, by_variant[name], row.rival) for name, row in variants.items()),
+        rows=tuple(
+            SeedRow(row.label, found, row.rival, run_ids={seed: (ids[name, seed],) for seed in found})
+            for name, row in variants.items()
+            for found in [by_variant[name]]
+        ),
         dataset=base.dataset,
         teachers={
             f"teacher {wanted.teacher_name} ({wanted.teacher.student})": scores[wanted.teacher.run_id]

@@ -54,7 +54,7 @@ def picture(networks, source, indices=(1,), **options):
 
 
 def pixels_of(image, colour):
-    return int((np.asarray(image) == colour).all(-1).sum())
+    return int((np.asarray(image.convert("RGB")) == colour).all(-1).sum())
 
 
 def blocks_of(monkeypatch, networks, source, indices=(1,), **options):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kdam_ray.paper import TABLES, printed_deltas
-from kdam_ray.report.formats import FORMATS, Cell, Grid, as_csv, as_html, as_markdown, as_tex, as_text
+from kdam_ray.report.formats import FORMATS, Cell, Grid, as_csv, as_html, as_markdown, as_tex, as_text, places
 from kdam_ray.report.printed import document, grid
 
 SMALL = Grid(
@@ -83,6 +83,22 @@ def test_csv_takes_every_kind_of_number_apart():
     assert rows[0][1] == "6 (paper 600)"
 
 
+def test_places_follow_numbers_then_names_and_what_says_no_value_has_none():
+    numbers = ["12.49±0.07", "-", "+1.23 (n 1)", "9", "missing", "<0.001", "12.49 ± 0.10", "-3", "", "+0.44 [-5, 6]"]
+    assert places(numbers) == [5, None, 3, 4, None, 1, 5, 0, None, 2]
+    assert places(["beta 16", "beta 0.5", "beta 0.25", "T 3", "-", "β 8.07 T 0.5"]) == [2, 1, 0, 3, None, 4]
+    assert places(["6 (paper 600)", "12 (paper 600)"]) == [0, 1]
+    assert places([]) == []
+
+
+def test_what_must_be_known_first_stands_above_the_table():
+    grid = Grid("T", ("a",), 1, ((Cell("x"),),), ("below",), heads=("nobody < learnt",))
+    assert as_text(grid).splitlines() == ["T", "nobody < learnt", "a", "x", "below"]
+    assert as_markdown(grid).splitlines()[:4] == ["**T**", "", "nobody < learnt", ""]
+    assert r"\caption{T nobody $<$ learnt}" in as_tex(grid)
+    assert "<caption>T<br>nobody &lt; learnt</caption>" in as_html(grid)
+
+
 class Cells(HTMLParser):
     def __init__(self):
         super().__init__()
@@ -116,6 +132,8 @@ def test_html_is_well_formed_and_escaped():
 def test_a_row_of_another_length_is_refused():
     with pytest.raises(ValueError, match="2 cells, the header 1"):
         Grid("x", ("a",), 1, ((Cell("1"), Cell("2")),))
+    with pytest.raises(ValueError, match="runs of 2 rows, there are 1"):
+        Grid("x", ("a",), 1, ((Cell("1"),),), runs=((), ()))
 
 
 def test_the_papers_deltas_are_recomputed_and_flagged():

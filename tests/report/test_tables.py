@@ -127,8 +127,36 @@ def test_the_limit_of_one_seed_is_two_root_two_sd_of_the_no_kd_runs():
     # 13 cells: 5 of those above and T 4, 8, 16; the shared one counts once
     said = "\n".join(sentences(results))
     assert (
-        "Cells of 13 further than that from the no-KD mean (marked †): SemSeg 8, Delta 8." in said
+        "Cells of 13 further than that from the no-KD mean (marked †; outside the band of the plots): "
+        "SemSeg 8, Delta 8." in said
     )  # the others do not vary between the seeds
+
+
+def test_what_is_marked_is_what_lies_outside_the_band():
+    results = table_5(sweep(), teacher=teacher())
+    low, high = results.band("semseg/mIoU")
+    assert (low, high) == (pytest.approx(10 - 8**0.5), pytest.approx(10 + 8**0.5))
+    assert results.band("depth/rmse") is None  # the seeds do not vary
+    for line in results.rows:
+        value = results.number(line, "semseg/mIoU").mean
+        assert results.is_resolved(line, "semseg/mIoU") == (not low <= value <= high)
+    sides = {line.label: results.side(line, "semseg/mIoU") for line in results.rows if line.part == "5a"}
+    assert (sides["beta 0.1"], sides["beta 16"]) == ("inside", "better")
+
+
+def test_a_side_follows_the_direction_of_its_column():
+    plain = [scored(student(seed), (10.0, 1.0 + error, 30.0, 70.0)) for seed, error in enumerate((-0.01, 0.0, 0.01))]
+    cell = scored(student(method="plain_kd", beta=4.0, temperature=3.0), (10.0, 2.0, 30.0, 70.0))
+    results = table_5([*plain, cell], teacher=None)
+    (row,) = [line for line in results.rows if line.label == "beta 4"]
+    assert results.side(row, "depth/rmse") == "worse"  # a larger error
+
+
+def test_beta_1_and_t_3_are_one_run_in_two_rows():
+    results = table_5(sweep(), teacher=teacher())
+    twins = {line.label: results.twin(line).label for line in results.rows if results.twin(line) is not None}
+    assert twins == {"beta 1": "T 3", "T 3": "beta 1"}
+    assert "T 3 (= beta 1)" in as_text(results)
 
 
 def test_chance_of_crossing_the_limit_is_what_a_simulation_finds():
@@ -185,7 +213,7 @@ def test_nan_is_missing_not_a_number():
     assert number([1.0, float("nan")]).n == 1
 
 
-def test_searched_runs_stand_apart_and_the_best_is_named():
+def test_searched_runs_stand_apart_and_of_one_seed_none_is_called_best():
     searched = [
         scored(
             student(method="plain_kd", beta=b, temperature=2.2, alpha=0.7), (11.0, 1.0, 30.0, 70.0), delta_teacher=value
@@ -195,14 +223,13 @@ def test_searched_runs_stand_apart_and_the_best_is_named():
     results = table_5([*sweep(), *searched], teacher=teacher())
     labels = [line.label for line in results.rows if line.part == "searched"]
     assert labels == ["β 0.3 T 2.2 α 0.7", "β 5 T 2.2 α 0.7"]
-    best = (
-        "Best of 13 cells and 2 searched runs that finished, judged by Delta against the teacher: beta 0.3, T 2.2, "
-        "alpha 0.7 (+99.00 %;"
-    )
-    assert best in sentences(results)[-1]
+    said = sentences(results)[-1]
+    assert "Of 13 cells and 2 searched runs that finished none is called best: that takes 2 seeds" in said
+    assert "The highest Delta: beta 16, T 3, alpha 1 (+120.00 %, 1 seed, more than chance better than no KD)." in said
+    assert not any(cell.is_best for grid in as_grids(results) for row in grid.rows for cell in row)
 
 
-def test_the_best_cell_is_the_best_on_average_not_the_luckiest():
+def test_what_the_text_calls_best_is_what_is_bold_and_no_luckiest_run():
     cells = [
         scored(
             student(seed, method="plain_kd", beta=beta, temperature=3.0), (mIoU, 1.0, 30.0, 70.0), delta_teacher=value
@@ -210,9 +237,13 @@ def test_the_best_cell_is_the_best_on_average_not_the_luckiest():
         for beta, mIoU, values in ((0.1, 9.0, (-25.0, -1.0, -25.0)), (0.5, 5.0, (-2.0, -2.0, -2.0)))
         for seed, value in enumerate(values)
     ]
-    said = sentences(table_5([*cells, *no_kd()], teacher=teacher()))[-1]
-    assert "beta 0.5, T 3, alpha 1 (-2.00 %; the table's Delta" in said
-    assert "more than one seed's chance worse than no KD" in said
+    lucky = scored(student(method="plain_kd", beta=16.0, temperature=3.0), (99.0, 1.0, 30.0, 70.0))
+    results = table_5([*cells, lucky, *no_kd()], teacher=teacher())
+    said = sentences(results)[-1]
+    assert "Best of 3 cells and 0 searched runs that finished, by Delta (bold): beta 0.1, T 3, alpha 1 (-2.50 %" in said
+    assert "3 seeds, not more than chance from no KD" in said
+    bold = {row[0].text for grid in as_grids(results) for row in grid.rows if row[-1].is_best}
+    assert bold == {"beta 0.1"}
 
 
 def test_failed_runs_are_named():
@@ -253,16 +284,19 @@ def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
     searched = [
         scored(
             student(method="plain_kd", beta=0.3 + i, temperature=2.2),
-            PLAIN,
+            (10.0 + 12 - i, *PLAIN[1:]),
             delta_teacher=math.nan if i == 0 else -float(i),
         )
         for i in range(12)
     ]
     results = table_5([*searched, *no_kd()], teacher=None)
     labels = [line.label for line in results.rows if line.part == "searched"]
-    assert len(labels) == 8
-    assert labels[0].startswith("β 1.3 ")
-    assert "Best of 0 cells and 12 searched runs" in sentences(results)[-1]
+    assert len(labels) == 12
+    assert (labels[0][:6], labels[-1][:6]) == ("β 1.3 ", "β 0.3 ")
+    (shown,) = [grid.rows for grid in as_grids(results) if grid.title.startswith("Searched")]
+    assert len(shown) == 8
+    assert shown[0][0].text.startswith("β 0.3 ")  # the highest Delta
+    assert "Of 0 cells and 12 searched runs that finished none is called best" in sentences(results)[-1]
 
 
 def test_an_unfinished_cell_is_never_the_best():

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from kdam_ray import paper
-from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, BetaTempTable
+from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, RULE, BetaTempTable
 from kdam_ray.report.drawing.plots import (
     BLACK,
     BLUE,
@@ -33,6 +33,7 @@ from kdam_ray.report.tables import DELTA, Number
 from kdam_ray.tasks import Task
 
 PRINTED = {"color": VERMILLION, "marker": "s", "markerfacecolor": "white", "linestyle": DASHES[2], "linewidth": 1.0}
+RING: dict[str, Any] = {"color": BLACK, "markersize": 9, "markerfacecolor": "none", "markeredgewidth": 0.8, "zorder": 4}
 PRINTED_ON = "paper, NYUD-v2 (own scale)"  # Tables 5 and 7
 
 History = Mapping[str, Sequence[tuple[float, float]]]
@@ -49,9 +50,9 @@ VARIED = {
 def beta_temp_curves(results: BetaTempTable) -> Figure:
     """Table 5 as curves: beta above, T below, a column for each task and for the Delta.
 
-    Ours with the spread over seeds where a cell has several; the mean of the runs without distillation as a line, its
-    standard deviation as a band; the paper's points on the right, on the same axis only if ours are of the paper's data
-    set.
+    Ours with the spread over seeds where a cell has several; the mean of the runs without distillation as a line, the
+    band in which one run may be by chance (`BetaTempTable.band`: what the tables do not mark); the paper's points on
+    the right, on the same axis only if ours are of the paper's data set. A ring is around the one run that is in both.
     """
     labels = columns(results.tasks)
     figure = Figure(figsize=(2.3 * len(labels), 4.6), layout="constrained")
@@ -61,10 +62,12 @@ def beta_temp_curves(results: BetaTempTable) -> Figure:
     for row, (part, (fact, x_label)) in zip(grid, VARIED.items(), strict=True):
         lines = {line.facts[fact]: line for line in results.rows if line.part == part and fact in line.facts}
         for axes, (key, label) in zip(row, labels.items(), strict=True):
-            handles |= _band(axes, results.number(results.untaught, key))
+            handles |= _band(axes, results.number(results.untaught, key), results.band(key))
             printed = {x: value for x, line in lines.items() if (value := results.printed(line, key)) is not None}
             found, used = _draw_printed(axes, printed, same_scale=results.dataset == paper.TABLE_5A.dataset)
-            handles |= _cells(axes, {x: results.number(line, key) for x, line in lines.items()}) | found
+            points = {x: results.number(line, key) for x, line in lines.items()}
+            handles |= _cells(axes, points) | found
+            handles |= _shared(axes, {x: points[x] for x, line in lines.items() if results.twin(line) is not None})
             rights[key] += [used] if used is not axes else []
             axes.set(xlabel=x_label, ylabel=label)
             log_axis(axes.xaxis, lines)
@@ -78,15 +81,24 @@ def beta_temp_curves(results: BetaTempTable) -> Figure:
     return figure
 
 
-def _band(axes: Axes, value: Number | None) -> dict[str, Any]:
-    """The mean of the runs without distillation, with its standard deviation."""
+def _band(axes: Axes, value: Number | None, band: tuple[float, float] | None) -> dict[str, Any]:
+    """The mean of the runs without distillation, and where one run may be by chance."""
     if value is None:
         return {}
     line = axes.axhline(value.mean, color=BLACK, linestyle=DASHES[1], linewidth=1.0, zorder=1)
-    if value.std is None:
-        return {"no KD, one seed": line}
-    band = axes.axhspan(value.mean - value.std, value.mean + value.std, color=BLACK, alpha=0.13, linewidth=0, zorder=0)
-    return {f"no KD, mean ± std of {value.n} seeds": (band, line)}
+    if band is None:
+        return {"no KD, one seed" if value.n == 1 else f"no KD, {value.n} seeds alike": line}
+    shade = axes.axhspan(*band, color=BLACK, alpha=0.13, linewidth=0, zorder=0)
+    return {f"no KD, mean ± {RULE} of {value.n} seeds (outside: † in the tables)": (shade, line)}
+
+
+def _shared(axes: Axes, points: Mapping[float, Number | None]) -> dict[str, Any]:
+    """A ring around the run that stands in both rows of panels."""
+    known = [(x, value.mean) for x, value in points.items() if value is not None]
+    if not known:
+        return {}
+    (ring,) = axes.plot(*zip(*known, strict=True), marker="o", linestyle="none", **RING)
+    return {f"β = {FIXED_BETA:g}, T = {FIXED_TEMPERATURE:g}: one run": ring}
 
 
 def _cells(axes: Axes, points: Mapping[float, Number | None]) -> dict[str, Any]:

@@ -28,13 +28,13 @@ ORANGE, SKY, BLACK = "#E69F00", "#56B4E9", "#000000"
 PALETTE = (BLUE, GREEN, ORANGE, PURPLE, SKY, BLACK, VERMILLION)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-GREY = "#767676"
+GREY, GRID, PALE, PAPER = "#767676", "#e4e4e4", "#c4c4c4", "#ffffff"
 DPI = 200  # of a PNG
 STYLE: list[Any] = ["default", {
     "font.size": 9, "axes.labelsize": 9, "axes.titlesize": 9, "xtick.labelsize": 8, "ytick.labelsize": 8,
     "legend.fontsize": 8.5, "legend.frameon": False, "lines.linewidth": 1.4, "lines.markersize": 4.5,
     "errorbar.capsize": 2.5, "axes.linewidth": 0.7, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "axes.axisbelow": True, "axes.unicode_minus": True, "grid.color": "#e4e4e4",
+    "axes.grid": True, "axes.axisbelow": True, "axes.unicode_minus": True, "grid.color": GRID,
     "grid.linewidth": 0.6, "text.parse_math": False, "savefig.dpi": DPI, "svg.fonttype": "none",
     "svg.hashsalt": "kdam_ray",
 }]  # fmt: skip
@@ -44,14 +44,19 @@ in_style = matplotlib.style.context(STYLE)
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure, the name of its files, and what stands below it.
+    """A figure and its words.
 
-    The caption is its text for those who cannot see it, too.
+    Attributes:
+        name: of its files.
+        figure: what is drawn.
+        caption: below it, what is drawn; its text for those who cannot see it, too.
+        title: above it, what it found, in a sentence; "": nothing is said.
     """
 
     name: str
     figure: Figure
     caption: str
+    title: str = ""
 
 
 # -------------------------------------------------------------------------------------------------------------- files

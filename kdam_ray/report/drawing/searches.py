@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from kdam_ray.report.drawing.plots import BLUE, in_style, legend, say
-from kdam_ray.service.search.importance import CHANCE, LOGARITHMIC, TrialRecord, importances, value_of
+from kdam_ray.report.drawing.plots import BLUE, PALE, PAPER, in_style, legend, say
+from kdam_ray.service.search.importance import CHANCE, LOGARITHMIC, Importances, TrialRecord, importances, value_of
 
-COLOURS = "cividis"  # grows steadily in brightness: readable in grey and by the colour-blind
+# from grey to blue, darker steadily: seen on white and on dark, in grey print and by the colour-blind
+COLOURS = LinearSegmentedColormap.from_list("better", ["#a3a3a3", BLUE])
 OBJECTIVE = "Delta against the teacher (%) ↑"
-PALE = "#c4c4c4"
 ORDER = {"finished": 0, "pruned": 1, "failed": 2}
 TICK_STYLE: dict[str, Any] = {
     "textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 7.5, "zorder": 5,
-    "bbox": {"facecolor": "white", "alpha": 0.75, "pad": 0.6, "linewidth": 0},
+    "bbox": {"facecolor": PAPER, "alpha": 0.75, "pad": 0.6, "linewidth": 0},
 }  # fmt: skip
 
 
@@ -152,9 +152,11 @@ def _round_ticks(low: float, high: float, *, logarithmic: bool) -> list[float]:
 
 # ------------------------------------------------------------------------------------------------------- what mattered
 @in_style
-def importance(trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE) -> Figure:
-    """Bars of `importances`, with what chance alone reaches; too few trials are said in words."""
-    found = importances(trials)
+def importance(
+    trials: Sequence[TrialRecord], *, objective: str = OBJECTIVE, found: Importances | None = None
+) -> Figure:
+    """Bars of `importances` (`found`, where known), with what chance alone reaches; too few trials are said."""
+    found = found or importances(trials)
     figure = Figure(figsize=(4.8, 0.36 * max(2, len(found.shares)) + 1.1), layout="constrained")
     axes = figure.subplots()
     if found.excuse:

@@ -9,9 +9,10 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kdam_ray.config import Place, Run
 from kdam_ray.report.drawing import page
@@ -33,6 +34,7 @@ COSTS = {
     "tflop": "10^12 operations", "kwh": "energy, kWh", "runs": "runs", "unknown": "runs whose cost was not recorded",
 }  # fmt: skip
 SUFFIXES = {"text": "txt"}
+BEHIND = "Runs and what they predict"
 THIS_PROCESS = "Of the process that made this page"
 
 
@@ -46,6 +48,8 @@ class Content:
         plots: the figures.
         pictured: runs whose predictions are shown.
         facts: configuration beyond the sweep's own, such as which network stands for which.
+        beside: further runs of which one image is shown, behind their rows of the tables.
+        mlflow_runs: MLflow's id by run_id, of runs that are not the sweep's own.
     """
 
     title: str
@@ -53,6 +57,8 @@ class Content:
     plots: Sequence[Plot]
     pictured: Sequence[Run]
     facts: Mapping[str, Any]
+    beside: Sequence[Run] = ()
+    mlflow_runs: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_report(content: Content, result: SweepResult, place: Place, *, images: int = IMAGES) -> None:
@@ -74,9 +80,10 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
             path = folder / f"tables.{SUFFIXES.get(name, name)}"
             path.write_text(render(list(content.grids)) + "\n")
             files.append(path)
-        drawn = (
-            draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True) if images else []
-        )
+        drawn = []
+        if images:
+            drawn = draw_runs(content.pictured, place, images=images, folder=folder / PICTURES, again=True)
+            drawn += draw_runs(content.beside, place, images=1, folder=folder / PICTURES, again=True)
         pictures = {row.run_id: row.path for row in drawn if row.path is not None}
         (folder / MADE_OF).write_text(json.dumps(sorted(_finished(result))))
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
@@ -92,21 +99,70 @@ def _own_folder(place: Place, result: SweepResult) -> Path | None:
 
 
 def _sections(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.Section]:
-    runs = {run.run_id: run for run in content.pictured}
-    shown = [
-        page.PagePicture(path.read_bytes(), f"{run.student} {run.decoder}, {run.distill.method}, run {run_id}")
-        for run_id, path in pictures.items()
-        for run in [runs[run_id]]
-    ]
+    cards = run_cards(content, result, pictures)
     found = [
         page.Section("Tables", tuple(content.grids)),
         page.Section("Plots", tuple(content.plots)),
-        page.Section("Pictures", tuple(shown)),
+        page.Section(BEHIND, (*_in_mlflow(result.tracking_uri), *cards) if cards else ()),
         page.Section("Cost", _cost(result)),
         page.Section("Configuration", _configuration(content, result)),
         page.Section("Environment", (page.Facts(THIS_PROCESS, page.environment(), is_open=True),)),
     ]
     return [section for section in found if section.parts]
+
+
+def run_cards(content: Content, result: SweepResult, pictures: Mapping[str, Path]) -> list[page.RunCard]:
+    """What is behind each row of the tables, once where several rows have the same runs, and behind pictures without.
+
+    Args:
+        content: its tables say which runs make which row.
+        result: knows MLflow's ids.
+        pictures: by run_id.
+    """
+    runs = {run.run_id: run for run in (*content.pictured, *content.beside)}
+    known = {row.run.run_id: row.mlflow_run for row in (*result.rows, *result.teachers)} | dict(content.mlflow_runs)
+    titles: dict[tuple[str, ...], str] = {}
+    for grid in content.grids:
+        for row, run_ids in zip(grid.rows, grid.runs, strict=False):
+            if run_ids:
+                titles.setdefault(run_ids, " ".join(cell.text for cell in row[: grid.names]))
+    in_a_row = {run_id for run_ids in titles for run_id in run_ids}
+    titles |= {(name,): _named(runs[name]) for name in pictures if name not in in_a_row}
+    opened = {run.run_id for run in content.pictured}
+    return [
+        page.RunCard(
+            title, run_ids, tuple(_line(run_id, known.get(run_id, ""), result.tracking_uri) for run_id in run_ids),
+            tuple(
+                page.PagePicture(pictures[run_id].read_bytes(), f"{title}: {_named(runs[run_id])}, run {run_id}")
+                for run_id in run_ids if run_id in pictures
+            ),
+            is_open=not opened.isdisjoint(run_ids),
+        ) for run_ids, title in titles.items()
+    ]  # fmt: skip
+
+
+def _named(run: Run) -> str:
+    how = "without distillation" if run.distill.method == "none" else run.distill.method
+    return f"{run.student} {run.decoder}, {how}"
+
+
+def _line(run_id: str, mlflow_run: str, tracking_uri: str) -> page.RunLine:
+    """The address of its page where MLflow is a server, whose pages others can open; without a name or password."""
+    parts = urlsplit(tracking_uri)
+    if not mlflow_run or parts.scheme not in ("http", "https"):
+        return page.RunLine(run_id, mlflow_run)
+    host = parts.netloc.rpartition("@")[2]
+    return page.RunLine(run_id, mlflow_run, f"{parts.scheme}://{host}{parts.path.rstrip('/')}/#/runs/{mlflow_run}")
+
+
+def _in_mlflow(tracking_uri: str) -> tuple[str, ...]:
+    """How to see in MLflow what lies in a file on this machine."""
+    if not tracking_uri.startswith("sqlite:"):
+        return ()
+    return (
+        f"MLflow shows them after: make ui, or: mlflow ui --backend-store-uri {tracking_uri} --host 127.0.0.1. "
+        "The address of a run's page there ends in #/runs/ and the id of the MLflow run.",
+    )
 
 
 def _cost(result: SweepResult) -> tuple[page.Part, ...]:

@@ -1,11 +1,14 @@
 """Which plots and pictures belong to which table."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kdam_ray import paper
 from kdam_ray.config import Place, Run, titled
-from kdam_ray.report.beta_temp import BetaTempTable
+from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, RULE, BetaTempTable
+from kdam_ray.report.drawing import findings
 from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
 from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
 from kdam_ray.report.drawing.forest import differences, gain
@@ -15,18 +18,22 @@ from kdam_ray.report.drawing.sweep_report import Content
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.gain import GainTable
 from kdam_ray.report.gain import grids as gain_grids
+from kdam_ray.report.learnt import unlearnt
 from kdam_ray.report.row_grid import caption as caption_of
 from kdam_ray.report.row_grid import grids
 from kdam_ray.report.rows import PaperTable
 from kdam_ray.report.tables import SeedRow, number
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
+from kdam_ray.service.finished.constant import constant_scores
 from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import RunResult, SweepResult
+from kdam_ray.service.search.importance import importances, value_of
 from kdam_ray.service.search.study import searched_params
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
+MOST_BESIDE = 24  # further rows of which one image is shown
 STAND_INS = "in the place of the paper's networks"
 
 
@@ -38,9 +45,12 @@ def of_rows(shown: PaperTable, result: SweepResult, place: Place, extra: Sequenc
     plots += [_gains(shown)] if shown.comparisons else []
     plots += [_curves(_labelled(shown, runs), shown.tasks, place)]
     plots += search_plots(result)
+    pictured = _pictured(shown, runs)
+    tables = with_heads(grids(shown), unlearnt(shown, _constant(result, place)))
     return Content(
-        caption_of(shown), [*grids(shown), *extra], plots, _pictured(shown, runs), {STAND_INS: dict(shown.stand_ins)}
-    )
+        caption_of(shown), [*tables, *extra], plots, pictured, {STAND_INS: dict(shown.stand_ins)},
+        _beside(_labelled(shown, runs).values(), pictured),
+    )  # fmt: skip
 
 
 def _name(shown: PaperTable, row: SeedRow) -> str:
@@ -73,7 +83,9 @@ def _costs(shown: PaperTable, result: SweepResult, runs: Mapping[str, RunResult]
         "Each metric against the multiply-accumulates of one image, those inside attention too; "
         "bars: standard deviation."
     )
-    return Plot("accuracy_against_cost", accuracy_against_cost(list(points.values()), shown.tasks), caption)
+    drawn = list(points.values())
+    title = findings.of_costs(drawn, shown.tasks)
+    return Plot("accuracy_against_cost", accuracy_against_cost(drawn, shown.tasks), caption, title)
 
 
 def _kind(row: paper.Row) -> PointKind:
@@ -89,7 +101,7 @@ def _gains(shown: PaperTable) -> Plot:
     for item in shown.comparisons:
         found.setdefault(f"{_name(shown, item.row)} − {item.rival.label}", {})[item.key] = item.difference
     caption = "Distilled rows minus their baselines, paired by seed, with 95 % intervals."
-    return Plot("gain", gain(found, shown.tasks), caption)
+    return Plot("gain", gain(found, shown.tasks), caption, findings.of_comparisons(shown.comparisons, shown.tasks))
 
 
 def _epochs(shown: PaperTable) -> Plot:
@@ -102,7 +114,8 @@ def _epochs(shown: PaperTable) -> Plot:
         }
         series.append(Series(label, values))
     caption = "Table 7: each metric against the epochs trained."
-    return Plot("epochs", epochs_curve(series, shown.tasks, dataset=shown.dataset), caption)
+    title = findings.of_epochs(series[0].values, shown.tasks)
+    return Plot("epochs", epochs_curve(series, shown.tasks, dataset=shown.dataset), caption, title)
 
 
 def _labelled(shown: PaperTable, runs: Mapping[str, RunResult]) -> dict[str, RunResult]:
@@ -126,20 +139,26 @@ def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepRes
     """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = (
-        "Table 5: each metric against beta at T = 3 and against T at beta = 1; "
-        "the band is the runs without distillation."
+        f"Table 5: each metric against beta at T = {FIXED_TEMPERATURE:g} and against T at beta = {FIXED_BETA:g}. "
+        f"Inside the band, {RULE} of the runs without distillation around their mean, a single run may be by chance: "
+        "what lies outside it is marked † in the tables."
     )
-    labelled = {
-        row.label: rows[row.first_runs[0]] for row in results.rows if row.first_runs and row.first_runs[0] in rows
-    }
-    plots = [Plot("beta_temp", beta_temp_curves(results), caption), *search_plots(result)]
+    labelled: dict[str, RunResult] = {}
+    for row in results.rows:
+        twin, first = results.twin(row), next(iter(row.first_runs), "")
+        if first in rows and (twin is None or twin.label not in labelled):
+            labelled[row.label] = rows[first]
+    plots = [Plot("beta_temp", beta_temp_curves(results), caption, findings.of_beta_temp(results))]
+    plots += search_plots(result)
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
     if result.best is not None and result.best.run not in pictured:
         pictured.append(result.best.run)
+    tables = with_heads(shown, unlearnt(results, _constant(result, place)))
     return Content(
-        results.caption(f"Table 5 on {results.dataset}"), shown, plots, pictured, {STAND_INS: dict(results.stand_ins)}
-    )
+        results.caption(f"Table 5 on {results.dataset}"), tables, plots, pictured,
+        {STAND_INS: dict(results.stand_ins)}, _beside(labelled.values(), pictured),
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------- what is gained at all
@@ -147,14 +166,36 @@ def of_gain(study: GainTable, results: Sequence[SweepResult], place: Place) -> C
     """Every variant against its rival; learning curves and pictures of the first seed."""
     rows = [row for result in results for row in result.rows if row.status == "finished" and row.run.seed == 0]
     caption = "Each variant minus its rival, paired by seed, with 95 % intervals."
-    plots = [Plot("gain", gain(differences(study), study.tasks), caption)]
+    title = findings.of_comparisons(study.comparisons, study.tasks)
+    plots = [Plot("gain", gain(differences(study), study.tasks), caption, title)]
     labelled = {titled(row.run, results[0].sweep.base): row for row in rows}
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), study.tasks, place))
-    distilled = [row.run for row in rows if row.run.distill.method != "none"]
-    return Content(study.heading, gain_grids(study), plots, distilled[:MOST_PICTURES], {})
+    pictured = [row.run for row in rows if row.run.distill.method != "none"][:MOST_PICTURES]
+    recorded = {row.run.run_id: row.mlflow_run for result in results for row in (*result.rows, *result.teachers)}
+    return Content(
+        study.heading, gain_grids(study), plots, pictured, {}, _beside(labelled.values(), pictured), recorded
+    )  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------------------------- all
+def with_heads(shown: Sequence[Grid], heads: Sequence[str]) -> list[Grid]:
+    """The tables, with sentences at the head of the first."""
+    return [replace(grid, heads=(*heads, *grid.heads)) if grid is shown[0] else grid for grid in shown]
+
+
+def _constant(result: SweepResult, place: Place) -> dict[str, float]:
+    """The scores of one answer everywhere; of images that cannot be read here nothing is known."""
+    with contextlib.suppress(ValueError, OSError):
+        return constant_scores(result.sweep.base, place)
+    return {}
+
+
+def _beside(rows: Iterable[RunResult], pictured: Sequence[Run]) -> list[Run]:
+    """What else can be shown of rows, one image each."""
+    shown = {run.run_id for run in pictured}
+    return [row.run for row in rows if row.run.run_id not in shown][:MOST_BESIDE]
+
+
 def search_plots(result: SweepResult) -> list[Plot]:
     """Parallel coordinates and importances, where something was searched."""
     trials = [
@@ -164,12 +205,17 @@ def search_plots(result: SweepResult) -> list[Plot]:
     ]
     if not result.sweep.space or not trials:
         return []
+    found = importances(trials)
     return [
         Plot(
             "search", parallel_coordinates(trials),
             "Every point of the searched space: the table's own cells and the drawn ones.",
+            findings.of_search([value_of(trial) for trial in trials]),
         ),
-        Plot("importance", importance(trials), "What the objective hung on among those points."),
+        Plot(
+            "importance", importance(trials, found=found), "What the objective hung on among those points.",
+            findings.of_importance(found),
+        ),
     ]  # fmt: skip
 
 
@@ -184,4 +230,4 @@ def _curves(rows: Mapping[str, RunResult], tasks: Sequence[Any], place: Place) -
     caption = (
         "Learning curves, the first seed of each row. Boundaries: a look at each epoch, the full score after the last."
     )
-    return Plot("learning_curves", learning_curves(histories, tasks), caption)
+    return Plot("learning_curves", learning_curves(histories, tasks), caption, findings.of_histories(histories, tasks))

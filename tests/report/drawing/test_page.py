@@ -5,6 +5,7 @@ python -m pytest tests/report/drawing/test_page.py
 
 import base64
 import functools
+import hashlib
 import inspect
 import io
 import re
@@ -21,6 +22,8 @@ from kdam_ray.report.drawing.page import (
     PACKAGES,
     Facts,
     PagePicture,
+    RunCard,
+    RunLine,
     Section,
     environment,
     inline_svg,
@@ -61,7 +64,7 @@ class Reading(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data):
-        if not self._open or self._open[-1] != "style":
+        if not self._open or self._open[-1] not in ("style", "script"):
             self.said.append(data)
 
     @property
@@ -72,9 +75,9 @@ class Reading(HTMLParser):
         return sum(name == tag for name, _ in self.elements)
 
 
-def drawing(name="no KD", caption="Learning curves"):
+def drawing(name="no KD", caption="Learning curves", title=""):
     history = {"val/semseg/mIoU": [(1, 2.0), (2, 3.0)], "train/loss": [(1, 1.0)]}
-    return Plot("curves", learning_curves({name: history}, TASKS), caption)
+    return Plot("curves", learning_curves({name: history}, TASKS), caption, title)
 
 
 def picture():
@@ -110,7 +113,7 @@ def test_a_page_has_everything_and_needs_nothing():
         3,
         2,
         1,
-        0,
+        1,
         0,
     )
     assert all(reference.startswith(("#", "data:image/png;base64,")) for reference in read.references)
@@ -119,6 +122,7 @@ def test_a_page_has_everything_and_needs_nothing():
         "http://www.w3.org/1999/xlink",
     }
     assert "@import" not in page
+    assert "src" not in next(attrs for tag, attrs in read.elements if tag == "script")
     for said in (
         "A paragraph.",
         "A table",
@@ -142,7 +146,8 @@ def test_ids_are_unique_and_every_reference_has_its_target():
 
 def test_the_contents_name_every_section_in_order():
     read = Reading(full_page())
-    assert [attrs["href"] for tag, attrs in read.elements if tag == "a"] == [f"#section-{n}" for n in (1, 2, 3, 4)]
+    links = [attrs["href"] for tag, attrs in read.elements if tag == "a"]
+    assert [link for link in links if link.startswith("#section")] == [f"#section-{n}" for n in (1, 2, 3, 4)]
     assert [attrs.get("id") for tag, attrs in read.elements if tag == "section"] == [
         f"section-{n}" for n in (1, 2, 3, 4)
     ]
@@ -150,19 +155,49 @@ def test_the_contents_name_every_section_in_order():
 
 
 def test_no_text_becomes_markup():
-    grid = Grid(EVIL, (EVIL,), 1, ((Cell(EVIL),),), (EVIL,))
+    grid = Grid(EVIL, (EVIL,), 1, ((Cell(EVIL),),), (EVIL,), heads=(EVIL,), runs=((EVIL,),))
+    card = RunCard(EVIL, (EVIL,), (RunLine(EVIL, EVIL),))
     facts = Facts(EVIL, {EVIL: EVIL, "nested": {EVIL: [EVIL, {EVIL: EVIL}]}})
     page = report_page(
-        EVIL, [Section(EVIL, (EVIL, grid, facts, PagePicture(png(), EVIL), drawing(EVIL, EVIL))), Section("b", ())]
+        EVIL,
+        [
+            Section(EVIL, (EVIL, grid, facts, PagePicture(png(), EVIL), drawing(EVIL, EVIL, EVIL))),
+            Section("b", (card,)),
+        ],
     )
     read = Reading(page)
-    assert read.count("script") == 0
-    assert "<script" not in page
-    assert (
-        read.text.count(EVIL) == 5 + 4 + 7 + 1 + 2
-    )  # title, h1, contents, h2, p; table; facts; picture; legend and caption
+    assert page.count("<script") == 1  # ours
+    # title, h1, contents, h2, p; table; facts; picture; legend, title and caption; row with its run
+    assert read.text.count(EVIL) == 5 + 5 + 7 + 1 + 3 + 3
     images = [attrs for tag, attrs in read.elements if tag in ("img", "svg")]
     assert [attrs.get("alt", attrs.get("aria-label")) for attrs in images] == [EVIL, EVIL]
+
+
+def test_no_other_script_may_run_and_nothing_may_be_loaded():
+    page = full_page()
+    policy = next(attrs["content"] for tag, attrs in Reading(page).elements if attrs.get("http-equiv"))
+    script = page.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+
+
+def test_a_row_leads_to_its_runs_and_says_its_place_in_each_column():
+    rows = tuple((Cell(name), Cell(value)) for name, value in (("beta 16", "9.50"), ("beta 2", "-"), ("gone", "12±1")))
+    grid = Grid("T", ("", "mIoU ↑"), 1, rows, runs=(("a", "b"), ("c",), ("c",)), heads=("nobody has learnt that",))
+    cards = (
+        RunCard("beta 16", ("a", "b"), (RunLine("a", "m1", "http://x/#/runs/m1"), RunLine("b", "m2"))),
+        RunCard("beta 2", ("c",), (RunLine("c"),), (PagePicture(png(), "what c predicts"),)),
+    )
+    read = Reading(report_page("x", [Section("y", (grid, *cards))]))
+    links = [attrs["href"] for tag, attrs in read.elements if tag == "a"]
+    assert links == ["#behind-1", "#behind-2", "#behind-2", "http://x/#/runs/m1"]
+    assert {"behind-1", "behind-2"} <= set(read.ids)
+    places = [attrs.get("data-place") for tag, attrs in read.elements if "scope" in attrs or tag == "td"]
+    assert places[2:] == ["1", "0", "0", None, "2", "1"]
+    first = [attrs["data-first"] for tag, attrs in read.elements if "data-first" in attrs]
+    assert first == ["ascending", "descending"]
+    for said in ("nobody has learnt that", "MLflow run m1", "MLflow run m2", "what c predicts", "No picture"):
+        assert said in read.text
 
 
 def test_a_picture_comes_back_pixel_for_pixel():
@@ -176,7 +211,7 @@ def test_a_picture_comes_back_pixel_for_pixel():
 def test_bytes_that_are_no_png_are_refused():
     with pytest.raises(ValueError, match="picture 'a map': the bytes are no PNG"):
         report_page("x", [Section("y", (PagePicture(b"GIF89a", "a map"),))])
-    with pytest.raises(TypeError, match="not dict"):
+    with pytest.raises(TypeError, match="RunCard, Facts, not dict"):
         report_page("x", [Section("y", ({"a": 1},))])
 
 
@@ -240,7 +275,25 @@ def test_the_environment_names_what_numbers_hang_on():
 def test_the_template_is_packaged_with_its_module():
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     patterns, folder = project["tool"]["setuptools"]["package-data"]["*"], Path(inspect.getfile(report_page)).parent
-    assert [path.name for pattern in patterns for path in folder.glob(pattern)] == ["page.html.j2"]
+    assert sorted(path.name for pattern in patterns for path in folder.glob(pattern)) == [
+        "page.css.j2",
+        "page.html.j2",
+        "page.js.j2",
+    ]
+
+
+def test_ink_and_paper_of_a_drawing_are_those_of_the_page():
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="72pt" height="36pt" viewBox="0 0 72 36">'
+        '<g style="fill: #FFFFFF; stroke: #000000"/><path style="stroke: #0072b2"/><path style="stroke: #123456"/>'
+        "<text>#000000</text></svg>"
+    )
+    inlined = inline_svg(svg, prefix="p", label="what")
+    assert 'style="fill: var(--ground); stroke: currentColor"' in inlined
+    assert 'style="stroke: var(--blue)"' in inlined
+    assert 'style="stroke: #123456"' in inlined
+    assert ">#000000</text>" in inlined
+    assert "fill:currentColor" in inlined  # of what has no colour of its own
 
 
 def test_a_plain_figure_of_matplotlib_is_welcome():

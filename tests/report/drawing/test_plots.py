@@ -115,12 +115,22 @@ def test_a_missing_cell_is_a_gap_not_a_bridge():
     assert len(line(figure.axes[0], OURS)) == len(BETAS) - 1
 
 
-def test_the_band_is_the_spread_without_distillation_and_one_seed_has_none():
+def test_the_band_is_what_the_tables_do_not_mark_and_one_seed_has_none():
     def band(figure):
         return [(patch.get_y(), patch.get_y() + patch.get_height()) for patch in figure.axes[0].patches]
 
-    assert band(beta_temp_curves(sweep(lambda beta: 1))) == [(pytest.approx(10.0), pytest.approx(12.0))]  # 10, 11, 12
+    results = sweep(lambda beta: 1)  # without distillation 10, 11, 12
+    assert band(beta_temp_curves(results)) == [pytest.approx((11 - 8**0.5, 11 + 8**0.5))]
+    assert band(beta_temp_curves(results)) == [pytest.approx(results.band("semseg/mIoU"))]
     assert band(beta_temp_curves(sweep(lambda beta: 1, plain_seeds=1))) == []
+
+
+def test_the_run_of_both_rows_has_a_ring_in_both():
+    figure = beta_temp_curves(sweep(lambda beta: 1))
+    lines = [one for axes in figure.axes[:6:5] for one in axes.lines if one.get_markersize() == 9]
+    rings = [(*map(float, one.get_xdata()), *map(float, one.get_ydata())) for one in lines]
+    assert rings == [(1.0, pytest.approx(10.1)), (3.0, pytest.approx(10.1))]
+    assert "β = 1, T = 3: one run" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_nothing_at_all_is_said_in_words():
