@@ -81,7 +81,7 @@ def count_gpus() -> int:
 
 
 def _is_built_for_gpus() -> bool:
-    """By the file in which the installed torch says what it was built for."""
+    """Whether the installed torch was built for GPUs, by the file in which it says so."""
     torch = importlib.util.find_spec("torch")
     if torch is None or not torch.submodule_search_locations:
         return False
