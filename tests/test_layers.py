@@ -27,6 +27,7 @@ PLACES = {
         "cells.py",
         "recipes.py",
         "tasks.py",
+        "titles.py",
         "zoo.py",
     ),
     "core": ("ranks.py", "losses", "metrics", "models", "data", "learning"),

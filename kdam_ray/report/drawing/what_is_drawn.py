@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kdam_ray import paper
-from kdam_ray.config import Place, Run, titled
+from kdam_ray.config import Place, Run
 from kdam_ray.report.beta_temp import BetaTempTable
 from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
 from kdam_ray.report.drawing.curves import Series, beta_temp_curves, epochs_curve, learning_curves
@@ -24,6 +24,7 @@ from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
 from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import searched_params
+from kdam_ray.titles import titled
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6
