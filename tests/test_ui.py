@@ -23,13 +23,16 @@ import pytest
 
 from kdam_ray.config import Place, Sweep, change
 from kdam_ray.recipes import recipe
+from kdam_ray.service.finished.models import described
 from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.titles import titled, varying
 
 pytestmark = pytest.mark.slow
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PATIENCE = 90  # seconds for a page on a loaded machine
 BETAS = (0.5, 1.0, 2.0)
+PRUNED, FAILED = "b4 T3 s0", "b8 T3 s0"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,27 +45,39 @@ def chromium() -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """A sweep with three children of two epochs, written as the service writes it: (place, parent, {beta: child})."""
+    """A sweep of two epochs, written as the service writes it: (tracking, parent, {name: child}).
+
+    Three cells finish, a searched member is pruned and one diverges.
+    """
     place = Place(storage=str(tmp_path_factory.mktemp("runs")))
     tracking = Tracking(place.model_copy(update={"tracking_uri": f"sqlite:///{place.storage}/mlflow.db"}))
     distilled = {"teacher": "resnet_w16", "teacher_run": "0123456789ab", "distill": {"method": "plain_kd"}}
-    base = change(recipe("rooms", smoke=True).student, distilled)
-    sweep = Sweep(name="beta_temp", table=5, base=base, cells=tuple({"distill.beta": beta} for beta in BETAS))
+    base = change(recipe("rooms", smoke=True).student, distilled | {"dataset_hash": "feedc0ffee"})
+    cells = tuple({"distill.beta": beta} for beta in BETAS)
+    sweep = Sweep(name="beta_temp", table=5, base=base, cells=cells, space={"distill.beta": (0.1, 9.0)}, trials=2)
     parent, children = tracking.open_parent(sweep), {}
-    for beta in BETAS:
+    ends = [(beta, "finished", 2) for beta in BETAS] + [(4.0, "pruned", 1), (8.0, "failed", 1)]
+    for beta, ended, epochs in ends:
         run = change(base, {"distill.beta": beta})
-        child = tracking.open_member(run, sweep=sweep.name, table=5, parent=parent, title=f"beta {beta:g}")
-        for epoch in (1, 2):
+        title = titled(run, base)
+        child = tracking.open_member(run, sweep=sweep.name, table=5, parent=parent, title=title, params=varying(sweep))
+        for epoch in range(1, epochs + 1):
             values = {
                 "val/semseg/mIoU": 10 + beta + epoch,
-                "val/depth/rmse": 1.25 - beta / 4,
+                "val/depth/rmse": 1.25 - beta / 16,
                 "val/normals/mErr": 31.5,
                 "val/edge/odsF": 71.25,
+                "val/delta_teacher": beta - 5.0,
             }
             tracking.log_epoch(child, values | {"train/loss": 4.0 - epoch}, epoch)
-        tracking.end_member(child, "finished")
-        children[beta] = child
-    tracking.end_parent(parent, {}, failed=False)
+        tracking.end_member(child, ended, reason="the training loss became nan" if ended == "failed" else None)
+        children[title] = child
+    best = change(base, {"distill.beta": BETAS[-1]})
+    folder = tmp_path_factory.mktemp("model")
+    described(best).save(str(folder / "MLmodel"))
+    tracking.log_model(children[titled(best, base)], best, folder, {"val/semseg/mIoU": 14.0, "val/delta_teacher": -3.0})
+    tracking.write_note(parent, "### Table 5\n\n| beta | mIoU |\n|---|---|\n| 0.5 | 12.5 |\n| **2** | **14** |\n")
+    tracking.end_parent(parent, {"best/delta_teacher": -3.0}, failed=True)
     return tracking, parent, children
 
 
@@ -134,23 +149,36 @@ def screenshot(browser, path: Path) -> None:
     print(f"screenshot: {path}")
 
 
-def test_the_parent_unfolds_into_its_nested_children(browser, address, recorded, tmp_path):
+def icon_of(browser, run: str) -> str:
+    """The words of a run's icon of status in the runs table, and its colour."""
+    row = browser.find_element("xpath", f"//a[contains(@href, '{run}')]/ancestor::*[@row-id or @role='row'][1]")
+    return " ".join(
+        browser.execute_script("return getComputedStyle(arguments[0]).color", icon)
+        for icon in row.find_elements("xpath", ".//*[name()='svg']")
+    )
+
+
+def test_the_runs_table_shows_names_and_scores(browser, address, recorded, tmp_path):
     tracking, parent, children = recorded
     experiment = tracking.experiment("rooms", "beta_temp")
-    open_page(browser, f"{address}/#/experiments/{experiment}/runs", until="4 matching runs")
+    browser.get(f"{address}/#/experiments/{experiment}")
+    wait_until(lambda: "Runs" in page_text(browser) and "/runs" in browser.current_url, "it opens in another view")
+    assert "Traces" not in page_text(browser).splitlines()[:60] or "Models" in page_text(browser)
+    screenshot(browser, tmp_path / "experiment.png")
+    open_page(browser, f"{address}/#/experiments/{experiment}/runs?viewStateShareKey=scores", until="6 matching runs")
     link = f"//a[contains(@href, '{parent}')]"
     wait_until(lambda: browser.find_elements("xpath", link), "the parent is not in the list")
-    assert not any(
-        browser.find_elements("xpath", f"//a[contains(@href, '{child}')]") for child in children.values()
-    )  # folded
+    assert not any(browser.find_elements("xpath", f"//a[contains(@href, '{run}')]") for run in children.values())
     browser.find_element("xpath", f"{link}/ancestor::*[contains(@class, 'ag-cell-value')][1]//button").click()
-    for beta, child in children.items():
+    for name, child in children.items():
         found = wait_until(
             lambda child=child: browser.find_elements("xpath", f"//a[contains(@href, '{child}')]"),
-            f"beta {beta} is not nested",
+            f"{name} is not nested",
         )
-        assert found[0].text == f"beta {beta:g}"
-    screenshot(browser, tmp_path / "nested.png")
+        assert found[0].text == name + " (pruned)" * (name == PRUNED)
+    screenshot(browser, tmp_path / "runs.png")
+    lines = page_text(browser).splitlines()
+    assert {"val/delta_teacher", "val/semseg/mIoU", "val/depth/rmse"} <= set(lines), lines
 
 
 def test_children_are_compared_by_their_val_metrics(browser, address, recorded, tmp_path):

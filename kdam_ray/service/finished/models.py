@@ -1,7 +1,8 @@
 """Finished members as models of MLflow: weights with a signature, that `mlflow.pyfunc.load_model` opens.
 
 No code is pickled: the folder holds the weights, the manifest that says which Run they are of, and MLflow's
-description, which names this module as the one that opens them. It takes images as ONNX exports do (`learning.graph.Deployed`).
+description, which names this module as the one that opens them. It takes images as ONNX exports do
+(`learning.graph.Deployed`).
 """
 
 import shutil

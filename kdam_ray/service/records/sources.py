@@ -2,6 +2,7 @@
 
 import functools
 import getpass
+import json
 import os
 import subprocess
 import sys
@@ -75,16 +76,13 @@ def dataset_inputs(run: Run, root: str | None) -> list[Any]:
         run: which.
         root: where its dataset's packaging or shards are; None: nowhere, it is made (procedural).
     """
-    import json
-
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     # a URI's query and user may hold what is secret
     scheme, separator, rest = (root or "").partition("://")
     where = f"{scheme}{separator}{rest.partition('?')[0].rpartition('@')[2]}" if separator else root
-    source_type, source = (
-        ("s3" if separator else "local", {"uri": where}) if where else ("code", {"made by": "kdam_ray"})
-    )
+    source_type = ("s3" if separator else "local") if where else "code"
+    source = {"uri": where} if where else {"made by": "kdam_ray"}
     return [
         DatasetInput(
             Dataset(

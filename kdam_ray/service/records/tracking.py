@@ -30,7 +30,15 @@ from kdam_ray.config import Place, Run, Sweep, canonical_json, flatten
 from kdam_ray.service.records.found import ERROR, FAILED, PRUNED, Found, Status, status_of
 from kdam_ray.service.records.reading import Reading, experiment_name
 from kdam_ray.service.records.sources import dataset_inputs, source_tags
-from kdam_ray.service.records.ui_pages import NOTE, PRUNED_NAME, PRUNED_NOTE, experiment_tags, sweep_note
+from kdam_ray.service.records.ui_pages import (
+    NOTE,
+    PRUNED_NAME,
+    PRUNED_NOTE,
+    VIEW_TAG,
+    experiment_note,
+    experiment_tags,
+    sweep_note,
+)
 from kdam_ray.titles import varying
 
 ENDED: dict[Status, str] = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
@@ -47,15 +55,22 @@ class Tracking(Reading):
         """Id of `kdam/<dataset>/<sweep>`, created when missing; its pages are told to show `params` and the scores."""
         name = experiment_name(dataset, sweep)
         if name not in self._experiments:
-            known = self.client.get_experiment_by_name(name)
-            location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
-            id_ = known.experiment_id if known else self.client.create_experiment(name, artifact_location=location)
-            self._experiments[name] = id_
-            there = known.tags if known else {}
-            for tag, value in experiment_tags(dataset, id_, params).items():
-                if there.get(tag) != value and (params or tag not in there):
-                    self.client.set_experiment_tag(id_, tag, value)
+            self._experiments[name] = self._open_experiment(name, experiment_tags(dataset, params), shown=bool(params))
         return self._experiments[name]
+
+    def _open_experiment(self, name: str, tags: dict[str, str], *, shown: bool) -> str:
+        """Only the shared view is set anew, by who knows what to show: the rest may be a person's own words."""
+        known = self.client.get_experiment_by_name(name)
+        if known is None:
+            location = self._artifacts.as_uri() + f"/{name}" if self._artifacts is not None else None
+            id_ = self.client.create_experiment(name, artifact_location=location, tags=tags)
+        else:
+            id_ = known.experiment_id
+        there = known.tags if known else tags
+        for tag, value in (tags | {NOTE: experiment_note(id_)}).items():
+            if tag not in there or (tag == VIEW_TAG and shown and there[tag] != value):
+                self.client.set_experiment_tag(id_, tag, value)
+        return str(id_)
 
     def open_parent(self, sweep: Sweep) -> str:
         """The sweep's run, reopened if the same sweep (`Sweep.sweep_id`) has one."""

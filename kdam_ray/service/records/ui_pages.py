@@ -14,30 +14,32 @@ from kdam_ray.tasks import DATASETS
 NOTE, KIND = "mlflow.note.content", "mlflow.experimentKind"
 TRAINING = "custom_model_development"  # MLflow's name for what is no language model's experiment
 VIEW = "scores"  # key of the shared view
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 LONGEST_NOTE = 8000  # characters that MLflow keeps of a tag
 MOST_COMPARED = 60  # runs on the page that compares them
 ELSEWHERE = "\n\n(The rest is in artifact report/tables.md.)"
 PRUNED_NAME = " (pruned)"  # how the name of a pruned member ends
-PRUNED_NOTE = (
-    "Stopped early by the search. It has no result: its scores are those of the epoch at which it was stopped."
-)
+PRUNED_NOTE = "Stopped early by the search. It has no result: its scores are those of its last epoch."
 
 
-def experiment_tags(dataset: str, experiment: str, params: Sequence[str]) -> dict[str, str]:
-    """Tags of an experiment: which view it opens in, the shared view, and a note that links to it.
+def experiment_tags(dataset: str, params: Sequence[str]) -> dict[str, str]:
+    """Tags of an experiment: which view it opens in, and the shared view.
 
     Args:
         dataset: whose tasks' scores are shown.
-        experiment: MLflow's id.
         params: that are shown beside the scores.
     """
     keys = ["val/delta_teacher", "val/delta_mt", *(f"val/{task.metric_key}" for task in DATASETS[dataset].tasks)]
     columns = [*(f"metrics.`{key}`" for key in keys), *(f"params.`{name}`" for name in params)]
     return {
         KIND: TRAINING,
-        f"mlflow.sharedViewState.{VIEW}": json.dumps({"selectedColumns": columns}),
-        NOTE: f"[Runs with their scores as columns]({runs_link(experiment)})",
+        VIEW_TAG: json.dumps({"selectedColumns": columns}),
     }
+
+
+def experiment_note(experiment: str) -> str:
+    """The note of an experiment, with a link to the shared view."""
+    return f"[Runs with their scores as columns]({runs_link(experiment)})"
 
 
 def runs_link(experiment: str) -> str:
@@ -62,7 +64,7 @@ def sweep_note(tables: str, experiment: str, finished: Sequence[str]) -> str:
     compared = finished[:MOST_COMPARED]
     which = f"the first {len(compared)} of {len(finished)}" if len(compared) < len(finished) else f"the {len(finished)}"
     compare = [f"[Compare {which} finished runs]({compare_link(experiment, compared)})"] if len(finished) > 1 else []
-    links = " · ".join([*compare, f"[Runs with their scores as columns]({runs_link(experiment)})"])
+    links = " · ".join([*compare, experiment_note(experiment)])
     note = f"{links}\n\n{tables}"
     if len(note) <= LONGEST_NOTE:
         return note
