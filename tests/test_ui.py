@@ -7,7 +7,6 @@ fails where KDAM_REQUIRE_BROWSER=1 says that they must be there.
 """
 
 import contextlib
-import json
 import os
 import shutil
 import signal
@@ -25,6 +24,7 @@ from kdam_ray.config import Place, Sweep, change
 from kdam_ray.recipes import recipe
 from kdam_ray.service.finished.models import described
 from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.records.ui_pages import IN_TRAINING
 from kdam_ray.titles import titled, varying
 
 pytestmark = pytest.mark.slow
@@ -149,23 +149,21 @@ def screenshot(browser, path: Path) -> None:
     print(f"screenshot: {path}")
 
 
-def icon_of(browser, run: str) -> str:
-    """The words of a run's icon of status in the runs table, and its colour."""
-    row = browser.find_element("xpath", f"//a[contains(@href, '{run}')]/ancestor::*[@row-id or @role='row'][1]")
-    return " ".join(
-        browser.execute_script("return getComputedStyle(arguments[0]).color", icon)
-        for icon in row.find_elements("xpath", ".//*[name()='svg']")
-    )
+def colours_of(browser, run: str) -> set[str]:
+    """The colours of the icons in a run's row of the runs table: green, red, of a button."""
+    cell = f"//a[contains(@href, '{run}')]/ancestor::*[@role='row'][1]"
+    row = browser.find_element("xpath", cell).get_attribute("row-id")
+    icons = browser.find_elements("xpath", f"//*[@row-id='{row}']//*[@role='gridcell']//*[name()='svg']")
+    return {browser.execute_script("return getComputedStyle(arguments[0]).color", icon) for icon in icons}
 
 
-def test_the_runs_table_shows_names_and_scores(browser, address, recorded, tmp_path):
+def test_the_runs_table_shows_names_and_scores_and_no_red_pruned_run(browser, address, recorded, tmp_path):
+    """By the link of the experiment's note, from wherever MLflow opens the experiment."""
     tracking, parent, children = recorded
     experiment = tracking.experiment("rooms", "beta_temp")
-    browser.get(f"{address}/#/experiments/{experiment}")
-    wait_until(lambda: "Runs" in page_text(browser) and "/runs" in browser.current_url, "it opens in another view")
-    assert "Traces" not in page_text(browser).splitlines()[:60] or "Models" in page_text(browser)
-    screenshot(browser, tmp_path / "experiment.png")
-    open_page(browser, f"{address}/#/experiments/{experiment}/runs?viewStateShareKey=scores", until="6 matching runs")
+    open_page(browser, f"{address}/#/experiments/{experiment}", until="Runs with their scores as columns")
+    note = browser.find_element("xpath", "//a[text()='Runs with their scores as columns']").get_attribute("href")
+    open_page(browser, note, until="6 matching runs")
     link = f"//a[contains(@href, '{parent}')]"
     wait_until(lambda: browser.find_elements("xpath", link), "the parent is not in the list")
     assert not any(browser.find_elements("xpath", f"//a[contains(@href, '{run}')]") for run in children.values())
@@ -175,17 +173,33 @@ def test_the_runs_table_shows_names_and_scores(browser, address, recorded, tmp_p
             lambda child=child: browser.find_elements("xpath", f"//a[contains(@href, '{child}')]"),
             f"{name} is not nested",
         )
-        assert found[0].text == name + " (pruned)" * (name == PRUNED)
+        assert found[0].text == "pruned " * (name == PRUNED) + name
     screenshot(browser, tmp_path / "runs.png")
     lines = page_text(browser).splitlines()
-    assert {"val/delta_teacher", "val/semseg/mIoU", "val/depth/rmse"} <= set(lines), lines
+    assert {"val/delta_teacher", "val/semseg/mIoU", "val/depth/rmse", "distill.beta"} <= set(lines), lines
+    assert "Traces" not in lines  # of the other view, of language models
+    failed, pruned, finished = (colours_of(browser, children[name]) for name in (FAILED, PRUNED, "b1 T3 s0"))
+    assert pruned == finished != failed
 
 
-def test_children_are_compared_by_their_val_metrics(browser, address, recorded, tmp_path):
+def test_a_member_shows_its_data_its_model_and_what_it_differs_in(browser, address, recorded, tmp_path):
     tracking, _, children = recorded
+    experiment, best = tracking.experiment("rooms", "beta_temp"), children["b2 T3 s0"]
+    open_page(browser, f"{address}/#/experiments/{experiment}/runs/{best}?{IN_TRAINING}", until="Logged models (1)")
+    text = page_text(browser)
+    for shown in ("rooms train (feedc0ffee)", "Parameters (2)", "Finished", "Ready"):
+        assert shown in text
+    screenshot(browser, tmp_path / "member.png")
+
+
+def test_the_note_of_a_sweep_links_to_its_finished_members_compared(browser, address, recorded, tmp_path):
+    tracking, parent, children = recorded
     experiment = tracking.experiment("rooms", "beta_temp")
-    query = f"runs={json.dumps(list(children.values()), separators=(',', ':'))}&experiments={json.dumps([experiment])}"
-    open_page(browser, f"{address}/#/compare-runs?{query}", until="val/semseg/mIoU")
+    open_page(browser, f"{address}/#/experiments/{experiment}/runs/{parent}?{IN_TRAINING}", until="Compare the 3")
+    assert "Table 5" in page_text(browser)
+    screenshot(browser, tmp_path / "sweep.png")
+    compare = browser.find_element("xpath", "//a[contains(@href, 'compare-runs')]").get_attribute("href")
+    open_page(browser, compare, until="val/semseg/mIoU")
     text = page_text(browser)
     assert "Comparing 3 Runs from 1 Experiment" in text
     lines = text.splitlines()
@@ -193,10 +207,8 @@ def test_children_are_compared_by_their_val_metrics(browser, address, recorded, 
         assert metric in lines, text
     for beta in BETAS:
         assert f"{12 + beta:g}" in lines  # mIoU of the last epoch
-        assert f"{1.25 - beta / 4:g}" in lines
-        assert f"beta {beta:g}" in lines
+        assert f"{1.25 - beta / 16:g}" in lines
+        assert f"b{beta:g} T3 s0" in lines
     assert any(line.startswith("distill.beta ") and set(line.split()[1:]) == {"0.5", "1.0", "2.0"} for line in lines)
+    assert "optim.lr" not in text  # what never differs is the sweep's
     screenshot(browser, tmp_path / "compare.png")
-    metrics = browser.find_elements("xpath", "//*[text()='val/semseg/mIoU']")[-1]
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", metrics)
-    screenshot(browser, tmp_path / "compare-metrics.png")

@@ -8,7 +8,7 @@ second record of the training and is never found as one.
 How a member ends, to MLflow's pages and to us (`found.status_of`):
 
 - finished: FINISHED.
-- pruned: FINISHED too, for to MLflow KILLED is as red as FAILED, and nothing went wrong. The tag `kdam.pruned`, the end
+- pruned: FINISHED too, for to MLflow KILLED is as red as FAILED, and nothing went wrong. The tag `kdam.pruned`, the start
   of its name and its note say that it was stopped; the study has it as PRUNED. Older stores have it as KILLED.
 - diverged: FAILED with `kdam.failed`, the reason.
 - its process died: FAILED with `kdam.error`; it counts as unfinished and goes on at the next call.
@@ -154,7 +154,7 @@ class Tracking(Reading):
         else:
             pruned = PRUNED_NAME if record.status == "pruned" else ""
             child = self._create_child(
-                record.run, experiment, tags, f"{title or record.run.run_id}{pruned}", varying(sweep)
+                record.run, experiment, tags, f"{pruned}{title or record.run.run_id}", varying(sweep)
             )
         self.log_epoch(child, record.metrics, record.run.epochs)
         self.client.set_terminated(child, ended)
@@ -195,7 +195,7 @@ class Tracking(Reading):
             self.client.log_batch(mlflow_run, tags=[RunTag(name, value) for name, value in tags.items()])
         if status == "pruned":
             name = self.client.get_run(mlflow_run).info.run_name
-            self.client.update_run(mlflow_run, name=name.removesuffix(PRUNED_NAME) + PRUNED_NAME)
+            self.client.update_run(mlflow_run, name=PRUNED_NAME + name.removeprefix(PRUNED_NAME))
         self.client.set_terminated(mlflow_run, ENDED.get(status, "FAILED"))
 
     def end_parent(self, mlflow_run: str, metrics: Mapping[str, float], failed: bool) -> None:
@@ -263,7 +263,7 @@ class Tracking(Reading):
         from mlflow.entities import RunTag
 
         run = self.client.get_run(mlflow_run)
-        self.client.update_run(mlflow_run, status="RUNNING", name=run.info.run_name.removesuffix(PRUNED_NAME))
+        self.client.update_run(mlflow_run, status="RUNNING", name=run.info.run_name.removeprefix(PRUNED_NAME))
         over = {PRUNED, FAILED, ERROR} | ({NOTE} if PRUNED in run.data.tags else set())
         for name in over & run.data.tags.keys():
             self.client.delete_tag(mlflow_run, name)

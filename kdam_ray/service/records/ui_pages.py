@@ -2,7 +2,9 @@
 
 Columns are the browser's to choose: MLflow keeps none for an experiment, and a first visit shows none of the metrics.
 What it does keep is a view that somebody has shared, as a tag of the experiment: we share one, and the notes of the
-experiment and of each sweep link to it. Links begin with `#`, so that they work under whatever address the UI has.
+experiment and of each sweep link to it. The kind of an experiment is a tag too, but MLflow 3.17 goes by the switch
+"GenAI / Model training" that the browser remembers and a link may set: ours set it. Links begin with `#`, so that they
+work under whatever address the UI has.
 """
 
 import json
@@ -13,12 +15,14 @@ from kdam_ray.tasks import DATASETS
 
 NOTE, KIND = "mlflow.note.content", "mlflow.experimentKind"
 TRAINING = "custom_model_development"  # MLflow's name for what is no language model's experiment
+IN_TRAINING = "workflowType=machine_learning"
 VIEW = "scores"  # key of the shared view
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+WIDTH = 145  # of a column, pixels: `val/delta_teacher` is whole
 LONGEST_NOTE = 8000  # characters that MLflow keeps of a tag
 MOST_COMPARED = 60  # runs on the page that compares them
 ELSEWHERE = "\n\n(The rest is in artifact report/tables.md.)"
-PRUNED_NAME = " (pruned)"  # how the name of a pruned member ends
+PRUNED_NAME = "pruned "  # how the name of a pruned member begins: its end may be cut off
 PRUNED_NOTE = "Stopped early by the search. It has no result: its scores are those of its last epoch."
 
 
@@ -33,7 +37,7 @@ def experiment_tags(dataset: str, params: Sequence[str]) -> dict[str, str]:
     columns = [*(f"metrics.`{key}`" for key in keys), *(f"params.`{name}`" for name in params)]
     return {
         KIND: TRAINING,
-        VIEW_TAG: json.dumps({"selectedColumns": columns}),
+        VIEW_TAG: json.dumps({"selectedColumns": columns, "columnWidths": dict.fromkeys(columns, WIDTH)}),
     }
 
 
@@ -44,13 +48,13 @@ def experiment_note(experiment: str) -> str:
 
 def runs_link(experiment: str) -> str:
     """The runs table with the scores as columns."""
-    return f"#/experiments/{experiment}/runs?viewStateShareKey={VIEW}"
+    return f"#/experiments/{experiment}/runs?{IN_TRAINING}&viewStateShareKey={VIEW}"
 
 
 def compare_link(experiment: str, runs: Sequence[str]) -> str:
     """The page that compares some runs of one experiment."""
     ids, experiments = (quote(json.dumps(list(names), separators=(",", ":"))) for names in (runs, [experiment]))
-    return f"#/compare-runs?runs={ids}&experiments={experiments}"
+    return f"#/compare-runs?{IN_TRAINING}&runs={ids}&experiments={experiments}"
 
 
 def sweep_note(tables: str, experiment: str, finished: Sequence[str]) -> str:
