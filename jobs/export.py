@@ -42,6 +42,7 @@ class Flags(Frozen):
         tracking_uri: MLflow, for its ids; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
         size: height and width of the graph's images, pixels; left out: those of the run's training crops.
         images: image files that the graph is checked on too, resized to `size`.
+        register: also register the run's model in MLflow's registry, under this name.
         as_json: one JSON document, the card, on stdout, everything else on stderr.
     """
 
@@ -52,6 +53,7 @@ class Flags(Frozen):
     tracking_uri: str | None = None
     size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] | None = None
     images: tuple[str, ...] = ()
+    register: str | None = None
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
@@ -123,7 +125,13 @@ def main() -> int:
         card = write_export(
             out, trained.network, run, metrics=trained.metrics, epoch=trained.epoch, size=size, images=images
         )
-        say(as_text(card, str(out)), card)
+        text = as_text(card, str(out))
+        if asked.register:
+            from kdam_ray.service.finished.models import register_model
+
+            place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
+            text += f"\n  registered in MLflow: {asked.register}, version {register_model(run, asked.register, place)}"
+        say(text, card)
     return 0
 
 

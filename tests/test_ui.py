@@ -193,7 +193,7 @@ def test_a_member_shows_its_data_its_model_and_what_it_differs_in(browser, addre
 
 
 def test_the_note_of_a_sweep_links_to_its_finished_members_compared(browser, address, recorded, tmp_path):
-    tracking, parent, children = recorded
+    tracking, parent, _ = recorded
     experiment = tracking.experiment("rooms", "beta_temp")
     open_page(browser, f"{address}/#/experiments/{experiment}/runs/{parent}?{IN_TRAINING}", until="Compare the 3")
     assert "Table 5" in page_text(browser)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdam_ray.config import Run
+from kdam_ray.config import Place, Run
 from kdam_ray.service.records import Storage, Tracking, latest_checkpoint
 from kdam_ray.tasks import DATASETS
 
@@ -43,6 +43,25 @@ def keep_model(run: Run, mlflow_run: str, storage: Storage, tracking: Tracking) 
             shutil.copy(checkpoint / name, folder / name)
         described(run).save(str(folder / "MLmodel"))
         return tracking.log_model(mlflow_run, run, folder, tracking.outcome(mlflow_run)[1])
+
+
+def register_model(run: Run, name: str, place: Place) -> str:
+    """Register the model of a run in MLflow's registry. Returns its new version.
+
+    Args:
+        run: that has finished.
+        name: in the registry.
+        place: whose storage and MLflow.
+
+    Raises:
+        ValueError: it has no finished record, or its checkpoint is gone.
+    """
+    tracking = Tracking(place)
+    record = tracking.find_finished(run.run_id)
+    model = record and keep_model(run, record.mlflow_run, Storage(place.storage), tracking)
+    if model is None:
+        raise ValueError(f"register: {tracking.uri} has no finished run {run.run_id} with a whole checkpoint")
+    return tracking.register(model, name)
 
 
 def described(run: Run) -> Any:

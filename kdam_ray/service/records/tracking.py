@@ -8,8 +8,8 @@ second record of the training and is never found as one.
 How a member ends, to MLflow's pages and to us (`found.status_of`):
 
 - finished: FINISHED.
-- pruned: FINISHED too, for to MLflow KILLED is as red as FAILED, and nothing went wrong. The tag `kdam.pruned`, the start
-  of its name and its note say that it was stopped; the study has it as PRUNED. Older stores have it as KILLED.
+- pruned: FINISHED too, for to MLflow KILLED is as red as FAILED, and nothing went wrong. The tag `kdam.pruned`, the
+  start of its name and its note say that it was stopped; the study has it as PRUNED. Older stores have it as KILLED.
 - diverged: FAILED with `kdam.failed`, the reason.
 - its process died: FAILED with `kdam.error`; it counts as unfinished and goes on at the next call.
 
