@@ -177,7 +177,7 @@ def test_the_runs_table_shows_names_and_scores_and_no_red_pruned_run(browser, ad
     screenshot(browser, tmp_path / "runs.png")
     lines = page_text(browser).splitlines()
     assert {"val/delta_teacher", "val/semseg/mIoU", "val/depth/rmse", "distill.beta"} <= set(lines), lines
-    assert "Traces" not in lines  # of the other view, of language models
+    assert "Playground" not in lines  # of the other view, of language models
     failed, pruned, finished = (colours_of(browser, children[name]) for name in (FAILED, PRUNED, "b1 T3 s0"))
     assert pruned == finished != failed
 

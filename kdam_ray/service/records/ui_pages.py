@@ -18,7 +18,6 @@ TRAINING = "custom_model_development"  # MLflow's name for what is no language m
 IN_TRAINING = "workflowType=machine_learning"
 VIEW = "scores"  # key of the shared view
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
-WIDTH = 145  # of a column, pixels: `val/delta_teacher` is whole
 LONGEST_NOTE = 8000  # characters that MLflow keeps of a tag
 MOST_COMPARED = 60  # runs on the page that compares them
 ELSEWHERE = "\n\n(The rest is in artifact report/tables.md.)"
@@ -37,7 +36,7 @@ def experiment_tags(dataset: str, params: Sequence[str]) -> dict[str, str]:
     columns = [*(f"metrics.`{key}`" for key in keys), *(f"params.`{name}`" for name in params)]
     return {
         KIND: TRAINING,
-        VIEW_TAG: json.dumps({"selectedColumns": columns, "columnWidths": dict.fromkeys(columns, WIDTH)}),
+        VIEW_TAG: json.dumps({"selectedColumns": columns}),
     }
 
 
@@ -52,9 +51,9 @@ def runs_link(experiment: str) -> str:
 
 
 def compare_link(experiment: str, runs: Sequence[str]) -> str:
-    """The page that compares some runs of one experiment."""
+    """The page that compares some runs of one experiment; MLflow reads the runs only where they stand first."""
     ids, experiments = (quote(json.dumps(list(names), separators=(",", ":"))) for names in (runs, [experiment]))
-    return f"#/compare-runs?{IN_TRAINING}&runs={ids}&experiments={experiments}"
+    return f"#/compare-runs?runs={ids}&experiments={experiments}&{IN_TRAINING}"
 
 
 def sweep_note(tables: str, experiment: str, finished: Sequence[str]) -> str:
