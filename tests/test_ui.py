@@ -64,7 +64,7 @@ def recorded(tmp_path_factory):
         for epoch in range(1, epochs + 1):
             values = {
                 "val/semseg/mIoU": 10 + beta + epoch,
-                "val/depth/rmse": 1.25 - beta / 16,
+                "val/depth/rmse": 1.25 - beta / 4,
                 "val/normals/mErr": 31.5,
                 "val/edge/odsF": 71.25,
                 "val/delta_teacher": beta - 5.0,
@@ -207,7 +207,7 @@ def test_the_note_of_a_sweep_links_to_its_finished_members_compared(browser, add
         assert metric in lines, text
     for beta in BETAS:
         assert f"{12 + beta:g}" in lines  # mIoU of the last epoch
-        assert f"{1.25 - beta / 16:g}" in lines
+        assert f"{1.25 - beta / 4:g}" in lines
         assert f"b{beta:g} T3 s0" in lines
     assert any(line.startswith("distill.beta ") and set(line.split()[1:]) == {"0.5", "1.0", "2.0"} for line in lines)
     assert "optim.lr" not in text  # what never differs is the sweep's
