@@ -227,11 +227,10 @@ class Tracking(Reading):
         self.client.log_model_artifacts(model.model_id, str(folder))
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(mlflow_run, [LoggedModelOutput(model.model_id, run.epochs)])
-        now = int(time.time() * 1000)
-        scores = {name: value for name, value in metrics.items() if name.startswith("val/")}
-        self.client.log_batch(
+        last = [self.client.get_metric_history(mlflow_run, name)[-1] for name in metrics if name.startswith("val/")]
+        self.client.log_batch(  # the very points that the member has: they stay one each
             mlflow_run,
-            metrics=[Metric(name, value, now, run.epochs, model_id=model.model_id) for name, value in scores.items()],
+            metrics=[Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id) for m in last],
         )
         return str(model.model_id)
 

@@ -41,6 +41,8 @@ def test_a_model_predicts_as_the_network_does_and_is_kept_once(kept):
     assert keep_model(RUN, mlflow_run, storage, tracking) == model_id == tracking.model_of(mlflow_run)
     known = tracking.client.get_logged_model(model_id)
     assert (str(known.status), known.source_run_id) == ("READY", mlflow_run)
+    assert [(metric.key, metric.value) for metric in known.metrics] == [("val/depth/rmse", 1.5)]
+    assert len(tracking.client.get_metric_history(mlflow_run, "val/depth/rmse")) == 1
     images = np.random.default_rng(0).uniform(0, 255, (2, 3, *RUN.image_size)).astype(np.float32)
     loaded = mlflow.pyfunc.load_model(known.artifact_location)
     assert [column.shape for column in loaded.metadata.signature.inputs.inputs] == [(-1, 3, *RUN.image_size)]
