@@ -340,19 +340,6 @@ def flatten(run: Run) -> dict[str, Any]:
     return flat
 
 
-def titled(run: Run, base: Run | None) -> str:
-    """What makes a run differ from the base: `distill.beta=2.0 distill.temperature=4.0`."""
-    if base is None:
-        return run.student
-    own, shared = flatten(run), flatten(base)
-    skip = {"teacher", "teacher_decoder", "teacher_run"} | ({"contexts"} if run.decoder != base.decoder else set())
-    skip |= {name for name in own if name.startswith("distill.reading")}
-    if run.distill.method == "none" != base.distill.method:
-        skip |= {name for name in own if name.startswith("distill.")} - {"distill.method"}
-    differs = [name for name in own if own[name] != shared[name] and name not in skip]
-    return " ".join(f"{name.removeprefix('distill.')}={own[name]}" for name in differs) or "base"
-
-
 def change(run: Run, changes: dict[str, Any]) -> Run:
     """`run` with some fields replaced, by dotted name, validated anew.
 

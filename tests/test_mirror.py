@@ -22,6 +22,8 @@ COVERED_BY = {
     "service/result.py": "service/test_sweep.py",
     "service/teachers.py": "service/test_sweep.py",
     "service/ledger.py": "service/cost/test_totals.py",
+    "service/records/found.py": "service/records/test_tracking.py",
+    "service/records/reading.py": "service/records/test_tracking.py",
     "service/records/remote_shards.py": "service/records/test_storage.py",
     "service/records/weight_files.py": "service/records/test_checkpoints.py",
     "service/search/importance.py": "report/drawing/test_plots.py",

@@ -41,6 +41,7 @@ class Flags(Frozen):
         size: height and width of the graph's images, pixels; left out: those of the run's training crops.
         images: image files that the graph is checked on too, resized to `size`.
         weights_only: weights and card without the ONNX graph; needs no extra.
+        register: also register the run's model in MLflow's registry, under this name.
         as_json: one JSON document, the card, on stdout, everything else on stderr.
     """
 
@@ -52,6 +53,7 @@ class Flags(Frozen):
     size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] | None = None
     images: tuple[str, ...] = ()
     weights_only: bool = False
+    register: str | None = None
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
@@ -131,5 +133,11 @@ def main() -> int:
             out, trained.network, run, metrics=trained.metrics, epoch=trained.epoch, size=size, images=images,
             graph=not asked.weights_only,
         )  # fmt: skip
-        say(as_text(card, str(out)), card)
+        text = as_text(card, str(out))
+        if asked.register:
+            from kdam_ray.service.finished.models import register_model
+
+            place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
+            text += f"\n  registered in MLflow: {asked.register}, version {register_model(run, asked.register, place)}"
+        say(text, card)
     return 0

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdam_ray import paper
-from kdam_ray.config import Run, titled
+from kdam_ray.config import Run
 from kdam_ray.report.tables import NOT_PRINTED, RunTable, SeedRow, number
 from kdam_ray.service.deltas import full_names, scores
 from kdam_ray.tasks import DATASETS
+from kdam_ray.titles import titled
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
     from kdam_ray.service.records import Tracking

@@ -5,13 +5,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from kdam_ray.config import Place, Run, Sweep, change, titled
+from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.records import Found, Storage, Tracking, epochs_done, is_ready
 from kdam_ray.service.search.study import Study, Trial
 from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration
+from kdam_ray.titles import titled
 
 Standing = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked"]
 DONE = ("finished", "pruned", "failed")

@@ -5,15 +5,17 @@ cells and references, then what the search draws between them. Called again with
 and does not start Ray (law 8).
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from kdam_ray.config import Place, Run, Sweep, titled
+from kdam_ray.config import Place, Run, Sweep
 from kdam_ray.service import ledger
 from kdam_ray.service.deltas import OBJECTIVE, SingleTasks, TeacherScores, with_deltas
+from kdam_ray.service.finished.models import keep_model
 from kdam_ray.service.layout import layout, resolve
 from kdam_ray.service.plan import DONE, Plan, Planned, Planner, known_runs, plan, seats
 from kdam_ray.service.records import Found, Storage, Tracking, is_ready
@@ -21,6 +23,7 @@ from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import pack
 from kdam_ray.service.wording import count, duration, say
+from kdam_ray.titles import titled
 
 if TYPE_CHECKING:
     from kdam_ray.service.pool.cohorts import Opener
@@ -74,7 +77,6 @@ class _Work:
         say(f"sweep {self.sweep.name}: {self._missing(known)}; starts Ray and MLflow")
 
         from kdam_ray.service.pool.launch import session
-        from kdam_ray.service.teachers import train_teachers
 
         self.enter("start Ray and MLflow")
         self.storage.tidy()
@@ -84,14 +86,24 @@ class _Work:
         with session(arranged):
             connecting.join()
             parent = self.tracking.open_parent(self.sweep)
-            ledger.open_call(self.storage, self.tracking, parent, known)
-            self.enter("teachers")
-            wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
-            missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
-            train_teachers(missing, self.place, self.tracking, train=self.train)
-            self.enter("students")
-            self._train_students(known, parent)
-            self.enter("stop Ray")
+            try:
+                self._train(known, parent)
+            except BaseException:  # an interrupt too: nobody trains it from here on
+                with contextlib.suppress(Exception):  # what happened first is what is to be heard of
+                    self.tracking.interrupt_parent(parent)
+                raise
+
+    def _train(self, known: Plan, parent: str) -> None:
+        from kdam_ray.service.teachers import train_teachers
+
+        ledger.open_call(self.storage, self.tracking, parent, known)
+        self.enter("teachers")
+        wanted = [item for item in known.teachers if item.status != "failed"]  # a failed one would fail again
+        missing = [item.run for item in wanted if not is_ready(item.run, item.record, self.storage, verified=True)]
+        train_teachers(missing, self.place, self.tracking, train=self.train)
+        self.enter("students")
+        self._train_students(known, parent)
+        self.enter("stop Ray")
 
     @staticmethod
     def _missing(known: Plan) -> str:
@@ -192,6 +204,8 @@ class _Work:
             planned=estimate,
         )  # fmt: skip
         best = {"best/delta_teacher": result.best.metrics[OBJECTIVE]} if result.best else {}
+        if result.best:
+            keep_model(result.best.run, result.best.mlflow_run, self.storage, self.tracking)
         self.tracking.end_parent(parent, best, failed=bool(result.failed))
         return result
 

@@ -232,7 +232,7 @@ def test_a_column_that_nobody_has_learnt_is_named():
         rows = [measured(row, *((score, 0.9, 30.0, 50.0) for score in scores)) for row in TABLES["6"].rows]
         rows = [replace(row, run_ids=run_ids or {seed: (f"{row.label} {seed}",) for seed in row.seeds}) for row in rows]
         shown = PaperTable.of(TABLES["6"], "rooms", tuple(rows), {}, **more)
-        return [note for note in notes(shown) if "one answer everywhere" in note]
+        return [note for note in grid(shown).heads if "one answer everywhere" in note]
 
     (note,) = said(11.638, 11.638, 12.0)
     assert note.startswith("SemSeg: 8 of 12 networks have 11.64 % to the last digit: ")

@@ -97,7 +97,8 @@ def test_searched_members_are_pruned_and_cells_never(done):
     client = Tracking(place).client
     for row in pruned:
         recorded = client.get_run(row.mlflow_run)
-        assert recorded.info.status == "KILLED"
+        assert recorded.info.status == "FINISHED"
+        assert recorded.info.run_name.startswith("pruned ")
         assert recorded.data.tags["kdam.pruned"] == "true"
         assert len(client.get_metric_history(row.mlflow_run, "val/semseg/mIoU")) < 3
 
@@ -117,6 +118,8 @@ def test_what_mlflow_shows(done):
     }  # fmt: skip
     assert [item.step for item in client.get_metric_history(base.info.run_id, "val/delta_teacher")] == [1, 2, 3]
     assert client.get_run(result.parent).info.status == "FAILED"  # one member has
+    assert tracking.model_of(result.best.mlflow_run)
+    assert not set(base.data.params) & set(client.get_run(result.parent).data.params)  # what differs, what does not
     (row,) = result.teachers
     assert (row.run, tracking.find_finished(teacher.run_id).experiment) == (teacher, "kdam/rooms/teachers")
 

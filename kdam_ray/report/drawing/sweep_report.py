@@ -89,6 +89,7 @@ def write_report(content: Content, result: SweepResult, place: Place, *, images:
         (folder / PAGE).write_text(page.report_page(content.title, _sections(content, result, pictures)))
         for path in (*files, folder / MADE_OF, folder / PAGE):
             tracking.log_file(result.parent, path, FOLDER)
+        tracking.write_note(result.parent, FORMATS["md"](list(content.grids)))
         say(f"report: {folder / PAGE if kept else f'artifact {FOLDER}/{PAGE} of run {result.parent}'}")
 
 

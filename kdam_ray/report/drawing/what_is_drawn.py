@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from kdam_ray import paper
-from kdam_ray.config import Place, Run, titled
+from kdam_ray.config import Place, Run
 from kdam_ray.report.beta_temp import FIXED_BETA, FIXED_TEMPERATURE, RULE, BetaTempTable
 from kdam_ray.report.drawing import findings
 from kdam_ray.report.drawing.cost_plane import Costed, PointKind, accuracy_against_cost
@@ -30,6 +30,7 @@ from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.importance import importances, value_of
 from kdam_ray.service.search.study import searched_params
+from kdam_ray.titles import titled
 
 MOST_CURVES = 24  # members whose learning curves are drawn
 MOST_PICTURES = 6

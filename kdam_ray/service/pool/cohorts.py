@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import ray
 
-from kdam_ray.config import Place, Sweep, titled
+from kdam_ray.config import Place, Sweep
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import SingleTasks, TeacherScores
 from kdam_ray.service.layout import Layout, layout
@@ -15,6 +15,7 @@ from kdam_ray.service.pool.assignment import Assignment, Order, TeacherCheckpoin
 from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import count
+from kdam_ray.titles import titled, varying
 
 TEACHERS = "teachers"  # last part of their experiment's name
 
@@ -35,6 +36,7 @@ class Opener:
         arranged: what the place comes to.
         costs: counts operations.
         operations: operations per title, for what is left to do; filled as cohorts are opened.
+        params: those that MLflow's runs of the members record; None: all.
     """
 
     place: Place
@@ -48,8 +50,10 @@ class Opener:
     arranged: Layout = field(init=False)
     costs: Costs = field(init=False)
     operations: dict[str, float] = field(init=False, default_factory=dict)
+    params: list[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
+        self.params = varying(self.sweep) if self.sweep else None
         self.arranged = layout(self.place)
         self.costs = Costs(Storage(self.place.storage), evaluate_every=self.place.evaluate_every)
 
@@ -81,7 +85,9 @@ class Opener:
         return Order(
             run=seat.run,
             title=title,
-            mlflow_run=self.tracking.open_member(seat.run, sweep=name, table=table, parent=self.parent, title=title),
+            mlflow_run=self.tracking.open_member(
+                seat.run, sweep=name, table=table, parent=self.parent, title=title, params=self.params
+            ),
             trial=seat.trial,
             prunable=seat.purpose == "searched",
             reference=dict(teacher) if teacher else None,

@@ -11,8 +11,11 @@ from kdam_ray.service.records.checkpoints import (
     latest_checkpoint,
     save_checkpoint,
 )
+from kdam_ray.service.records.found import Found, Parent
+from kdam_ray.service.records.reading import experiment_name
+from kdam_ray.service.records.sources import git_state
 from kdam_ray.service.records.storage import Storage, check_reachable, is_remote
-from kdam_ray.service.records.tracking import Found, Parent, Tracking, experiment_name, git_state
+from kdam_ray.service.records.tracking import Tracking
 from kdam_ray.service.records.weight_files import store_weights, weights_of
 
 __all__ = [

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from kdam_ray.config import Place, Run
+from kdam_ray.service.records.found import Found
+from kdam_ray.service.records.reading import Reading
 from kdam_ray.service.records.storage import Storage, check_reachable
-from kdam_ray.service.records.tracking import Found, Tracking
 from kdam_ray.service.wording import say
 
 KEPT = 2  # checkpoints of a run: the newest, and the one before in case the newest is damaged
@@ -122,7 +123,7 @@ def _run_id(name: str, place: Place) -> str:
         return name
     if not re.fullmatch(MLFLOW_RUN, name):
         raise ValueError(f"run: {name!r} is neither a run_id (12 hex digits) nor the id of a run of MLflow (32)")
-    tracking = Tracking(place)
+    tracking = Reading(place)
     found = tracking.run_id_of(name)
     if found is None:
         raise ValueError(f"run: {tracking.uri} holds no member of a sweep with the id {name}")

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from kdam_ray.command import announce
 from kdam_ray.config import Place
-from kdam_ray.service.records.tracking import Found, Tracking, _found
+from kdam_ray.service.records.found import Found, found
+from kdam_ray.service.records.tracking import Tracking
 
 State = Literal["finished", "pruned", "failed", "unfinished", "training"]
 STATES: tuple[State, ...] = ("training", "finished", "unfinished", "pruned", "failed")
@@ -296,8 +297,8 @@ def _sweep(item: Any, experiment: str) -> Listed:
 
 def _members(items: Sequence[Any], experiment: str) -> tuple[Member, ...]:
     """Newest first as MLflow gives them, oldest first as they are listed."""
-    members = [(item, found) for item in items if (found := _found(item, experiment)) is not None]
-    return tuple(_member(item, found) for item, found in reversed(members))
+    members = [(item, record) for item in items if (record := found(item, experiment)) is not None]
+    return tuple(_member(item, record) for item, record in reversed(members))
 
 
 def _member(item: Any, found: Found) -> Member:

@@ -1,231 +1,83 @@
 """The only file that writes to MLflow: a run of MLflow per sweep, a child per member.
 
-Only `MlflowClient`, never the fluent functions: workers, driver and tests hold their own client and no process has a
-"current run". A member is found by the tag `kdam.run_id` in any experiment: a finished one is never trained again, an
-unfinished one is reopened under the MLflow run that it has. A member that another sweep trained is shown under this
-sweep's parent as a link: a child with its params and last metrics, tag `kdam.link` naming the MLflow run that was
-trained. A link is no second record of the training and is never found as one.
+A member is found by the tag `kdam.run_id` in any experiment: a finished one is never trained again, an unfinished one
+is reopened under the MLflow run that it has. A member that another sweep trained is shown under this sweep's parent as
+a link: a child with its params and last metrics, tag `kdam.link` naming the MLflow run that was trained. A link is no
+second record of the training and is never found as one.
+
+How a member ends, to MLflow's pages and to us (`found.status_of`):
+
+- finished: FINISHED.
+- pruned: FINISHED too, for to MLflow KILLED is as red as FAILED, and nothing went wrong. The tag `kdam.pruned`, the
+  start of its name and its note say that it was stopped; the study has it as PRUNED. Older stores have it as KILLED.
+- diverged: FAILED with `kdam.failed`, the reason.
+- its process died: FAILED with `kdam.error`; it counts as unfinished and goes on at the next call.
+
+A sweep is FAILED if one of its members has, else FINISHED; KILLED where its job was interrupted, until it goes on.
+
+Params: what is the same for all members of a sweep is recorded once, on the sweep's run; a member has what differs
+(`titles.varying`), so that pages which compare members show that and nothing else. The whole Run of a member is in its
+tag `kdam.run` and its artifact `run.json`.
 """
 
-import functools
 import json
-import logging
-import os
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import ValidationError
+from kdam_ray.config import Place, Run, Sweep, canonical_json, flatten
+from kdam_ray.service.records.found import ERROR, FAILED, PRUNED, Found, Status, status_of
+from kdam_ray.service.records.reading import Reading, experiment_name
+from kdam_ray.service.records.sources import dataset_inputs, source_tags
+from kdam_ray.service.records.ui_pages import (
+    NOTE,
+    PRUNED_NAME,
+    PRUNED_NOTE,
+    VIEW_TAG,
+    experiment_note,
+    experiment_tags,
+    sweep_note,
+)
+from kdam_ray.titles import varying
 
-from kdam_ray.config import Place, Run, Sweep, canonical_json, change, flatten, single_task, untaught
-from kdam_ray.service.records.storage import Storage
-from kdam_ray.tasks import DATASETS
-
-Status = Literal["finished", "pruned", "failed", "unfinished"]
-BEST_FIRST: tuple[Status, ...] = ("finished", "unfinished", "pruned", "failed")
-SQLITE = "sqlite:///"
-ENDED: dict[Status, str] = {"finished": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
-
-
-@dataclass(frozen=True)
-class Found:
-    """A member as MLflow has it.
-
-    Attributes:
-        run: rebuilt from what was recorded.
-        mlflow_run: id of MLflow's run.
-        experiment: name of its experiment.
-        status: pruned and failed members are results too (training is deterministic); only "unfinished" ones go on.
-        metrics: the last value of each: "val/semseg/mIoU", "train/loss", ...
-        reason: why it failed.
-        tags: all of them.
-    """
-
-    run: Run
-    mlflow_run: str
-    experiment: str
-    status: Status
-    metrics: dict[str, float]
-    reason: str | None
-    tags: dict[str, str]
+ENDED: dict[Status, str] = {"finished": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
-@dataclass(frozen=True)
-class Parent:
-    """A sweep as MLflow has it: its run's id and tags."""
-
-    mlflow_run: str
-    tags: dict[str, str]
-
-
-def tracking_uri(place: Place) -> str:
-    """Place's own, else MLFLOW_TRACKING_URI, else sqlite beside the local storage.
-
-    The path of a sqlite file is made absolute: `sqlite:///runs/mlflow.db` means this folder's, also to workers that run
-    elsewhere.
-    """
-    if given := place.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"):
-        return f"{SQLITE}{Path(given.removeprefix(SQLITE)).absolute()}" if given.startswith(SQLITE) else given
-    local = Storage(place.storage).local or Path("runs").absolute()
-    return f"{SQLITE}{local / 'mlflow.db'}"
-
-
-def experiment_name(dataset: str, sweep: str) -> str:
-    """MLflow's experiment of a sweep."""
-    return f"kdam/{dataset}/{sweep}"
-
-
-class Tracking:
+class Tracking(Reading):
     """Reads and writes of one MLflow tracking store."""
 
     def __init__(self, place: Place):
-        self.uri = tracking_uri(place)
-        self.artifacts = Path(self.uri.removeprefix(SQLITE)).parent / "mlruns" if self.uri.startswith(SQLITE) else None
-        self._connected: Any = None
+        super().__init__(place)
         self._experiments: dict[str, str] = {}
 
-    @property
-    def empty(self) -> bool:
-        """Nothing recorded yet, known without creating the database (which takes seconds)."""
-        return self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists()
-
-    @property
-    def client(self) -> Any:
-        """The MlflowClient; the first use creates a missing sqlite database.
-
-        Raises:
-            ValueError: it cannot be opened; says which and why.
-        """
-        if self._connected is None:
-            os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-            os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-            os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-            from mlflow import MlflowClient
-            from mlflow.exceptions import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
-
-            logging.getLogger("mlflow").setLevel(logging.WARNING)
-            if self.artifacts is not None:
-                self.artifacts.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connected = MlflowClient(self.uri)
-            except (MlflowException, SQLAlchemyError) as error:
-                reason = str(error).strip().splitlines()[0]
-                raise ValueError(f"tracking_uri: {self.uri} cannot be opened as MLflow's store: {reason}") from None
-        return self._connected
-
-    def experiment(self, dataset: str, sweep: str) -> str:
-        """Id of `kdam/<dataset>/<sweep>`, created when missing."""
+    def experiment(self, dataset: str, sweep: str, params: Sequence[str] = ()) -> str:
+        """Id of `kdam/<dataset>/<sweep>`, created when missing; its pages are told to show `params` and the scores."""
         name = experiment_name(dataset, sweep)
         if name not in self._experiments:
-            known = self.client.get_experiment_by_name(name)
-            location = self.artifacts.as_uri() + f"/{name}" if self.artifacts is not None else None
-            self._experiments[name] = (
-                known.experiment_id if known else self.client.create_experiment(name, artifact_location=location)
-            )
+            self._experiments[name] = self._open_experiment(name, experiment_tags(dataset, params), shown=bool(params))
         return self._experiments[name]
 
-    # --- what is there
-
-    def find(self, run_ids: Iterable[str]) -> dict[str, Found]:
-        """Members by run_id, from any experiment: each one's finished record, else its unfinished, else its newest."""
-        experiments = self._all_experiments()
-        found = {name: self._search(experiments, f"tags.`kdam.run_id` = '{name}'") for name in dict.fromkeys(run_ids)}
-        return {
-            run_id: min(records, key=lambda record: BEST_FIRST.index(record.status))
-            for run_id, records in found.items()
-            if records
-        }
-
-    def find_finished(self, run_id: str) -> Found | None:
-        """The finished record of a run, whichever sweep trained it."""
-        record = self.find([run_id]).get(run_id)
-        return record if record is not None and record.status == "finished" else None
-
-    def run_id_of(self, mlflow_run: str) -> str | None:
-        """run_id of the member, or of the link to one, that MLflow knows by that id; None: it knows none."""
-        experiments = list(self._all_experiments())
-        wanted = f"attributes.run_id = '{mlflow_run}'"
-        found = self.client.search_runs(experiments, wanted, max_results=1) if experiments else []
-        return found[0].data.tags.get("kdam.run_id") if found else None
-
-    def rows(self, dataset: str, sweep: str) -> list[Found]:
-        """Members trained in, or linked into, the experiment `kdam/<dataset>/<sweep>`, oldest first."""
-        return self._search(self._experiments_of(dataset, sweep), "tags.`kdam.run_id` LIKE '%'", links=True)[::-1]
-
-    def single_task_reference(self, run: Run) -> dict[str, float] | None:
-        """Metrics of finished runs that learn the tasks of `run` one by one (`config.single_task`), at any seed.
-
-        {"semseg/mIoU": ...}, means over seeds. None unless every task of `run` has such a run: a Delta over some tasks
-        is another quantity. A task that was learnt with another weight (`task_factors`) is no reference.
-        """
-        wanted = (
-            f"params.student = '{run.student}' and params.`distill.method` = 'none' and attributes.status = 'FINISHED'"
-        )
-        records, reference = self._search(self._all_experiments(), wanted), {}
-        for task in (DATASETS[run.dataset].task(name) for name in run.tasks):
-            single = single_task(run, task.name)
-            values = [
-                record.metrics[f"val/{task.metric_key}"] for record in records
-                if record.run.tasks == single.tasks and change(untaught(record.run), {"seed": 0}) == single
-            ]  # fmt: skip
-            if not values:
-                return None
-            reference[task.metric_key] = sum(values) / len(values)
-        return reference
-
-    def _all_experiments(self) -> dict[str, str]:
-        if self.empty:
-            return {}
-        experiments = self.client.search_experiments(filter_string="name LIKE 'kdam/%'", max_results=1000)
-        return {item.experiment_id: item.name for item in experiments}
-
-    def _experiments_of(self, dataset: str, sweep: str) -> dict[str, str]:
-        experiments = self._all_experiments().items()
-        return {id_: name for id_, name in experiments if name == experiment_name(dataset, sweep)}
-
-    def _search(self, experiments: Mapping[str, str], wanted: str, *, links: bool = False) -> list[Found]:
-        records, token = [], None
-        while experiments:  # where there are none, a database that is not there yet is not asked
-            page = self.client.search_runs(list(experiments), wanted, max_results=1000, page_token=token)
-            records += [record for item in page if (record := _found(item, experiments[item.info.experiment_id]))]
-            if not (token := page.token):
-                break
-        return [record for record in records if links or "kdam.link" not in record.tags]
-
-    def parents(self, dataset: str, sweep: str) -> list[Parent]:
-        """The sweeps recorded in `kdam/<dataset>/<sweep>`, the one that was last begun or taken up again first."""
-        names = [*self._experiments_of(dataset, sweep)]
-        runs = self.client.search_runs(names, "tags.`kdam.base` LIKE '%'", max_results=1000) if names else []
-        parents = [Parent(run.info.run_id, dict(run.data.tags)) for run in runs]
-        return sorted(parents, key=lambda parent: int(parent.tags.get("kdam.opened", 0)), reverse=True)
-
-    def document(self, mlflow_run: str, name: str) -> Any:
-        """The JSON artifact of that name, or None."""
-        if not any(item.path == name for item in self.client.list_artifacts(mlflow_run)):
-            return None
-        with tempfile.TemporaryDirectory() as folder:
-            return json.loads(Path(self.client.download_artifacts(mlflow_run, name, folder)).read_text())
-
-    def history(self, mlflow_run: str, metric: str) -> dict[int, float]:
-        """epoch -> value of a metric; the last one where an epoch was trained twice."""
-        points = sorted(self.client.get_metric_history(mlflow_run, metric), key=lambda point: point.timestamp)
-        return {point.step: point.value for point in points}
-
-    def outcome(self, mlflow_run: str) -> tuple[Status, dict[str, float]]:
-        """How a member stands now, and its last metrics."""
-        run = self.client.get_run(mlflow_run)
-        return _status(run), dict(run.data.metrics)
-
-    # --- what is written
+    def _open_experiment(self, name: str, tags: dict[str, str], *, shown: bool) -> str:
+        """Only the shared view is set anew, by who knows what to show: the rest may be a person's own words."""
+        known = self.client.get_experiment_by_name(name)
+        if known is None:
+            location = self.artifacts.as_uri() + f"/{name}" if self.artifacts is not None else None
+            id_ = self.client.create_experiment(name, artifact_location=location, tags=tags)
+        else:
+            id_ = known.experiment_id
+        there = known.tags if known else tags
+        for tag, value in (tags | {NOTE: experiment_note(id_)}).items():
+            if tag not in there or (tag == VIEW_TAG and shown and there[tag] != value):
+                self.client.set_experiment_tag(id_, tag, value)
+        return str(id_)
 
     def open_parent(self, sweep: Sweep) -> str:
         """The sweep's run, reopened if the same sweep (`Sweep.sweep_id`) has one."""
-        experiment = self.experiment(sweep.base.dataset, sweep.name)
+        from mlflow.entities import Param
+
+        differ = varying(sweep)
+        experiment = self.experiment(sweep.base.dataset, sweep.name, differ)
         tags = {
             "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""), "kdam.base": sweep.base.run_id,
             "kdam.sweep_id": sweep.sweep_id, "kdam.space": json.dumps(sweep.space),
@@ -234,22 +86,43 @@ class Tracking:
         } | source_tags(sweep.base)  # fmt: skip
         known = self.client.search_runs([experiment], f"tags.`kdam.sweep_id` = '{sweep.sweep_id}'", max_results=1)
         if known:
-            self.reopen(known[0].info.run_id, tags)
-            return known[0].info.run_id
-        return self.client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id
+            parent, has_params = known[0].info.run_id, bool(known[0].data.params)
+            self.reopen(parent, tags)
+        else:
+            parent, has_params = self.client.create_run(experiment, run_name=sweep.name, tags=tags).info.run_id, False
+        if not has_params:
+            same = {name: value for name, value in flatten(sweep.base).items() if name not in differ}
+            self.client.log_batch(parent, params=[Param(name, str(value)) for name, value in same.items()])
+            self.client.log_inputs(parent, datasets=dataset_inputs(sweep.base, self.root))
+        return parent
 
     def open_member(
-        self, run: Run, *, sweep: str, table: int | None = None, parent: str | None = None, title: str | None = None
+        self,
+        run: Run,
+        *,
+        sweep: str,
+        table: int | None = None,
+        parent: str | None = None,
+        title: str | None = None,
+        params: Collection[str] | None = None,
     ) -> str:
-        """The MLflow run of a member that is to be trained: a new one with the params, or the one it has, reopened.
+        """The MLflow run of a member that is to be trained: a new one, or the one it has, reopened.
 
         A finished one is left as it is: workers can outlive a killed sweep by a moment, and finish what it had begun.
+
+        Args:
+            run: what is trained.
+            sweep: name.
+            table: the paper's.
+            parent: MLflow run of the sweep.
+            title: name of the MLflow run.
+            params: those in which the members of the sweep differ (`titles.varying`); None: all are recorded.
         """
         tags = source_tags(run) | ({"mlflow.parentRunId": parent} if parent else {})
         tags |= {"kdam.sweep": sweep, "kdam.table": str(table or ""), "kdam.teacher_run": run.teacher_run or ""}
         record = self.find([run.run_id]).get(run.run_id)
         if record is None:
-            return self._create_child(run, self.experiment(run.dataset, sweep), tags, title)
+            return self._create_child(run, self.experiment(run.dataset, sweep), tags, title, params)
         if record.status != "finished":
             self.reopen(record.mlflow_run, tags)
         return record.mlflow_run
@@ -267,9 +140,9 @@ class Tracking:
         wanted = f"tags.`kdam.link` = '{record.mlflow_run}' and tags.`mlflow.parentRunId` = '{parent}'"
         known = self.client.search_runs([experiment], wanted, max_results=1)
         ended = ENDED.get(record.status, "FAILED")
-        if known and (known[0].info.status, dict(known[0].data.metrics)) == (ended, record.metrics):
+        if known and (status_of(known[0]), dict(known[0].data.metrics)) == (record.status, record.metrics):
             return known[0].info.run_id
-        kept = ("kdam.", "mlflow.source.git.commit")
+        kept = ("kdam.", "mlflow.source.", "mlflow.user")
         tags = {name: value for name, value in record.tags.items() if name.startswith(kept)}
         tags |= {
             "kdam.link": record.mlflow_run, "kdam.sweep": sweep.name, "kdam.table": str(sweep.table or ""),
@@ -279,7 +152,10 @@ class Tracking:
             child = known[0].info.run_id
             self.reopen(child, tags)
         else:
-            child = self._create_child(record.run, experiment, tags, title)
+            pruned = PRUNED_NAME if record.status == "pruned" else ""
+            child = self._create_child(
+                record.run, experiment, tags, f"{pruned}{title or record.run.run_id}", varying(sweep)
+            )
         self.log_epoch(child, record.metrics, record.run.epochs)
         self.client.set_terminated(child, ended)
         return child
@@ -308,16 +184,18 @@ class Tracking:
         self.client.log_artifact(mlflow_run, str(path), folder)
 
     def end_member(self, mlflow_run: str, status: Status, *, reason: str | None = None) -> None:
-        """FINISHED, KILLED (pruned) or FAILED.
+        """A member's training is over; see this module's first words. Of a reason that is a traceback the last line."""
+        from mlflow.entities import RunTag
 
-        A member that diverged carries the tag `kdam.failed`. Without it (its process died; `kdam.error` says how) it is
-        FAILED to MLflow, but counts as unfinished here. Of a reason that is a traceback the last line is kept.
-        """
-        if status == "pruned":
-            self.client.set_tag(mlflow_run, "kdam.pruned", "true")
+        tags = {PRUNED: "true", NOTE: PRUNED_NOTE} if status == "pruned" else {}
         if reason:
             lines = [line.strip() for line in reason.splitlines() if line.strip()]
-            self.client.set_tag(mlflow_run, "kdam.failed" if status == "failed" else "kdam.error", lines[-1][:1000])
+            tags[FAILED if status == "failed" else ERROR] = lines[-1][:1000]
+        if tags:  # first, so that no moment shows a pruned member as a finished one
+            self.client.log_batch(mlflow_run, tags=[RunTag(name, value) for name, value in tags.items()])
+        if status == "pruned":
+            name = self.client.get_run(mlflow_run).info.run_name
+            self.client.update_run(mlflow_run, name=PRUNED_NAME + name.removeprefix(PRUNED_NAME))
         self.client.set_terminated(mlflow_run, ENDED.get(status, "FAILED"))
 
     def end_parent(self, mlflow_run: str, metrics: Mapping[str, float], failed: bool) -> None:
@@ -326,12 +204,56 @@ class Tracking:
             self.log_epoch(mlflow_run, metrics, 0)
         self.client.set_terminated(mlflow_run, "FAILED" if failed else "FINISHED")
 
-    def _create_child(self, run: Run, experiment: str, tags: Mapping[str, str], title: str | None) -> str:
+    def interrupt_parent(self, mlflow_run: str) -> None:
+        """A sweep's job is ending before its members have."""
+        self.client.set_terminated(mlflow_run, "KILLED")
+
+    def write_note(self, mlflow_run: str, tables: str) -> None:
+        """The tables of a sweep as the note of its run, with a link that compares its finished members."""
+        experiment = self.client.get_run(mlflow_run).info.experiment_id
+        finished = [found.mlflow_run for found in self.children(experiment, mlflow_run) if found.status == "finished"]
+        self.client.set_tag(mlflow_run, NOTE, sweep_note(tables, experiment, finished))
+
+    def log_model(self, mlflow_run: str, run: Run, folder: Path, metrics: Mapping[str, float]) -> str:
+        """A finished member's network as a model of MLflow, READY, with what `folder` holds. Returns the model's id."""
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        experiment = self.client.get_run(mlflow_run).info.experiment_id
+        model = self.client.create_logged_model(
+            experiment, name=f"{run.student}-{run.decoder}-{run.run_id}", source_run_id=mlflow_run,
+            params={name: str(value) for name, value in flatten(run).items()},
+            tags={"kdam.run_id": run.run_id} | source_tags(run), model_type="dense prediction",
+        )  # fmt: skip
+        self.client.log_model_artifacts(model.model_id, str(folder))
+        self.client.finalize_logged_model(model.model_id, "READY")
+        self.client.log_outputs(mlflow_run, [LoggedModelOutput(model.model_id, run.epochs)])
+        last = [self.client.get_metric_history(mlflow_run, name)[-1] for name in metrics if name.startswith("val/")]
+        self.client.log_batch(  # the very points that the member has: they stay one each
+            mlflow_run,
+            metrics=[Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id) for m in last],
+        )
+        return str(model.model_id)
+
+    def register(self, model_id: str, name: str) -> str:
+        """A new version, in the registry, of the model of that name, which is made if it is not there. Returns it."""
+        if not self.client.search_registered_models(f"name = '{name}'"):
+            self.client.create_registered_model(name)
+        model = self.client.get_logged_model(model_id)
+        version = self.client.create_model_version(
+            name, model.artifact_location, run_id=model.source_run_id, model_id=model_id
+        )
+        return str(version.version)
+
+    def _create_child(
+        self, run: Run, experiment: str, tags: Mapping[str, str], title: str | None, params: Collection[str] | None
+    ) -> str:
         from mlflow.entities import Param
 
         tags = {**tags, "kdam.run_id": run.run_id, "kdam.run": canonical_json(run)}
         child = self.client.create_run(experiment, run_name=title or run.run_id, tags=tags).info.run_id
-        self.client.log_batch(child, params=[Param(name, str(value)) for name, value in flatten(run).items()])
+        own = {name: value for name, value in flatten(run).items() if params is None or name in params}
+        self.client.log_batch(child, params=[Param(name, str(value)) for name, value in own.items()])
+        self.client.log_inputs(child, datasets=dataset_inputs(run, self.root))
         self.log_document(child, "run.json", run.model_dump(mode="json"))
         return child
 
@@ -339,52 +261,9 @@ class Tracking:
         """RUNNING again, however it had ended."""
         from mlflow.entities import RunTag
 
-        self.client.update_run(mlflow_run, status="RUNNING")
-        for name in {"kdam.pruned", "kdam.failed", "kdam.error"} & self.client.get_run(mlflow_run).data.tags.keys():
+        run = self.client.get_run(mlflow_run)
+        self.client.update_run(mlflow_run, status="RUNNING", name=run.info.run_name.removeprefix(PRUNED_NAME))
+        over = {PRUNED, FAILED, ERROR} | ({NOTE} if PRUNED in run.data.tags else set())
+        for name in over & run.data.tags.keys():
             self.client.delete_tag(mlflow_run, name)
         self.client.log_batch(mlflow_run, tags=[RunTag(name, value) for name, value in tags.items()])
-
-
-def _found(item: Any, experiment: str) -> Found | None:
-    """None for what no Run of this version can be: another kind of run, or fields that no longer exist."""
-    tags = item.data.tags
-    try:
-        run = Run.model_validate_json(tags.get("kdam.run", ""))
-    except ValidationError:
-        return None
-    reason = tags.get("kdam.failed") or tags.get("kdam.error")
-    return Found(run, item.info.run_id, experiment, _status(item), dict(item.data.metrics), reason, dict(tags))
-
-
-def _status(item: Any) -> Status:
-    tags, ended = item.data.tags, item.info.status
-    if ended == "FINISHED":
-        return "finished"
-    if ended == "KILLED" and "kdam.pruned" in tags:
-        return "pruned"
-    return "failed" if ended == "FAILED" and "kdam.failed" in tags else "unfinished"
-
-
-def source_tags(run: Run) -> dict[str, str]:
-    """Which code and which data: git commit, whether the checkout has changes, the dataset's hash."""
-    commit, dirty = git_state()
-    return {"mlflow.source.git.commit": commit, "kdam.git_dirty": dirty, "kdam.dataset_hash": run.dataset_hash}
-
-
-@functools.cache
-def git_state() -> tuple[str, str]:
-    """The commit, and whether the checkout has changes ("true" or "false").
-
-    Outside a checkout, as in an image or a shipped working directory, KDAM_GIT_COMMIT names the commit, else both are
-    "unknown".
-    """
-    try:
-        commit, status = (
-            subprocess.run(
-                ["git", *what], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for what in (("rev-parse", "HEAD"), ("status", "--porcelain"))
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("KDAM_GIT_COMMIT", "unknown"), "unknown"
-    return commit, str(bool(status)).lower()
