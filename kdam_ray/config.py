@@ -288,6 +288,7 @@ class Sweep(Frozen):
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
         choices: searched alternatives, each a name for changes to base: {"pair": {"a teaches b": {"teacher": ...}}}.
         trials: searched runs, beyond the cells.
+        confirmed: points of the space that get further seeds, those that come out first (`search.confirmation`).
         smoke: its numbers mean nothing.
     """
 
@@ -299,11 +300,12 @@ class Sweep(Frozen):
     space: dict[str, tuple[Positive, Positive]] = Field(default_factory=dict)
     choices: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=0)] = 0
+    confirmed: Annotated[int, Field(ge=0)] = 0
     smoke: bool = False
 
     @property
     def sweep_id(self) -> str:
-        """12 hex digits of what is trained: more seeds or trials are the same sweep."""
+        """12 hex digits of what is trained: more seeds, trials or confirmed points are the same sweep."""
         rows = {json.dumps(row | {"seed": 0}, sort_keys=True) for row in (*self.cells, *self.references)}
         parts = [self.name, canonical_json(change(self.base, {"seed": 0})), sorted(rows), self.space, self.choices]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

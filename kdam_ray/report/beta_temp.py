@@ -15,6 +15,7 @@ from kdam_ray import paper
 from kdam_ray.config import Run, titled
 from kdam_ray.report.tables import NOT_PRINTED, RunTable, SeedRow, number
 from kdam_ray.service.deltas import full_names, scores
+from kdam_ray.service.search.confirmation import SEEDS
 from kdam_ray.tasks import DATASETS
 
 if TYPE_CHECKING:  # what a table is made from may come from MLflow alone, without Ray
@@ -30,7 +31,7 @@ BESIDE = "reference"  # part of the rows to read the cells against; documents of
 PARTS = {
     "5a": "Table 5a. beta at T = 3, alpha = 1",
     "5b": "Table 5b. T at beta = 1, alpha = 1",
-    "searched": "Searched between the cells, the best first",
+    "searched": "Searched between the cells, the highest objective first",
     BESIDE: "To read them against",
 }
 CELLS = ("5a", "5b")
@@ -69,7 +70,7 @@ class BetaTempTable(RunTable):
         heading: which systems and data ours and the paper's numbers are of.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; empty: there are none.
         failed: {"run_id", "name", "reason"} of the runs that failed.
-        searched: searched runs that are known; the rows have the best of them.
+        searched: searched points that are known; the rows have the first of them, and all that have further seeds.
     """
 
     heading: str = ""
@@ -122,6 +123,17 @@ class BetaTempTable(RunTable):
         return abs(found.mean - plain.mean) > limit
 
     @property
+    def points(self) -> list[SeedRow]:
+        """Cells and searched points whose runs have all ended, the highest mean objective first."""
+        rows = [*self.cells, *(row for row in self.rows if row.part == "searched" and not row.unfinished)]
+        return sorted((row for row in rows if objective(row) > float("-inf")), key=objective, reverse=True)
+
+    @property
+    def confirmed(self) -> list[SeedRow]:
+        """Those points that have the seeds that the word best needs, the best first."""
+        return [row for row in self.points if len(row.values("delta_teacher")) >= SEEDS]
+
+    @property
     def cells(self) -> list[SeedRow]:
         """The distinct cells whose runs have all ended: the one that both tables share counts once."""
         mine = [row for row in self.rows if row.part in CELLS and row.seeds and not row.unfinished]
@@ -161,7 +173,8 @@ def table_5(
     tasks = tuple(task for task in DATASETS[run.dataset].tasks if task.name in run.tasks)
     with_paper = [task.name for task in tasks] == [task.name for task in paper.TABLE_5A.tasks]
     searched = _searched(runs, method)
-    rows = [*_cells(runs, method), *searched[:SEARCHED_SHOWN], *_beside(runs, teacher)]
+    shown = [row for place, row in enumerate(searched) if place < SEARCHED_SHOWN or len(row.seeds) > 1]
+    rows = [*_cells(runs, method), *shown, *_beside(runs, teacher)]
     instead = {"swin_l": teacher.run.student if teacher else None, "swin_t": run.student}
     return BetaTempTable(
         tasks, tuple(row if with_paper else replace(row, printed=NOT_PRINTED) for row in rows), run.dataset,
@@ -219,14 +232,16 @@ def _cells(runs: Sequence[Scored], method: str) -> list[SeedRow]:
 
 
 def _searched(runs: Sequence[Scored], method: str) -> list[SeedRow]:
-    """Every run beside the cells, the best first."""
-    rows = []
+    """Every point beside the cells, the highest mean objective first."""
+    points: dict[tuple[float, float, float], list[Scored]] = {}
     for scored in runs:
         distill = scored.run.distill
         if distill.method == method and not _is_cell(scored.run, method):
-            facts = {"beta": distill.beta, "temperature": distill.temperature, "alpha": distill.alpha}
-            label = f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}"
-            rows.append(_row(label, "searched", facts, (scored,)))
+            points.setdefault((distill.beta, distill.temperature, distill.alpha), []).append(scored)
+    rows = []
+    for (beta, temperature, alpha), mine in points.items():
+        label = f"β {beta:.3g} T {temperature:.3g}" + f" α {alpha:.2g}" * (alpha != 1.0)
+        rows.append(_row(label, "searched", {"beta": beta, "temperature": temperature, "alpha": alpha}, mine))
     return sorted(rows, key=objective, reverse=True)
 
 

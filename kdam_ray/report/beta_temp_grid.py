@@ -9,12 +9,15 @@ from scipy.stats import t as student_t
 
 from kdam_ray.report.beta_temp import PARTS, RESOLVED, BetaTempTable, objective
 from kdam_ray.report.formats import FORMATS, Grid
+from kdam_ray.report.significance import CONFIDENCE, Difference, holm, paired
 from kdam_ray.report.table_grid import DELTA_TITLE, counted, grid_of, ours, task_columns, texts
-from kdam_ray.report.tables import DELTA, TITLES, SeedRow
+from kdam_ray.report.tables import DELTA, TITLES, SeedRow, number
+from kdam_ray.service.search.confirmation import SEEDS
 
 if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
     from kdam_ray.service.sweep import SweepResult
 
+CONFIRMED_SHOWN = 3  # in sentences
 DELTA_MEANS = {
     "single-task": (
         "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
@@ -29,13 +32,13 @@ DELTA_MEANS = {
 
 # ----------------------------------------------------------------------------------------------------------- sentences
 def sentences(results: BetaTempTable) -> list[str]:
-    """What the table may be read for: the Delta's reference, what one seed resolves, the best point found."""
-    said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): the best of its column."]
+    """What the table may be read for: the Delta's reference, what one seed resolves, which point is best if any is."""
+    said = ["Ours: mean ± standard deviation over n seeds. Bold (asterisks in text): ahead in its column."]
     said += [*results.data_notes, _delta(results)]
     if results.failed:
         failed = "; ".join(f"{row['name']} ({row['run_id']}): {row['reason']}" for row in results.failed)
         said.append(f"Failed, so without numbers: {failed}.")
-    return [*said, *_resolution(results), *_best(results)]
+    return [*said, *_resolution(results), *(_confirmed(results) or _ahead(results))]
 
 
 def _delta(results: BetaTempTable) -> str:
@@ -89,21 +92,81 @@ def _sd_range(seeds: int) -> tuple[float, float]:
     return float(((seeds - 1) / low) ** 0.5), float(((seeds - 1) / high) ** 0.5)
 
 
-def _best(results: BetaTempTable) -> list[str]:
+def _among(results: BetaTempTable) -> str:
     cells = len(results.cells)
-    rows = [*results.cells, *(row for row in results.rows if row.part == "searched" and not row.unfinished)]
-    row = max(rows, key=objective, default=None)
-    if row is None or (best := objective(row)) == float("-inf"):
-        return []
+    searched = max(results.searched, len(results.points) - cells)
+    return f"{cells} cells and {searched} searched point{'s' * (searched != 1)} that finished"
+
+
+def _where(row: SeedRow) -> str:
     facts = {"alpha": 1.0, **row.facts}
-    where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
+    return f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
+
+
+def _ahead(results: BetaTempTable) -> list[str]:
+    """Without further seeds nothing is called best: the highest of many is high by chance too."""
+    row = next(iter(results.points), None)
+    if row is None:
+        return []
     delta, plain = results.number(row, DELTA), results.number(results.untaught, DELTA)
     than = "" if delta is None or plain is None else f" {'better' if delta.mean > plain.mean else 'worse'} than no KD"
     judged = f"more than one seed's chance{than}" if results.is_resolved(row, DELTA) else "not resolved by one seed"
     gain = "" if delta is None else f"; the table's Delta {delta.mean:+.2f} %, {judged}"
-    searched = max(results.searched, len(rows) - cells)
-    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
-    return [f"Best of {among}, judged by Delta against the teacher: {where} ({best:+.2f} %{gain})."]
+    seeds = len(row.values("delta_teacher"))
+    return [
+        f"Ahead of {_among(results)}, judged by Delta against the teacher: {_where(row)} "
+        f"({objective(row):+.2f} %{gain}). That is not confirmed: {'one seed' if seeds == 1 else f'{seeds} seeds'} "
+        "put it first, and the first of many is lucky too; --confirm trains further seeds."
+    ]
+
+
+def _confirmed(results: BetaTempTable) -> list[str]:
+    """The points that have further seeds, each against no KD at the same seeds."""
+    tests = _against_no_kd(results)
+    if not tests:
+        return []
+    said = [_judged(results, row, difference, p) for row, difference, p in tests[:CONFIRMED_SHOWN]]
+    more = f" ({len(said)} of {len(tests)} shown)" if len(tests) > len(said) else ""
+    return [
+        f"Best of {len(tests)} confirmed at {SEEDS} seeds or more{more}, from {_among(results)}, judged by Delta "
+        f"against the teacher: {said[0]}.",
+        *([f"The other{'s' * (len(said) > 2)} confirmed: {'; '.join(said[1:])}."] if said[1:] else []),
+        "The seed that chose a point is one of its seeds, so some of that seed's luck is still in its mean.",
+    ]
+
+
+def _against_no_kd(results: BetaTempTable) -> list[tuple[SeedRow, Difference | None, float | None]]:
+    """Confirmed points, the best first, the Delta of each against no KD paired by seed, p corrected for their number."""
+    plain = results.values(results.untaught, DELTA)
+    found = [(row, paired(results.values(row, DELTA), plain)) for row in results.confirmed]
+    corrected = holm([difference.p if difference else None for _, difference in found])
+    return [(row, difference, p) for (row, difference), p in zip(found, corrected, strict=True)]
+
+
+def _judged(results: BetaTempTable, row: SeedRow, difference: Difference | None, p: float | None) -> str:
+    values = number(list(row.values("delta_teacher").values()))
+    assert values is not None, "a confirmed point has objectives"
+    text = f"{_where(row)}: {values.text(2, signed=True)} % over {values.n} seeds"
+    if difference is None or difference.low is None or p is None:
+        return f"{text}; no test against no KD: too few seeds in common"
+    judged = "not resolved" if p >= 1 - CONFIDENCE else f"resolved {'gain' if difference.mean > 0 else 'loss'}"
+    return (
+        f"{text}; the table's Delta against no KD at {difference.pairs} seeds {difference.mean:+.2f} % "
+        f"[{difference.low:+.2f}, {difference.high:+.2f}], {judged} (p {p:.2f} for {len(results.confirmed)})"
+    )
+
+
+def _json_confirmed(results: BetaTempTable, row: SeedRow) -> dict[str, Any]:
+    values = number(list(row.values("delta_teacher").values()))
+    _, difference, p = next(item for item in _against_no_kd(results) if item[0] is row)
+    tested = difference and {"low": difference.low, "high": difference.high, "p": difference.p, "p_corrected": p}
+    return {
+        "model": row.label, "part": row.part, **row.facts, "seeds": row.seeds,
+        "run_ids": [run_id for ids in row.run_ids.values() for run_id in ids],
+        "delta_teacher": values and values.as_json(),
+        "delta_against_no_kd": difference and {"mean": difference.mean, "pairs": difference.pairs, **(tested or {})},
+        "resolved": p is not None and p < 1 - CONFIDENCE,
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ grids and json
@@ -149,6 +212,7 @@ def as_json(results: BetaTempTable) -> dict[str, Any]:
         "rows": [_json_row(results, row) for row in results.rows],
         "delta_reference": results.delta_kind,
         "resolved_by_one_seed": results.limits(),
+        "confirmed": [_json_confirmed(results, row) for row in results.confirmed],
         "failed": [dict(row) for row in results.failed],
     }
 
@@ -182,7 +246,7 @@ def as_report(results: BetaTempTable, result: "SweepResult | None" = None) -> tu
     if result is not None:
         text += ["", *result.where(in_full=True)]
         document |= {
-            "best": result.best_params, "trained": result.trained, "seconds": result.seconds,
+            **result.found(), "trained": result.trained, "seconds": result.seconds,
             "experiment": result.experiment, "parent": result.parent, "tracking_uri": result.tracking_uri,
             "storage": result.storage, "study": result.study,
             "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],

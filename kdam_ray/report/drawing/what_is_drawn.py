@@ -123,7 +123,7 @@ def _pictured(shown: PaperTable, runs: Mapping[str, RunResult]) -> list[Run]:
 
 # ------------------------------------------------------------------------------------------------------------- Table 5
 def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
-    """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
+    """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the point ahead."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = (
         "Table 5: each metric against beta at T = 3 and against T at beta = 1; "
@@ -135,8 +135,9 @@ def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepRes
     plots = [Plot("beta_temp", beta_temp_curves(results), caption), *search_plots(result)]
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
-    if result.best is not None and result.best.run not in pictured:
-        pictured.append(result.best.run)
+    point = result.best or result.ahead
+    if point is not None and point.run not in pictured:
+        pictured.append(point.run)
     return Content(
         results.caption(f"Table 5 on {results.dataset}"), shown, plots, pictured, {STAND_INS: dict(results.stand_ins)}
     )
