@@ -136,7 +136,7 @@ def _confirmed(results: BetaTempTable) -> list[str]:
 
 
 def _against_no_kd(results: BetaTempTable) -> list[tuple[SeedRow, Difference | None, float | None]]:
-    """Confirmed points, the best first, the Delta of each against no KD paired by seed, p corrected for their number."""
+    """Confirmed points, best first: the Delta of each against no KD paired by seed, p corrected for their number."""
     plain = results.values(results.untaught, DELTA)
     found = [(row, paired(results.values(row, DELTA), plain)) for row in results.confirmed]
     corrected = holm([difference.p if difference else None for _, difference in found])

@@ -95,7 +95,7 @@ class Study:
         self._path = self._local_journal()
         self._study = optuna.create_study(
             study_name=study_name(sweep), storage=JournalStorage(JournalFileBackend(str(self._path))),
-            direction="maximize", load_if_exists=True, pruner=OutOfReach(),
+            direction="maximize", load_if_exists=True, pruner=OutOfReach(sweep.base.epochs),
         )  # fmt: skip
         # Seeded, but by the number of trials too: a study taken up again must not draw its first points once more.
         self._study.sampler = optuna.samplers.TPESampler(
