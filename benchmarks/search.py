@@ -121,7 +121,8 @@ def describe(rows: Sequence[dict[str, str]]) -> str:
     )
     return (
         f"{len(runs)} runs at {len(by_point)} points; "
-        f"fitted truth on the grid {values.min():.2f} to {values.max():.2f}, sd {values.std():.2f}\nsd of the noise after each epoch {sds}{seeds}; its correlation with the last {tells}"
+        f"fitted truth on the grid {values.min():.2f} to {values.max():.2f}, sd {values.std():.2f}\n"
+        f"sd of the noise after each epoch {sds}{seeds}; its correlation with the last {tells}"
     )
 
 

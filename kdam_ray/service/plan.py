@@ -205,13 +205,14 @@ class Planner:
         lost = {item.run.run_id for item in teachers if item.status == "failed"}
         draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
         now = [_blocked(item, lost) for item in (*known, *drawn)]
-        settled = not draws and not any(item.status in LEFT for item in now)
+        first_seed = (item for item in now if item.purpose != "reference" and item.run.seed == sweep.base.seed)
+        settled = not draws and not any(item.status in LEFT for item in first_seed)
         further = self.further(now, told) if settled else []
         most = 0 if settled or sweep.base.teacher_run in lost else most_further_runs(sweep)
         return self.plan(teachers, [*now, *(_blocked(item, lost) for item in further)], draws, most)
 
     def further(self, runs: Sequence[Planned], told: Sequence[Trial]) -> list[Planned]:
-        """The further seeds of the points that came out first, when all the others have ended.
+        """The further seeds of the points that came out first, when the search has ended.
 
         What the study was told goes before what was recorded, which in another sweep may be against another teacher.
         """
