@@ -1,7 +1,7 @@
 """Table 4: teacher-student pairs (Swin-L and Swin-B teach Swin-T, Swin-L teaches Swin-S) by plain KD, DIST and KDAM.
 
     python jobs/sweep_pairs.py             # procedural rooms, small networks in the paper's place
-    python jobs/sweep_pairs.py --trials 12 # and Optuna searches beta, T, alpha and the pair together
+    python jobs/sweep_pairs.py --trials 12 # and Optuna searches beta, T and the pair together
     python jobs/sweep_pairs.py --smoke     # about two minutes, tiny; its numbers mean nothing
     python jobs/sweep_pairs.py --dataset nyud --root /data/NYUDv2
 

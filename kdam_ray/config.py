@@ -53,8 +53,7 @@ class Distill(Frozen):
         alpha: weight of the supervised loss.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3. Left out: 3 for plain_kd, 1 for kdam and dist (the paper states only the first).
-        inter: use Eq. 5 (kdam, dist).
-        intra: use Eq. 6 (kdam, dist).
+        inter, intra: use Eq. 5, use Eq. 6 (kdam, dist).
         reading: how one task's logits become a distribution, by task kind; see `losses.distill`.
         literal: kdam by Eq. 4 exactly as printed, without squares (for study: it is not zero at equality).
         kd_resolution: compare logits at the head's own resolution (1/4) or upsampled to the image.
@@ -287,8 +286,7 @@ class Sweep(Frozen):
         references: runs beside the cells that the table quotes but the search ignores.
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
         choices: searched alternatives, each a name for changes to base: {"pair": {"a teaches b": {"teacher": ...}}}.
-        trials: searched runs, beyond the cells.
-        confirmed: points of the space that get further seeds, those that come out first (`search.confirmation`).
+        trials, confirmed: searched runs beyond the cells; points that come out first and then get further seeds.
         smoke: its numbers mean nothing.
     """
 

@@ -104,7 +104,7 @@ def _where(row: SeedRow) -> str:
 
 
 def _ahead(results: BetaTempTable) -> list[str]:
-    """Without further seeds nothing is called best: the highest of many is high by chance too."""
+    """The point that one seed put first, not called best: the highest of many is high by chance too."""
     row = next(iter(results.points), None)
     if row is None:
         return []

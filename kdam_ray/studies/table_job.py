@@ -55,7 +55,7 @@ class SearchFlags(TableFlags):
     confirm: Annotated[int, Field(ge=0)] | None = None
 
     def search(self) -> "Search":
-        """As `table_runs` takes it."""
+        """What is to be searched, 0 trials: nothing."""
         from kdam_ray.studies.table_runs import Search
 
         confirmed = SMOKE_CONFIRMED if self.schedule.smoke else CONFIRMED
