@@ -18,8 +18,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from optuna.pruners import BasePruner
 from scipy.interpolate import RBFInterpolator
 from scipy.stats import qmc
 from scipy.stats import t as student_t
@@ -28,6 +30,7 @@ from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.recipes import SEARCHED, recipe
 from kdam_ray.service.records import Storage
 from kdam_ray.service.search.confirmation import SEEDS
+from kdam_ray.service.search.pruner import OutOfReach
 from kdam_ray.service.search.study import Study
 from kdam_ray.studies.beta_temp import BetaTempPoints, beta_temp_sweep
 
@@ -124,6 +127,47 @@ def describe(rows: Sequence[dict[str, str]]) -> str:
         f"fitted truth on the grid {values.min():.2f} to {values.max():.2f}, sd {values.std():.2f}\n"
         f"sd of the noise after each epoch {sds}{seeds}; its correlation with the last {tells}"
     )
+
+
+def given_up(rows: Sequence[dict[str, str]]) -> str:
+    """Which measured runs a pruner would give up if all the others had finished, and how many of those end well."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    courses: dict[tuple[str, str, str], dict[int, float]] = {}
+    for row in rows:
+        key = row["beta"], row["temperature"], row["seed"]
+        courses.setdefault(key, {})[int(row["epoch"])] = float(row["delta_teacher"])
+    last = max(map(max, courses.values()))
+    middle = statistics.median(course[last] for course in courses.values())
+    pruners = {
+        "worst quarter after epochs // 3": optuna.pruners.PercentilePruner(75.0, n_startup_trials=4, n_warmup_steps=1),
+        "out of reach": OutOfReach(last),
+    }
+    said = []
+    for name, pruner in pruners.items():
+        lost = [mine[last] for key, mine in courses.items() if _is_given_up(pruner, key, courses)]
+        well = sum(end > middle for end in lost)
+        said.append(
+            f"{name}: gives up {len(lost)} of {len(courses)} before their last epoch, {well} of the better half"
+        )
+    return "\n".join(said)
+
+
+def _is_given_up(pruner: BasePruner, key: tuple[str, str, str], courses: dict[Any, dict[int, float]]) -> bool:
+    import optuna
+
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    others = [course for other, course in courses.items() if other != key]
+    study.add_trials([
+        optuna.create_trial(value=course[max(course)], intermediate_values=course) for course in others
+    ])  # fmt: skip
+    trial = study.ask()
+    for epoch in sorted(courses[key])[:-1]:
+        trial.report(courses[key][epoch], epoch)
+        if trial.should_prune():
+            return True
+    return False
 
 
 # -------------------------------------------------------------------------------------------------------- who searches
@@ -312,6 +356,7 @@ def main() -> None:
         measure(options.storage, options.seeds)
     rows = read()
     print(describe(rows))
+    print(given_up(rows))
     for name, surface in surfaces(rows).items():
         for runs in options.runs:
             compare(name, surface, runs, options.repeats)
