@@ -1,6 +1,6 @@
 """Whether the search of Table 5 finds better points than random draws of equal cost, on a measured surface.
 
-    python benchmarks/search.py                             # a minute; replays the surface below, trains nothing
+    python benchmarks/search.py                             # a few minutes; replays the surface below, trains nothing
     python benchmarks/search.py --measure --storage runs    # trains what is missing of the surface, after `make sweep`
 
 The surface is Delta against the teacher over beta and T, measured with the main job's student, schedule and teacher:
