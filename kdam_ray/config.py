@@ -53,8 +53,7 @@ class Distill(Frozen):
         alpha: weight of the supervised loss.
         beta: weight of the distillation loss.
         temperature: T of Eq. 3. Left out: 3 for plain_kd, 1 for kdam and dist (the paper states only the first).
-        inter: use Eq. 5 (kdam, dist).
-        intra: use Eq. 6 (kdam, dist).
+        inter, intra: use Eq. 5, use Eq. 6 (kdam, dist).
         reading: how one task's logits become a distribution, by task kind; see `losses.distill`.
         literal: kdam by Eq. 4 exactly as printed, without squares (for study: it is not zero at equality).
         kd_resolution: compare logits at the head's own resolution (1/4) or upsampled to the image.
@@ -287,7 +286,7 @@ class Sweep(Frozen):
         references: runs beside the cells that the table quotes but the search ignores.
         space: searched fields: {"distill.beta": (low, high)}, log-uniform.
         choices: searched alternatives, each a name for changes to base: {"pair": {"a teaches b": {"teacher": ...}}}.
-        trials: searched runs, beyond the cells.
+        trials, confirmed: searched runs beyond the cells; points that come out first and then get further seeds.
         smoke: its numbers mean nothing.
     """
 
@@ -299,11 +298,12 @@ class Sweep(Frozen):
     space: dict[str, tuple[Positive, Positive]] = Field(default_factory=dict)
     choices: dict[str, dict[str, dict[str, Any]]] = Field(default_factory=dict)
     trials: Annotated[int, Field(ge=0)] = 0
+    confirmed: Annotated[int, Field(ge=0)] = 0
     smoke: bool = False
 
     @property
     def sweep_id(self) -> str:
-        """12 hex digits of what is trained: more seeds or trials are the same sweep."""
+        """12 hex digits of what is trained: more seeds, trials or confirmed points are the same sweep."""
         rows = {json.dumps(row | {"seed": 0}, sort_keys=True) for row in (*self.cells, *self.references)}
         parts = [self.name, canonical_json(change(self.base, {"seed": 0})), sorted(rows), self.space, self.choices]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

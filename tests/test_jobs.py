@@ -235,6 +235,8 @@ def test_plan_as_json_counts_the_cells_once(tmp_path):
         4,
         5,
     )
+    assert document["confirming"] == 2  # of one point, in a smoke run
+    assert document["cohorts"][-1] == ["seed"]
     assert document["flops"] > 0
     assert document["seconds"] > 0
     assert not (tmp_path / "runs" / "mlflow.db").exists()

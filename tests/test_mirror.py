@@ -10,7 +10,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 COVERED_BY = {
     # what Ray runs is tested by running it: whole sweeps with a training that trains nothing
-    "service/pool/cohort_search.py": "service/test_sweep.py",
     "service/pool/cohorts.py": "service/test_sweep.py",
     "service/pool/assignment.py": "service/pool/test_run_here.py",
     "service/pool/protocols.py": "service/pool/test_coordinator.py",
@@ -28,7 +27,6 @@ COVERED_BY = {
     "service/records/weight_files.py": "service/records/test_checkpoints.py",
     "service/search/importance.py": "report/drawing/test_plots.py",
     "report/datasheet.py": "test_prepare_data.py",
-    "report/beta_temp_grid.py": "report/test_tables.py",
     "report/table_grid.py": "report/test_golden_tables.py",
     "report/drawing/cost_plane.py": "report/drawing/test_plots.py",
     "report/drawing/curves.py": "report/drawing/test_plots.py",

@@ -5,9 +5,10 @@
     ray job submit --working-dir . -- python jobs/sweep_beta_temp.py --dataset nyud --root /data/NYUDv2
 
 The paper's 13 cells and the rows they are read against (no KD at three seeds, KDAM at beta 1) run first, so the table
-exists even if the job is cut short; Optuna then searches beta, T and alpha between them. Finished runs are never
-trained again. On the rooms expect no trend in beta or T that one seed resolves: the last lines say what it does
-resolve. Lands in MLflow experiment kdam/<dataset>/beta_temp.
+exists even if the job is cut short; Optuna then searches beta and T between them, and the two points that one seed put
+first get two more: only what has three seeds is called best. Finished runs are never trained again. On the rooms expect
+no trend in beta or T that one seed resolves: the last lines say what it does resolve. Lands in MLflow experiment
+kdam/<dataset>/beta_temp.
 """
 
 import sys

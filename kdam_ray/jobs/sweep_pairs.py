@@ -1,7 +1,7 @@
 """Table 4: teacher-student pairs (Swin-L and Swin-B teach Swin-T, Swin-L teaches Swin-S) by plain KD, DIST and KDAM.
 
     kdam sweep-pairs             # procedural rooms, small networks in the paper's place
-    kdam sweep-pairs --trials 12 # and Optuna searches beta, T, alpha and the pair together
+    kdam sweep-pairs --trials 12 # and Optuna searches beta, T and the pair together
     kdam sweep-pairs --smoke     # about two minutes, tiny; its numbers mean nothing
     kdam sweep-pairs --dataset nyud --root /data/NYUDv2
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdam_ray import paper
 from kdam_ray.config import Run
-from kdam_ray.report.tables import NOT_PRINTED, RunTable, SeedRow, number
+from kdam_ray.report.tables import DELTA, NOT_PRINTED, RunTable, SeedRow, number
 from kdam_ray.service.deltas import full_names, scores
+from kdam_ray.service.search.confirmation import SEEDS
 from kdam_ray.tasks import DATASETS
 from kdam_ray.titles import titled
 
@@ -27,7 +28,7 @@ FIXED_BETA = 1.0  # of Table 5b
 METHODS = {"plain_kd": "plain KD", "dist": "DIST", "kdam": "KDAM"}
 RESOLVED = 8**0.5  # sds by which two runs that differ by chance alone are further apart in about 5 % of cases
 RULE = "2·√2·sd"  # the same in words
-CALLED_BEST = 2  # seeds, at least: the highest of many single runs is the luckiest too
+CALLED_BEST = SEEDS  # at least: the highest of many single runs is the luckiest too
 BESIDE = "reference"  # part of the rows to read the cells against; documents of earlier versions have it so too
 PARTS = {
     "5a": "Table 5a. beta at T = 3, alpha = 1",
@@ -71,7 +72,7 @@ class BetaTempTable(RunTable):
         heading: which systems and data ours and the paper's numbers are of.
         single_task: metrics of single-task runs of the student, by `Task.metric_key`; empty: there are none.
         failed: {"run_id", "name", "reason"} of the runs that failed.
-        searched: searched runs that are known.
+        searched: searched points that are known.
     """
 
     heading: str = ""
@@ -146,6 +147,18 @@ class BetaTempTable(RunTable):
         mine = dict(row.run_ids)
         others = (other for other in self.rows if other is not row and other.part != row.part)
         return next((other for other in others if mine and dict(other.run_ids) == mine), None)
+
+    @property
+    def points(self) -> list[SeedRow]:
+        """Cells and searched points whose runs have all ended, the highest Delta first."""
+        rows = [*self.cells, *(row for row in self.rows if row.part == "searched" and not row.unfinished)]
+        deltas = [(row, value.mean) for row in rows if (value := self.number(row, DELTA)) is not None]
+        return [row for row, _ in sorted(deltas, key=lambda item: -item[1])]
+
+    @property
+    def confirmed(self) -> list[SeedRow]:
+        """Those points that have the seeds that the word best needs, the best first."""
+        return [row for row in self.points if len(self.values(row, DELTA)) >= CALLED_BEST]
 
     @property
     def cells(self) -> list[SeedRow]:
@@ -245,14 +258,16 @@ def _cells(runs: Sequence[Scored], method: str) -> list[SeedRow]:
 
 
 def _searched(runs: Sequence[Scored], method: str) -> list[SeedRow]:
-    """Every run beside the cells, the best first."""
-    rows = []
+    """Every point beside the cells, the highest mean objective first."""
+    points: dict[tuple[float, float, float], list[Scored]] = {}
     for scored in runs:
         distill = scored.run.distill
         if distill.method == method and not _is_cell(scored.run, method):
-            facts = {"beta": distill.beta, "temperature": distill.temperature, "alpha": distill.alpha}
-            label = f"β {distill.beta:.3g} T {distill.temperature:.3g} α {distill.alpha:.2g}"
-            rows.append(_row(label, "searched", facts, (scored,)))
+            points.setdefault((distill.beta, distill.temperature, distill.alpha), []).append(scored)
+    rows = []
+    for (beta, temperature, alpha), mine in points.items():
+        label = f"β {beta:.3g} T {temperature:.3g}" + f" α {alpha:.2g}" * (alpha != 1.0)
+        rows.append(_row(label, "searched", {"beta": beta, "temperature": temperature, "alpha": alpha}, mine))
     return sorted(rows, key=objective, reverse=True)
 
 

@@ -10,13 +10,15 @@ from scipy.stats import t as student_t
 
 from kdam_ray.report.beta_temp import CALLED_BEST, CELLS, PARTS, RESOLVED, RULE, BetaTempTable
 from kdam_ray.report.formats import FORMATS, Grid
+from kdam_ray.report.significance import CONFIDENCE, Difference, holm, paired
 from kdam_ray.report.table_grid import DELTA_TITLE, counted, grid_of, ours, task_columns, texts
-from kdam_ray.report.tables import DELTA, TITLES, SeedRow
+from kdam_ray.report.tables import DELTA, TITLES, SeedRow, number
 
 if TYPE_CHECKING:  # a table may come from MLflow alone, without Ray
     from kdam_ray.service.sweep import SweepResult
 
 SEARCHED_SHOWN = 8
+CONFIRMED_SHOWN = 3  # in sentences
 DELTA_MEANS = {
     "single-task": (
         "Delta: mean signed change over the tasks against the single-task runs, in percent; positive is better."
@@ -102,30 +104,72 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 def _best(results: BetaTempTable) -> list[str]:
     """The point that is called best by its Delta, which is the bold one; or why none is."""
-    points = [*results.cells, *(row for row in results.rows if row.part == "searched" and not row.unfinished)]
-    leading = results.foremost(points, DELTA)
-    if not leading:
+    if not results.points:
         return []
-    cells = len(results.cells)
-    searched = max(results.searched, len(points) - cells)
-    among = f"{cells} cells and {searched} searched run{'s' * (searched != 1)} that finished"
-    called = results.best(results.peers(leading[0]), DELTA)
-    if called:
-        return [f"Best of {among}, by Delta (bold): {_point(results, called[0])}."]
+    cells, first = len(results.cells), results.points[0]
+    searched = max(results.searched, len(results.points) - cells)
+    among = f"{cells} cells and {searched} searched point{'s' * (searched != 1)} that finished"
+    if not results.best(results.peers(first), DELTA):
+        return [
+            f"Of {among} none is called best: that takes {CALLED_BEST} seeds, for the highest of many single runs is "
+            f"the luckiest too; --confirm trains further seeds. Ahead: {_point(results, first)}."
+        ]
+    tests = _against_no_kd(results)
+    said = [_judged(results, row, difference, p) for row, difference, p in tests[:CONFIRMED_SHOWN]]
+    more = f" ({len(said)} of {len(tests)} shown)" if len(tests) > len(said) else ""
+    best = f"Best of {len(tests)} confirmed at {CALLED_BEST} seeds or more{more}, from {among}, by Delta (bold)"
     return [
-        f"Of {among} none is called best: that takes {CALLED_BEST} seeds, for the highest of many single runs is the "
-        f"luckiest too. The highest Delta: {_point(results, leading[0])}."
+        f"{best}: {said[0]}.",
+        *([f"The other{'s' * (len(said) > 2)} confirmed: {'; '.join(said[1:])}."] if said[1:] else []),
+        "The seed that chose a point is one of its seeds, so some of that seed's luck is still in its mean.",
     ]
+
+
+def _where(row: SeedRow) -> str:
+    facts = {"alpha": 1.0, **row.facts}
+    return f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
 
 
 def _point(results: BetaTempTable, row: SeedRow) -> str:
     """`beta 8.07, T 0.541, alpha 0.702 (Delta +4.06 %, 1 seed, not more than chance from no KD)`."""
-    facts = {"alpha": 1.0, **row.facts}
-    where = f"beta {facts['beta']:.3g}, T {facts['temperature']:.3g}, alpha {facts['alpha']:.3g}"
     delta, side = results.number(row, DELTA), results.side(row, DELTA)
-    assert delta is not None, "a point is foremost by its Delta"
+    assert delta is not None, "a point has a Delta"
     judged = f"more than chance {side} than no KD" if side in ("better", "worse") else "not more than chance from no KD"
-    return f"{where} ({delta.mean:+.2f} %, {delta.n} seed{'s' * (delta.n != 1)}, {judged})"
+    return f"{_where(row)} ({delta.mean:+.2f} %, {delta.n} seed{'s' * (delta.n != 1)}, {judged})"
+
+
+def _against_no_kd(results: BetaTempTable) -> list[tuple[SeedRow, Difference | None, float | None]]:
+    """Confirmed points, best first: the Delta of each against no KD paired by seed, p corrected for their number."""
+    plain = results.values(results.untaught, DELTA)
+    found = [(row, paired(results.values(row, DELTA), plain)) for row in results.confirmed]
+    corrected = holm([difference.p if difference else None for _, difference in found])
+    return [(row, difference, p) for (row, difference), p in zip(found, corrected, strict=True)]
+
+
+def _judged(results: BetaTempTable, row: SeedRow, difference: Difference | None, p: float | None) -> str:
+    values = results.number(row, DELTA)
+    assert values is not None, "a confirmed point has a Delta"
+    text = f"{_where(row)}: {values.text(2, signed=True)} % over {values.n} seeds"
+    if difference is None or difference.low is None or p is None:
+        return f"{text}; no test against no KD: too few seeds in common"
+    judged = "not resolved" if p >= 1 - CONFIDENCE else f"resolved {'gain' if difference.mean > 0 else 'loss'}"
+    return (
+        f"{text}; against no KD at {difference.pairs} seeds {difference.mean:+.2f} % "
+        f"[{difference.low:+.2f}, {difference.high:+.2f}], {judged} (p {p:.2f} for {len(results.confirmed)})"
+    )
+
+
+def _json_confirmed(results: BetaTempTable, row: SeedRow) -> dict[str, Any]:
+    values = number(list(row.values("delta_teacher").values()))
+    _, difference, p = next(item for item in _against_no_kd(results) if item[0] is row)
+    tested = difference and {"low": difference.low, "high": difference.high, "p": difference.p, "p_corrected": p}
+    return {
+        "model": row.label, "part": row.part, **row.facts, "seeds": row.seeds,
+        "run_ids": [run_id for ids in row.run_ids.values() for run_id in ids],
+        "delta_teacher": values and values.as_json(),
+        "delta_against_no_kd": difference and {"mean": difference.mean, "pairs": difference.pairs, **(tested or {})},
+        "resolved": p is not None and p < 1 - CONFIDENCE,
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ grids and json
@@ -140,7 +184,8 @@ def grids(results: BetaTempTable) -> list[Grid]:
         columns += task_columns(results, task, with_paper=with_paper, with_diff=False)
     columns.append(ours(results, DELTA, DELTA_TITLE))
     parts = {part: [row for row in results.rows if row.part == part] for part in PARTS}
-    parts["searched"] = _by_delta(results, parts["searched"])[:SEARCHED_SHOWN]
+    searched = _by_delta(results, parts["searched"])
+    parts["searched"] = [row for place, row in enumerate(searched) if place < SEARCHED_SHOWN or len(row.seeds) > 1]
     return [grid_of(results.caption(PARTS[part]), 1, columns, rows) for part, rows in parts.items() if rows]
 
 
@@ -180,6 +225,7 @@ def as_json(results: BetaTempTable) -> dict[str, Any]:
         "rows": [_json_row(results, row) for row in results.rows],
         "delta_reference": results.delta_kind,
         "resolved_by_one_seed": results.limits(),
+        "confirmed": [_json_confirmed(results, row) for row in results.confirmed],
         "failed": [dict(row) for row in results.failed],
     }
 
@@ -213,7 +259,7 @@ def as_report(results: BetaTempTable, result: "SweepResult | None" = None) -> tu
     if result is not None:
         text += ["", *result.where(in_full=True)]
         document |= {
-            "best": result.best_params, "trained": result.trained, "seconds": result.seconds,
+            **result.found(), "trained": result.trained, "seconds": result.seconds,
             "experiment": result.experiment, "parent": result.parent, "tracking_uri": result.tracking_uri,
             "storage": result.storage, "study": result.study,
             "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],

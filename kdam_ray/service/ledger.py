@@ -29,7 +29,7 @@ def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> 
     tracking.log_epoch(parent, {name: before.get(name, 0.0) + value * share for name, value in estimate.items()}, 0)
     items = (*plan.teachers, *plan.runs)
     left = {item.run.run_id for item in items if item.status in LEFT}
-    note = {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched}
+    note = {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched + plan.confirming}
     path = storage.scratch() / "call.json"
     path.write_text(json.dumps(note))
     storage.save_file(path, _name(parent))
@@ -104,7 +104,8 @@ def _new_share(plan: Plan, known: set[str], searched: int) -> float:
     steps = {item.run.run_id: item.steps for item in (*plan.teachers, *plan.runs)}
     drawn = plan.steps - sum(steps.values())
     new: float = sum(left for run_id, left in steps.items() if run_id not in known)
-    new += drawn * max(0, plan.searched - searched) / max(plan.searched, 1)
+    to_come = plan.searched + plan.confirming
+    new += drawn * max(0, to_come - searched) / max(to_come, 1)
     return new / max(plan.steps, 1)
 
 

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.service.cost.estimate import Costs
+from kdam_ray.service.deltas import OBJECTIVE
 from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.records import Found, Storage, Tracking, epochs_done, is_ready
+from kdam_ray.service.search.confirmation import further_runs, most_further_runs
 from kdam_ray.service.search.study import Study, Trial
 from kdam_ray.service.seats import DRAWN_COHORT, Purpose, Seat, pack
 from kdam_ray.service.wording import count, duration
@@ -18,6 +20,7 @@ Standing = Literal["finished", "pruned", "failed", "unfinished", "new", "blocked
 DONE = ("finished", "pruned", "failed")
 LEFT = ("unfinished", "new")
 DRAWN = "?"  # in the place of a run_id that the search has still to draw
+FURTHER = "seed"  # in the place of a further seed's, of a point of which it is not yet known that it comes out first
 START_S = 15.0  # planning; Ray, Tune and MLflow
 GROUP_S = 15.0  # workers that start together, once for the teachers and once for the students
 
@@ -58,9 +61,12 @@ class Plan:
         sweep: of what.
         place: where.
         teachers: the teachers' runs.
-        runs: cells and references in order, each run once, then the searched ones that have been drawn.
+        runs: cells and references in order, each run once, then the searched ones that have been drawn, then the
+            further seeds that confirm the points that came out first.
         searched: runs that the search has still to draw.
-        cohorts: run_ids per cohort still to train, "?" for what is still to be drawn.
+        confirming: most runs that confirm points, while it is not known which.
+        cohorts: run_ids per cohort still to train, "?" for what is still to be drawn, "seed" for a further seed of a
+            point that is not known yet.
         workers: training processes.
         side_by_side: cohorts that train at the same time.
         steps: optimiser steps left, of all members.
@@ -75,6 +81,7 @@ class Plan:
     teachers: tuple[Planned, ...]
     runs: tuple[Planned, ...]
     searched: int
+    confirming: int
     cohorts: tuple[tuple[str, ...], ...]
     workers: int
     side_by_side: int
@@ -100,7 +107,9 @@ class Plan:
             f"  base: {base.student} + {base.decoder}, {schedule}",
             *(f"  teacher {_named(item.run)}: {item.status}, {item.steps} steps left" for item in self.teachers),
             f"  {count(len(self.runs), 'run')} in all, {left} of them to train; "
-            f"{self.searched} more to be drawn by the search",
+            f"{self.searched} more to be drawn by the search"
+            + f", then {count(self.confirming, 'further seed')} of what comes out first"
+            * bool(self.confirming),
         ]
         if blocked := sum(item.status == "blocked" for item in self.runs):
             lines.append(f"  {count(blocked, 'run')} cannot be trained: their teacher has failed")
@@ -116,7 +125,8 @@ class Plan:
         run = next((item.run for item in self.runs if item.run.run_id == run_id), None)
         if run is not None:
             return f"{run_id}  {titled(run, self.sweep.base)}"
-        return "to be drawn by the search" if run_id == DRAWN else f"{run_id}  a teacher"
+        yet = {DRAWN: "to be drawn by the search", FURTHER: "a further seed of a point that comes out first"}
+        return yet.get(run_id, f"{run_id}  a teacher")
 
     def as_json(self) -> dict[str, Any]:
         """The plan for programs."""
@@ -125,7 +135,7 @@ class Plan:
             for i in (*self.teachers, *self.runs)
         ]
         return {
-            "sweep": self.sweep.name, "runs": runs, "searched": self.searched,
+            "sweep": self.sweep.name, "runs": runs, "searched": self.searched, "confirming": self.confirming,
             "cohorts": [list(cohort) for cohort in self.cohorts], "workers": self.workers,
             "side_by_side": self.side_by_side, "steps": self.steps, "flops": self.flops, "seconds": self.seconds,
             "device_hours": self.device_hours,
@@ -186,7 +196,8 @@ class Planner:
         """
         sweep, runs = self.sweep, known_runs(self.sweep)
         known_study = sweep.space and Study.exists(self.storage, sweep)
-        trials = [trial for trial in Study(self.storage, sweep).trials() if trial.searched] if known_study else []
+        told = Study(self.storage, sweep).trials() if known_study else []
+        trials = [trial for trial in told if trial.searched]
         self.records = self.tracking.find([run.run_id for run, _, _ in runs] + [trial.run.run_id for trial in trials])
         once = {run.run_id: self.planned(run, kind, changes) for run, kind, changes in reversed(runs)}
         known = [once[run_id] for run_id in dict.fromkeys(run.run_id for run, _, _ in runs)]
@@ -194,13 +205,29 @@ class Planner:
         teachers = self.teachers(given, [item.run for item in known])
         lost = {item.run.run_id for item in teachers if item.status == "failed"}
         draws = 0 if sweep.base.teacher_run in lost else max(0, sweep.trials - len(trials))
-        now = [
-            replace(item, status="blocked", steps=0, flops=0.0)
-            if item.run.teacher_run in lost and item.status in LEFT
-            else item
-            for item in (*known, *drawn)
-        ]
-        return self.plan(teachers, now, draws)
+        now = [_blocked(item, lost) for item in (*known, *drawn)]
+        first_seed = (item for item in now if item.purpose != "reference" and item.run.seed == sweep.base.seed)
+        settled = not draws and not any(item.status in LEFT for item in first_seed)
+        further = self.further(now, told) if settled else []
+        most = 0 if settled or sweep.base.teacher_run in lost else most_further_runs(sweep)
+        return self.plan(teachers, [*now, *(_blocked(item, lost) for item in further)], draws, most)
+
+    def further(self, runs: Sequence[Planned], told: Sequence[Trial]) -> list[Planned]:
+        """The further seeds of the points that came out first, when the search has ended.
+
+        What the study was told goes before what was recorded, which in another sweep may be against another teacher.
+        """
+        values = {trial.run.run_id: trial.value for trial in told if trial.value is not None}
+        judged = [
+            (item.run, value)
+            for item in runs
+            if item.status == "finished" and item.purpose != "reference" and item.record is not None
+            and (value := values.get(item.run.run_id, item.record.metrics.get(OBJECTIVE))) is not None
+        ]  # fmt: skip
+        known = {item.run.run_id for item in runs}
+        more = [run for run in further_runs(self.sweep, judged) if run.run_id not in known]
+        self.records |= self.tracking.find([run.run_id for run in more])
+        return [self.planned(run, "confirmation", {}) for run in more]
 
     def planned(self, run: Run, purpose: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""
@@ -235,22 +262,24 @@ class Planner:
                 )
         return [self.planned(to_train.get(name) or self.records[name].run, "teacher", {}) for name in names]
 
-    def plan(self, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int) -> Plan:
+    def plan(self, teachers: Sequence[Planned], runs: Sequence[Planned], draws: int, further: int) -> Plan:
         """What is left, packed into cohorts, and what that will take."""
         base, arranged = self.sweep.base, layout(self.place)
         side_by_side = arranged.side_by_side(base)
         left = seats(runs, teachers, self.storage)
         packed = pack(left, side_by_side=side_by_side, cohort_size=self.place.cohort_size)
         drawn = drawn_cohorts(draws, self.place, side_by_side)
+        confirming = further_cohorts(further, self.place, side_by_side)
         taught = [item for item in teachers if item.status in LEFT]
         cohorts: list[tuple[str, ...]] = [
             *((item.run.run_id,) for item in taught),
             *(tuple(seat.run.run_id for seat in cohort) for cohort in packed),
             *((DRAWN,) * members for members in drawn),
+            *((FURTHER,) * members for members in confirming),
         ]
         students: list[Load] = [
             *(([seat.run for seat in each], [seat.run.epochs - seat.epochs_done for seat in each]) for each in packed),
-            *(([base] * members, [base.epochs] * members) for members in drawn),
+            *(([base] * members, [base.epochs] * members) for members in (*drawn, *confirming)),
         ]
         timed = self._timed(taught, students, arranged)
         once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
@@ -259,8 +288,8 @@ class Planner:
         )
         return Plan(
             sweep=self.sweep, place=self.place, teachers=tuple(teachers), runs=tuple(runs), searched=draws,
-            cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
-            steps=sum(once.values()) + draws * base.epochs * base.steps_per_epoch,
+            confirming=further, cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
+            steps=sum(once.values()) + (draws + further) * base.epochs * base.steps_per_epoch,
             flops=sum(item.flops for item in taught) + sum(self.costs.cohort(*load) for load in students),
             seconds=seconds + START_S if cohorts else 0.0,
             device_hours=sum(ranks * sum(times) for ranks, times in timed) / 3600,
@@ -279,6 +308,12 @@ class Planner:
             (ranks, [self.costs.seconds(*load, ranks=ranks, gpus=arranged.gpus) for load in loads])
             for ranks, loads in starts
         ]
+
+
+def _blocked(item: Planned, lost: Collection[str]) -> Planned:
+    """Nothing of it can be trained if its teacher has failed."""
+    is_lost = item.run.teacher_run in lost and item.status in LEFT
+    return replace(item, status="blocked", steps=0, flops=0.0) if is_lost else item
 
 
 def _named(teacher: Run) -> str:
@@ -305,3 +340,9 @@ def drawn_cohorts(draws: int, place: Place, side_by_side: int) -> list[int]:
     """Members of each cohort that the search draws; the last may be smaller than the others."""
     size = max(1, min(place.cohort_size or DRAWN_COHORT, DRAWN_COHORT, math.ceil(draws / side_by_side)))
     return [min(size, draws - start) for start in range(0, draws, size)]
+
+
+def further_cohorts(runs: int, place: Place, side_by_side: int) -> list[int]:
+    """Members of each cohort of further seeds, as `pack` makes them of runs of one teacher."""
+    number = max(math.ceil(runs / (place.cohort_size or max(runs, 1))), min(side_by_side, runs))
+    return [len(range(index, runs, number)) for index in range(number)]

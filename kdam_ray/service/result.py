@@ -9,6 +9,7 @@ from kdam_ray.config import Run, Sweep
 from kdam_ray.service.cost.totals import energy_text
 from kdam_ray.service.deltas import OBJECTIVE
 from kdam_ray.service.records import Storage, experiment_name
+from kdam_ray.service.search.confirmation import Point, points_of
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Purpose
 from kdam_ray.service.wording import duration
@@ -46,7 +47,7 @@ class SweepResult:
 
     Attributes:
         sweep: of what.
-        rows: cells in order, references in order, searched runs in order.
+        rows: cells in order, references in order, searched runs in order, further seeds that confirm points.
         teachers: the teachers.
         single_task: metrics of single-task runs, or None.
         parent: MLflow run of the sweep.
@@ -75,16 +76,42 @@ class SweepResult:
         return tuple(row for row in (*self.teachers, *self.rows) if row.status == "failed")
 
     @property
-    def best(self) -> RunResult | None:
-        """The finished cell or searched run with the best objective, each against its own teacher, or None."""
+    def points(self) -> list[Point]:
+        """The points of the searched space, the highest mean objective first; without a space there are none."""
         finished = (row for row in self.rows if row.status == "finished" and row.purpose != "reference")
-        candidates = (row for row in finished if OBJECTIVE in row.metrics)
-        return max(candidates, key=lambda row: row.metrics[OBJECTIVE], default=None)
+        return points_of(
+            self.sweep, ((row.run, row.metrics[OBJECTIVE]) for row in finished if OBJECTIVE in row.metrics)
+        )
 
     @property
-    def best_params(self) -> dict[str, Any]:
-        """The searched fields of the best run; none if it is no point of the space."""
-        return (self.best and searched_params(self.sweep, self.best.run)) or {}
+    def best(self) -> Point | None:
+        """The confirmed point with the best mean objective, or None: one seed makes no best."""
+        return next((point for point in self.points if point.is_confirmed), None)
+
+    @property
+    def ahead(self) -> Point | None:
+        """The point with the highest objective, whether of one seed or of several, or None."""
+        return next(iter(self.points), None)
+
+    def found(self) -> dict[str, Any]:
+        """What the search came to, for programs: "best" and "ahead" (searched fields; {}: none), "confirmed"."""
+        confirmed = [
+            {
+                "params": searched_params(self.sweep, point.run),
+                "delta_teacher": point.mean,
+                "seeds": sorted(point.values),
+            }
+            for point in self.points
+            if point.is_confirmed
+        ]
+        named = {"best": self.best, "ahead": self.ahead}
+        params = {name: (point and searched_params(self.sweep, point.run)) or {} for name, point in named.items()}
+        return {**params, "confirmed": confirmed}
+
+    def found_metrics(self) -> dict[str, float]:
+        """The same as the sweep's run in MLflow has it: "best/..." only of a confirmed point, else "ahead/..."."""
+        name, point = ("best", self.best) if self.best else ("ahead", self.ahead)
+        return {f"{name}/delta_teacher": point.mean, f"{name}/seeds": float(len(point.values))} if point else {}
 
     @property
     def experiment(self) -> str:

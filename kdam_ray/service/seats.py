@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Run
 
-Purpose = Literal["teacher", "cell", "reference", "searched"]
+Purpose = Literal["teacher", "cell", "reference", "searched", "confirmation"]
 
 DRAWN_COHORT = 4  # most searched members of one cohort: a search learns nothing within a cohort
 

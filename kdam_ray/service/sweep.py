@@ -1,11 +1,12 @@
 """A sweep from beginning to end: what it needs, what of that is already there, training the rest, the result.
 
 `plan` looks and starts nothing, without Ray and torch. `run_sweep` trains what is missing: teachers, then the table's
-cells and references, then what the search draws between them. Called again with the same arguments it finds everything
-and does not start Ray (law 8).
+cells and references, then what the search draws between them, then further seeds of what came out first. Called again
+with the same arguments it finds everything and does not start Ray (law 8).
 """
 
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from kdam_ray.service.plan import DONE, Plan, Planned, Planner, known_runs, plan
 from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
-from kdam_ray.service.seats import pack
+from kdam_ray.service.seats import Seat, pack
 from kdam_ray.service.wording import count, duration, say
 from kdam_ray.titles import titled
 
@@ -113,6 +114,7 @@ class _Work:
         return f"{count(runs, 'run')} to train in {cohorts}, roughly {duration(known.seconds)}"
 
     def _train_students(self, known: Plan, parent: str) -> None:
+        from kdam_ray.service.pool.cohort_search import ToCome
         from kdam_ray.service.pool.cohorts import Opener
         from kdam_ray.service.pool.launch import train_seats
         from kdam_ray.service.pool.ray_coordinator import coordinating
@@ -122,8 +124,10 @@ class _Work:
         for reason in lost.values():
             say(f"students left out: {reason}")
         waiting, arranged = seats(known.runs, known.teachers, self.storage, lost=lost), layout(self.place)
-        draws = 0 if self.sweep.base.teacher_run in lost else known.searched
-        if not waiting and not draws:
+        to_come = ToCome()
+        if self.sweep.base.teacher_run not in lost:
+            to_come = ToCome(known.searched, known.confirming, functools.partial(self._further, known))
+        if not waiting and not to_come.draws and not to_come.further:
             return
         opener = Opener(
             self.place, self.tracking, self.sweep, parent,
@@ -141,7 +145,12 @@ class _Work:
             cohorts = pack(
                 told, side_by_side=arranged.side_by_side(self.sweep.base), cohort_size=self.place.cohort_size
             )
-            train_seats(opener, cohorts, coordinator=coordinator, draws=draws, train=self.train)
+            train_seats(opener, cohorts, coordinator=coordinator, to_come=to_come, train=self.train)
+
+    def _further(self, known: Plan) -> list[Seat]:
+        """Further seeds of what came out first, now that all else has ended."""
+        now = Planner(self.sweep, self.place, self.tracking).look([item.run for item in known.teachers])
+        return seats([item for item in now.runs if item.purpose == "confirmation"], now.teachers, self.storage)
 
     def _tell_what_is_known(self, coordinator: "Coordinator", known: Plan, opener: "Opener") -> None:
         """Tell the study of trials whose run ended without its hearing of it, as MLflow has them."""
@@ -189,7 +198,7 @@ class _Work:
                 )
         planned = {item.run.run_id: item for item in after.runs}
         wanted = [(planned[run.run_id], changes) for run, _, changes in known_runs(self.sweep)]
-        wanted += [(item, {}) for item in after.runs if item.purpose == "searched"]
+        wanted += [(item, {}) for item in after.runs if item.purpose in ("searched", "confirmation")]
         rows = tuple(result_of(item, changes, item.run.run_id in there) for item, changes in wanted)
         there = {item.run.run_id for item in before.teachers if item.status in DONE}
         teachers = tuple(result_of(item, {}, item.run.run_id in there) for item in after.teachers)
@@ -203,10 +212,10 @@ class _Work:
             parent=parent, tracking_uri=self.tracking.uri, storage=self.storage.root, seconds=self.seconds, cost=cost,
             planned=estimate,
         )  # fmt: skip
-        best = {"best/delta_teacher": result.best.metrics[OBJECTIVE]} if result.best else {}
-        if result.best:
-            keep_model(result.best.run, result.best.mlflow_run, self.storage, self.tracking)
-        self.tracking.end_parent(parent, best, failed=bool(result.failed))
+        if point := result.best or result.ahead:
+            (mlflow_run,) = {row.mlflow_run for row in result.rows if row.run == point.run}
+            keep_model(point.run, mlflow_run, self.storage, self.tracking)
+        self.tracking.end_parent(parent, result.found_metrics(), failed=bool(result.failed))
         return result
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from kdam_ray.command import announce
 from kdam_ray.config import UNTAUGHT, Distill, Frozen, Place, Run, Sweep, change
-from kdam_ray.recipes import SEARCHED, Pair, Recipe, sweep_name, taught_by
+from kdam_ray.recipes import SEARCHED, SEARCHED_ALPHA, Pair, Recipe, sweep_name, taught_by
 
 NO_KD_SEEDS = 3  # at least: their spread says what one seed can resolve
 
@@ -20,7 +20,10 @@ class BetaTempPoints(Frozen):
         betas: Table 5a's, at T = 3.
         temperatures: Table 5b's, at beta = 1.
         seeds: of every cell: 0, 1, ...
-        trials: searched runs after the cells.
+        trials: searched runs after the cells, between them in beta and T; left out: 4 on the rooms, else 8.
+        search_alpha: search alpha, the weight of the supervised loss, as well.
+        confirm: points, cells or searched, that get further seeds when they have come out first, until each has three:
+            what one seed finds best is luck as much as merit. Left out: 2; 0: none.
     """
 
     pair: Pair = Pair()
@@ -30,6 +33,8 @@ class BetaTempPoints(Frozen):
     temperatures: tuple[float, ...] = (0.1, 0.5, 1.0, 3.0, 4.0, 8.0, 16.0)
     seeds: Annotated[int, Field(ge=1)] = 1
     trials: Annotated[int, Field(ge=0)] | None = None
+    search_alpha: bool = False
+    confirm: Annotated[int, Field(ge=0)] | None = None
 
 
 def beta_temp_sweep(points: BetaTempPoints, place: Place) -> tuple[Sweep, Run]:
@@ -66,5 +71,13 @@ def _sweep(points: BetaTempPoints, recipe: Recipe, base: Run) -> Sweep:
     return Sweep(
         name=sweep_name("beta_temp", smoke=points.pair.smoke), smoke=points.pair.smoke, table=5, base=base,
         cells=tuple(cells), references=tuple(references),
-        space=SEARCHED, trials=recipe.trials if points.trials is None else points.trials,
+        space=_space(points), trials=recipe.trials if points.trials is None else points.trials,
+        confirmed=recipe.confirmed if points.confirm is None else points.confirm,
     )  # fmt: skip
+
+
+def _space(points: BetaTempPoints) -> dict[str, tuple[float, float]]:
+    """Table 5's range of beta and T, wider where the cells are; alpha only if asked."""
+    cells = {"distill.beta": points.betas, "distill.temperature": points.temperatures}
+    space = {name: (min(low, *cells[name]), max(high, *cells[name])) for name, (low, high) in SEARCHED.items()}
+    return space | (SEARCHED_ALPHA if points.search_alpha else {})

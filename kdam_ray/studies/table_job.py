@@ -7,14 +7,15 @@ from pydantic import Field
 
 from kdam_ray.cells import DATASETS_OF, SWEEP_OF, trained_rows
 from kdam_ray.command import announce, bad_input_exits, flags, output, require
-from kdam_ray.config import Frozen, Place, one_of
+from kdam_ray.config import Frozen, Place, Run, one_of
 from kdam_ray.paper import TABLES
-from kdam_ray.recipes import Schedule
+from kdam_ray.recipes import CONFIRMED, SMOKE_CONFIRMED, Schedule
 
 if TYPE_CHECKING:
     from kdam_ray.report.formats import Grid
     from kdam_ray.report.rows import PaperTable
     from kdam_ray.service.result import SweepResult
+    from kdam_ray.studies.table_runs import Search
 
 
 SHOWN = 8  # points of a search
@@ -44,10 +45,21 @@ class SearchFlags(TableFlags):
     """What is trained and searched for a table.
 
     Attributes:
-        trials: runs beyond the rows, which Optuna draws: beta, T, alpha and which pair.
+        trials: runs beyond the rows, which Optuna draws: beta, T and which pair.
+        search_alpha: search alpha, the weight of the supervised loss, as well.
+        confirm: of the points that a search puts first, how many get further seeds until each has three; left out: 2.
     """
 
     trials: Annotated[int, Field(ge=0)] = 0
+    search_alpha: bool = False
+    confirm: Annotated[int, Field(ge=0)] | None = None
+
+    def search(self) -> "Search":
+        """What is to be searched, 0 trials: nothing."""
+        from kdam_ray.studies.table_runs import Search
+
+        confirmed = SMOKE_CONFIRMED if self.schedule.smoke else CONFIRMED
+        return Search(self.trials, self.search_alpha, confirmed if self.confirm is None else self.confirm)
 
 
 def run_table_job(description: str | None, *numbers: str, model: type[TableFlags]) -> int:
@@ -73,9 +85,9 @@ def run_table_job(description: str | None, *numbers: str, model: type[TableFlags
             from kdam_ray.service.sweep import plan
             from kdam_ray.studies.table_runs import table_sweep, train_table
 
-            trials = asked.trials if isinstance(asked, SearchFlags) else 0
+            search = asked.search() if isinstance(asked, SearchFlags) else None
             wanted = table_sweep(
-                number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, trials=trials,
+                number, asked.schedule, seeds=asked.seeds, name=SWEEP_OF[number], place=asked.place, search=search,
                 weights=_files(asked.weights),
             )  # fmt: skip
             planned = plan(wanted.sweep, asked.place, teachers=wanted.teachers)
@@ -120,13 +132,13 @@ def shown_with_result(shown: "PaperTable", result: "SweepResult") -> tuple[str, 
     failed = [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed]
     facts = {
         "trained": result.trained, "seconds": result.seconds, "experiment": result.experiment, "parent": result.parent,
-        "tracking_uri": result.tracking_uri, "best": result.best_params, "failed": failed,
+        "tracking_uri": result.tracking_uri, **result.found(), "failed": failed,
     }  # fmt: skip
     return "\n".join(text), document(shown) | facts
 
 
 def searched_grid(result: "SweepResult") -> "Grid | None":
-    """The best points of the search and those of the table's rows that lie in its space; None: nothing was searched."""
+    """The first points of the search and of the table's rows in its space; None: nothing was searched."""
     from kdam_ray.report.formats import Cell, Grid
     from kdam_ray.service.deltas import OBJECTIVE
     from kdam_ray.service.search.study import searched_params
@@ -146,8 +158,30 @@ def searched_grid(result: "SweepResult") -> "Grid | None":
     )
     ended = sum(row.purpose == "searched" for row in result.rows)
     note = (
-        f"The best {len(rows)} of {len(found)} points, {ended} of them searched. "
-        "One teacher is the measure of all: larger students win."
+        f"The first {len(rows)} of {len(found)} points, {ended} of them searched, at one seed: the first is lucky too. "
+        f"{_confirmed(result)}One teacher is the measure of all: larger students win."
     )
     header = (*(name.removeprefix("distill.") for name in names), "from", "status", "Δ to the base's teacher ↑ %")
-    return Grid("Searched, the best first", header, len(names), rows, (note,))
+    return Grid("Searched, the highest first", header, len(names), rows, (note,))
+
+
+def _confirmed(result: "SweepResult") -> str:
+    """What further seeds made of the points that came out first; "" without any."""
+    from kdam_ray.report.tables import number
+
+    said = []
+    for point in result.points:
+        values = number(list(point.values.values()))
+        if point.is_confirmed and values is not None:
+            params = searched_text(result, point.run)
+            said.append(f"{params}: {values.text(2, signed=True)} % over {values.n} seeds")
+    return f"With further seeds, the best first: {'; '.join(said)}. " if said else ""
+
+
+def searched_text(result: "SweepResult", run: Run) -> str:
+    """`pair a teaches b, beta 1, temperature 3`."""
+    from kdam_ray.service.search.study import searched_params
+
+    params = searched_params(result.sweep, run) or {}
+    texts = ((name.removeprefix("distill."), value) for name, value in params.items())
+    return ", ".join(f"{name} {value}" if isinstance(value, str) else f"{name} {value:.3g}" for name, value in texts)

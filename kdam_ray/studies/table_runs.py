@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdam_ray.cells import TrainedRow, networks, trained_rows
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.paper import TABLES
-from kdam_ray.recipes import SEARCHED, Schedule, sweep_name
+from kdam_ray.recipes import SEARCHED, SEARCHED_ALPHA, Schedule, sweep_name
 from kdam_ray.report.recorded import (
     DOCUMENT,
     RecordedRow,
@@ -20,6 +20,21 @@ from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.records import Storage, Tracking
 from kdam_ray.service.result import SweepResult
 from kdam_ray.service.sweep import resolve, run_sweep
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched beyond a table's rows: beta, T and which of its distilled pairs.
+
+    Attributes:
+        trials: runs that are drawn; 0: no search.
+        alpha: search alpha as well.
+        confirmed: points that get further seeds, those that come out first.
+    """
+
+    trials: int = 0
+    alpha: bool = False
+    confirmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,7 @@ def table_sweep(
     seeds: int,
     name: str,
     place: Place,
-    trials: int = 0,
+    search: Search | None = None,
     weights: Mapping[str, str] | None = None,
 ) -> TableSweep:
     """The rows of a table, resolved.
@@ -55,7 +70,7 @@ def table_sweep(
         seeds: of every row that is not a teacher's: 0, 1, ...
         name: of the sweep.
         place: where the data and the records are.
-        trials: runs that are searched beyond the rows: beta, T, alpha and which of the table's distilled pairs.
+        search: what is searched beyond the rows; None: nothing.
         weights: backbone -> local file that its runs start from, teachers and students.
 
     Raises:
@@ -84,7 +99,9 @@ def table_sweep(
     plain = schedule.recipe_of(None, None).student
     base = change(plain, as_student | start.get(plain.student, {}))
     title = sweep_name(name, smoke=schedule.smoke)
-    sweep = _searched(title, number, students, trials) if trials else _fixed(title, number, base, students)
+    sweep = _fixed(title, number, base, students)
+    if search is not None and search.trials:
+        sweep = _searched(title, number, students, search)
     sweep = sweep.model_copy(update={"smoke": schedule.smoke})
     used = {run.student for trained in shown for run in (trained.student, trained.teacher) if run is not None}
     small = {theirs: ours for theirs, ours in networks(schedule).items() if theirs != ours and ours in used}
@@ -98,12 +115,15 @@ def _fixed(name: str, number: str, base: Run, runs: Mapping[str, Run]) -> Sweep:
     return Sweep(name=name, table=int(number), base=base, cells=tuple(differences(base, run) for run in runs.values()))
 
 
-def _searched(name: str, number: str, runs: Mapping[str, Run], trials: int) -> Sweep:
+def _searched(name: str, number: str, runs: Mapping[str, Run], search: Search) -> Sweep:
     """Around the first pair that KDAM distils: what is searched are changes to that run."""
     pairs = [run for run in runs.values() if run.distill.method == "kdam" and run.seed == 0]
     alternatives = {f"{run.teacher} teaches {run.student}": differences(pairs[0], run) for run in pairs}
     fixed = _fixed(name, number, pairs[0], runs)
-    return fixed.model_copy(update={"space": SEARCHED, "choices": {"pair": alternatives}, "trials": trials})
+    return fixed.model_copy(update={
+        "space": SEARCHED | (SEARCHED_ALPHA if search.alpha else {}), "choices": {"pair": alternatives},
+        "trials": search.trials, "confirmed": search.confirmed,
+    })  # fmt: skip
 
 
 def _inputs(resolved: Run) -> dict[str, object]:

@@ -224,9 +224,11 @@ def test_searched_runs_stand_apart_and_of_one_seed_none_is_called_best():
     labels = [line.label for line in results.rows if line.part == "searched"]
     assert labels == ["β 0.3 T 2.2 α 0.7", "β 5 T 2.2 α 0.7"]
     said = sentences(results)[-1]
-    assert "Of 13 cells and 2 searched runs that finished none is called best: that takes 2 seeds" in said
-    assert "The highest Delta: beta 16, T 3, alpha 1 (+120.00 %, 1 seed, more than chance better than no KD)." in said
+    assert "Of 13 cells and 2 searched points that finished none is called best: that takes 3 seeds" in said
+    assert "--confirm trains further seeds" in said
+    assert "Ahead: beta 16, T 3, alpha 1 (+120.00 %, 1 seed, more than chance better than no KD)." in said
     assert not any(cell.is_best for grid in as_grids(results) for row in grid.rows for cell in row)
+    assert as_report(results)[1]["confirmed"] == []
 
 
 def test_what_the_text_calls_best_is_what_is_bold_and_no_luckiest_run():
@@ -239,9 +241,10 @@ def test_what_the_text_calls_best_is_what_is_bold_and_no_luckiest_run():
     ]
     lucky = scored(student(method="plain_kd", beta=16.0, temperature=3.0), (99.0, 1.0, 30.0, 70.0))
     results = table_5([*cells, lucky, *no_kd()], teacher=teacher())
-    said = sentences(results)[-1]
-    assert "Best of 3 cells and 0 searched runs that finished, by Delta (bold): beta 0.1, T 3, alpha 1 (-2.50 %" in said
-    assert "3 seeds, not more than chance from no KD" in said
+    best, other, _ = sentences(results)[-3:]
+    assert best.startswith("Best of 2 confirmed at 3 seeds or more, from 3 cells and 0 searched points that finished")
+    assert "by Delta (bold): beta 0.1, T 3, alpha 1: -2.50" in best
+    assert "beta 0.5, T 3, alpha 1" in other
     bold = {row[0].text for grid in as_grids(results) for row in grid.rows if row[-1].is_best}
     assert bold == {"beta 0.1"}
 
@@ -296,7 +299,7 @@ def test_all_searched_runs_are_counted_and_a_nan_is_the_worst_of_them():
     (shown,) = [grid.rows for grid in as_grids(results) if grid.title.startswith("Searched")]
     assert len(shown) == 8
     assert shown[0][0].text.startswith("β 0.3 ")  # the highest Delta
-    assert "Of 0 cells and 12 searched runs that finished none is called best" in sentences(results)[-1]
+    assert "Of 0 cells and 12 searched points that finished none is called best" in sentences(results)[-1]
 
 
 def test_an_unfinished_cell_is_never_the_best():

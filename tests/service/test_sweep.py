@@ -4,6 +4,7 @@ python -m pytest tests/service/test_sweep.py
 """
 
 import functools
+from dataclasses import replace
 
 import fakes
 import pytest
@@ -17,23 +18,25 @@ from kdam_ray.service.teachers import find_or_train
 
 ALONE = {"distill": {}, "teacher": None, "teacher_run": None}
 ALONE_IN_A_COHORT = {"seed": BAD_SEED, "data_seed": 1}
+# enough to judge others by in either cohort
+NEAR = tuple({"distill.beta": 1.0 + 0.01 * place} for place in range(1, 17))
 CELLS = (
     {},
     {"distill.beta": 2.0},
-    {"distill.beta": 3.0},
-    {"distill.beta": 1.5},
+    *NEAR,
     {"seed": NAN_SEED},
     {"seed": CRASH_SEED},
     ALONE_IN_A_COHORT,
 )
-WORSE_THAN_THE_CELLS = {"distill.beta": (1.0, 16.0)}
+AROUND_THE_CELLS = {"distill.beta": (1.0, 16.0)}
 
 
 @pytest.fixture(scope="module")
 def done(ray_session, mlflow_uri, tmp_path_factory):
     """One sweep with everything in it.
 
-    A teacher, cells (one diverges, one is refused, one's worker dies), a reference, a search.
+    A teacher, cells (one diverges, one is refused, one's worker dies), a reference, a search, further seeds of what
+    came out first.
     """
     import ray.cloudpickle
 
@@ -49,11 +52,13 @@ def done(ray_session, mlflow_uri, tmp_path_factory):
         base=taught_by(teacher, epochs=3),
         cells=CELLS,
         references=(ALONE,),
-        space=WORSE_THAN_THE_CELLS,
+        space=AROUND_THE_CELLS,
         trials=3,
+        confirmed=2,
     )
     before = plan(sweep, place, teachers=[teacher])
-    train = functools.partial(fake_train, marker=str(folder / "crashed"))
+    betas = frozenset(changes.get("distill.beta", 1.0) for changes in CELLS)  # what is drawn between them collapses
+    train = functools.partial(fake_train, marker=str(folder / "crashed"), betas=betas)
     result = run_sweep(sweep, place, teachers=[teacher], train=train)
     assert (folder / "crashed").exists()
     return sweep, place, teacher, before, result
@@ -62,31 +67,53 @@ def done(ray_session, mlflow_uri, tmp_path_factory):
 def test_the_plan_says_what_was_then_done(done):
     sweep, _, teacher, before, result = done
     assert before.cohorts[0] == (teacher.run_id,)
-    assert sorted(map(len, before.cohorts)) == [1, 1, 1, 2, 3, 4]
-    assert before.searched == 3
-    assert before.steps == teacher.epochs * 2 + 11 * sweep.base.epochs * 2
+    half = len(CELLS) // 2  # without the one that is alone, with the reference
+    assert sorted(map(len, before.cohorts)) == [1, 1, 1, 2, 2, 2, half, len(CELLS) - half]
+    assert before.cohorts[-2:] == (("seed", "seed"), ("seed", "seed"))
+    assert "3 more to be drawn by the search, then 4 further seeds of what comes out first" in before.text()
+    assert (before.searched, before.confirming) == (3, 4)
+    assert before.steps == teacher.epochs * 2 + (len(CELLS) + 8) * sweep.base.epochs * 2
     assert before.flops > 0
     assert before.seconds > 0
     assert {item.status for item in (*before.teachers, *before.runs)} == {"new"}
-    assert result.trained == 11
+    assert result.trained == len(CELLS) + 8
 
 
 def test_every_member_ends_as_it_should(done):
     """Law 7: one diverges, one is refused, one takes its worker with it; the others do not notice."""
     sweep, _, _, _, result = done
-    assert [row.changes for row in result.rows[:8]] == [*CELLS, ALONE]
-    assert [row.purpose for row in result.rows] == ["cell"] * 7 + ["reference"] + ["searched"] * 3
-    by_seed = {row.run.seed: row for row in result.rows[:7]}
+    known = len(CELLS) + 1
+    assert [row.changes for row in result.rows[:known]] == [*CELLS, ALONE]
+    purposes = ["cell"] * len(CELLS) + ["reference"] + ["searched"] * 3 + ["confirmation"] * 4
+    assert [row.purpose for row in result.rows] == purposes
+    by_seed = {row.run.seed: row for row in result.rows[: len(CELLS)]}
     assert (by_seed[NAN_SEED].status, by_seed[NAN_SEED].reason) == ("failed", "the training loss became nan")
     assert (by_seed[BAD_SEED].status, by_seed[BAD_SEED].reason) == ("failed", "runs: one of them is no good")
     assert result.failed == (by_seed[NAN_SEED], by_seed[BAD_SEED])
-    for row in result.rows[:8]:
+    for row in result.rows[:known]:
         if row not in result.failed:
             assert row.status == "finished"
             assert row.metrics["val/semseg/mIoU"] == pytest.approx(10 + 3 / (1 + abs(row.run.distill.beta - 1)))
             assert "val/delta_teacher" in row.metrics
     assert result.best.run == sweep.base
-    assert result.best_params == {"distill.beta": 1.0}
+    assert result.found()["best"] == {"distill.beta": 1.0}
+
+
+def test_what_came_out_first_gets_further_seeds_and_is_then_called_best(done):
+    sweep, place, _, _, result = done
+    judged = [row for row in result.rows if row.status == "finished" and row.purpose in ("cell", "searched")]
+    judged = [row for row in judged if row.run.seed == 0]
+    first = sorted(judged, key=lambda row: -row.metrics["val/delta_teacher"])[:2]
+    further = [row for row in result.rows if row.purpose == "confirmation"]
+    assert [row.run for row in further] == [change(row.run, {"seed": seed}) for row in first for seed in (1, 2)]
+    assert {row.status for row in further} == {"finished"}
+    assert [row["seeds"] for row in result.found()["confirmed"]] == [[0, 1, 2, CRASH_SEED], [0, 1, 2]]
+    recorded = Tracking(place).outcome(result.parent)[1]
+    assert (recorded["best/delta_teacher"], recorded["best/seeds"]) == (pytest.approx(result.best.mean), 4)
+    assert "ahead/delta_teacher" not in recorded
+    alone = replace(result, rows=tuple(row for row in result.rows if row.purpose != "confirmation"))
+    assert (alone.best, alone.found()["best"], alone.ahead.run) == (None, {}, sweep.base)
+    assert set(alone.found_metrics()) == {"ahead/delta_teacher", "ahead/seeds"}
 
 
 def test_searched_members_are_pruned_and_cells_never(done):
@@ -170,7 +197,8 @@ def test_another_sweep_shows_what_it_shares_without_training_it(done, monkeypatc
     monkeypatch.setattr(launch, "session", lambda *_: pytest.fail("Ray was started"))
     other = Sweep(name="shares", base=sweep.base, cells=({}, {"distill.beta": 2.0}), references=(ALONE,))
     shared = run_sweep(other, place, teachers=[teacher])
-    assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in (0, 1, 7)]
+    shown = (0, 1, len(CELLS))
+    assert [row.mlflow_run for row in shared.rows] == [result.rows[index].mlflow_run for index in shown]
     rows = Tracking(place).rows("rooms", "shares")
     assert {row.tags["kdam.link"] for row in rows} == {row.mlflow_run for row in shared.rows}
     assert {row.tags["mlflow.parentRunId"] for row in rows} == {shared.parent}
@@ -182,8 +210,9 @@ def test_only_what_is_missing_is_trained(done):
     more = sweep.model_copy(update={"cells": (*CELLS, {"distill.beta": 1.25})})
     left = plan(more, place, teachers=[teacher])
     wanted = [change(sweep.base, changes).run_id for changes in (ALONE_IN_A_COHORT, {"distill.beta": 1.25})]
-    assert left.cohorts == tuple((run_id,) for run_id in wanted)
-    assert (left.steps, left.searched) == (12, 0)
+    assert left.cohorts == (*((run_id,) for run_id in wanted), ("seed", "seed"), ("seed", "seed"))
+    assert (left.steps, left.searched) == (12 + 4 * 6, 0)
+    assert left.confirming == 4  # the new cell may come out first
 
 
 def test_bad_input_is_refused_before_anything_starts(place):

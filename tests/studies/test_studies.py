@@ -5,10 +5,12 @@ import sys
 
 import pytest
 
-from kdam_ray.config import Place
-from kdam_ray.recipes import Pair
+from kdam_ray.config import Place, change
+from kdam_ray.recipes import Pair, Schedule
+from kdam_ray.service.search.study import searched_params
 from kdam_ray.studies.beta_temp import BetaTempPoints, beta_temp_sweep
 from kdam_ray.studies.gain import VARIANTS, chosen, gain_sweeps
+from kdam_ray.studies.table_runs import Search, table_sweep
 
 
 @pytest.fixture
@@ -22,7 +24,28 @@ def test_table_5_has_13_cells_their_references_and_a_space_around_them(place):
     assert len(sweep.cells) == 2 * 13
     assert [row["distill"]["method"] for row in sweep.references] == ["none"] * 3 + ["kdam"] * 2
     assert (sweep.name, sweep.base.teacher_run) == ("beta_temp_smoke", teacher.run_id)
-    assert sweep.space
+    assert sweep.space == {"distill.beta": (0.1, 16.0), "distill.temperature": (0.1, 16.0)}
+    assert (sweep.trials, sweep.confirmed) == (2, 1)
+
+
+def test_alpha_is_searched_only_where_asked_and_every_cell_is_a_point_of_the_space(place):
+    asked = BetaTempPoints(pair=Pair(smoke=True), betas=(0.05, 32.0), temperatures=(3.0,), search_alpha=True, confirm=0)
+    sweep, _ = beta_temp_sweep(asked, place)
+    assert list(sweep.space) == ["distill.beta", "distill.temperature", "distill.alpha"]
+    assert sweep.space["distill.beta"] == (0.05, 32.0)
+    assert all(searched_params(sweep, change(sweep.base, cell)) is not None for cell in sweep.cells)
+    assert sweep.confirmed == 0
+
+
+def test_pairs_are_searched_in_beta_and_temperature_and_alpha_where_asked(place):
+    options = {"seeds": 1, "name": "pairs", "place": place}
+    for search, fields in ((Search(2, confirmed=1), 2), (Search(2, alpha=True, confirmed=1), 3)):
+        sweep = table_sweep("4", Schedule(smoke=True), search=search, **options).sweep
+        assert (len(sweep.space), list(sweep.choices), sweep.trials, sweep.confirmed) == (fields, ["pair"], 2, 1)
+        points = [cell for cell in sweep.cells if searched_params(sweep, change(sweep.base, cell)) is not None]
+        assert len(points) == len(sweep.choices["pair"])
+    unsearched = table_sweep("4", Schedule(smoke=True), search=Search(0, confirmed=1), **options).sweep
+    assert (unsearched.space, unsearched.confirmed) == ({}, 0)
 
 
 def test_every_variant_has_a_row_of_its_own_and_a_rival_among_the_others():

@@ -85,8 +85,9 @@ def fake_train(
     device: torch.device | str,
     evaluate_every: int,
     marker: str = "",
+    betas: frozenset[float] = frozenset(),
 ) -> Iterator[StepReport | EpochReport]:
-    """Satisfies `protocols.Train`; see the module for what it does."""
+    """Satisfies `protocols.Train`; see the module for what it does. A beta that is none of `betas` learns nothing."""
     assert len(train)
     assert len(val)
     assert device is not None
@@ -107,5 +108,6 @@ def fake_train(
             member, diverged = members[run.run_id], epoch == 2 and run.seed == NAN_SEED
             member.active = not diverged
             reason = "the training loss became nan" if diverged else None
-            metrics = {} if diverged else {"train/loss": 1 / epoch} | scores(run, epoch)
+            learnt = epoch if not betas or run.distill.beta in betas else 0
+            metrics = {} if diverged else {"train/loss": 1 / epoch} | scores(run, learnt)
             yield EpochReport(run, epoch, metrics, not diverged and epoch == run.epochs, reason, member)

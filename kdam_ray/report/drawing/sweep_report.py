@@ -192,12 +192,13 @@ def _configuration(content: Content, result: SweepResult) -> tuple[page.Part, ..
         "space": sweep.space,
         "alternatives": {name: list(rows) for name, rows in sweep.choices.items()},
         "trials": sweep.trials,
+        "points that get further seeds": sweep.confirmed,
     }
     return (
         page.Facts("Sweep", {**where, **content.facts}, is_open=True),
         page.Facts("Base run", sweep.base.model_dump(mode="json")),
         page.Facts("Teachers", {row.run.run_id: row.run.model_dump(mode="json") for row in result.teachers}),
-        page.Facts("Runs, as changes to the base", {row.run.run_id: row.changes or "searched" for row in result.rows}),
+        page.Facts("Runs, as changes to the base", {row.run.run_id: row.changes or row.purpose for row in result.rows}),
         *([page.Facts("Search", searched)] if sweep.space else []),
     )
 

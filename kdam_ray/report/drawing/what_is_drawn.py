@@ -137,7 +137,7 @@ def _pictured(shown: PaperTable, runs: Mapping[str, RunResult]) -> list[Run]:
 
 # ------------------------------------------------------------------------------------------------------------- Table 5
 def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepResult, place: Place) -> Content:
-    """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the best point."""
+    """Curves over beta and T, the search, learning curves of the cells; pictures of KDAM and of the point ahead."""
     rows = {row.run.run_id: row for row in result.rows if row.status == "finished"}
     caption = (
         f"Table 5: each metric against beta at T = {FIXED_TEMPERATURE:g} and against T at beta = {FIXED_BETA:g}. "
@@ -153,8 +153,9 @@ def of_beta_temp(results: BetaTempTable, shown: Sequence[Grid], result: SweepRes
     plots += search_plots(result)
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), results.tasks, place))
     pictured = [row.run for name, row in labelled.items() if name.startswith("KDAM")]
-    if result.best is not None and result.best.run not in pictured:
-        pictured.append(result.best.run)
+    point = result.best or result.ahead
+    if point is not None and point.run not in pictured:
+        pictured.append(point.run)
     tables = with_heads(shown, unlearnt(results, _constant(result, place)))
     return Content(
         results.caption(f"Table 5 on {results.dataset}"), tables, plots, pictured,

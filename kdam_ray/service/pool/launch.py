@@ -20,9 +20,9 @@ import ray
 from ray import tune
 
 from kdam_ray.service.layout import Layout
-from kdam_ray.service.plan import drawn_cohorts
+from kdam_ray.service.plan import drawn_cohorts, further_cohorts
 from kdam_ray.service.pool.assignment import Assignment
-from kdam_ray.service.pool.cohort_search import CohortSearch
+from kdam_ray.service.pool.cohort_search import CohortSearch, ToCome
 from kdam_ray.service.pool.cohorts import Opener
 from kdam_ray.service.pool.lanes import POLL_S, WorkerGroup, lanes
 from kdam_ray.service.pool.progress import Progress
@@ -31,6 +31,7 @@ from kdam_ray.service.records import Storage
 from kdam_ray.service.seats import Seat
 from kdam_ray.service.wording import say
 
+NOTHING = ToCome()
 DRIVERS = 64  # trials that one head can hold; each only waits
 DRIVER_CPU = 0.05  # CPUs of a trial, on a cluster that advertises no "driver"
 SETTINGS = {
@@ -112,10 +113,10 @@ def train_seats(
     cohorts: Sequence[Sequence[Seat]],
     *,
     coordinator: Coordinator,
-    draws: int = 0,
+    to_come: ToCome = NOTHING,
     train: Train | None = None,
 ) -> None:
-    """Train the cohorts, then what the study draws, as many at a time as there is room for; progress on stderr.
+    """Train the cohorts, then what is to come, as many at a time as there is room for; progress on stderr.
 
     A cohort that dies says so through the coordinator; the others go on.
 
@@ -123,19 +124,21 @@ def train_seats(
         opener: makes the assignment of each.
         cohorts: what is known; may be empty if the opener's sweep draws.
         coordinator: of this sweep.
-        draws: runs like the sweep's base that the study draws.
+        to_come: what the study draws, and what is chosen in the end.
         train: another training generator, in tests.
     """
     base = opener.sweep.base if opener.sweep else None
     first = cohorts[0][0].run if cohorts else base
     assert first is not None, "there is nothing to train"
     ranks, side_by_side = opener.arranged.ranks(first), opener.arranged.side_by_side(first)
-    drawn = drawn_cohorts(draws, opener.place, side_by_side)
-    opener.cohorts = len(cohorts) + len(drawn)
+    drawn = drawn_cohorts(to_come.draws, opener.place, side_by_side)
+    later = [*drawn, *further_cohorts(to_come.further, opener.place, side_by_side)]
+    opener.cohorts = len(cohorts) + len(later)
     flops = sum(opener.left(seats) for seats in cohorts)
     if base is not None:
-        flops += sum(opener.costs.cohort([base] * members, [base.epochs] * members) for members in drawn)
-    search = CohortSearch(cohorts, opener=opener, coordinator=coordinator, drawn=drawn)
+        flops += sum(opener.costs.cohort([base] * members, [base.epochs] * members) for members in later)
+    choose = to_come.choose if to_come.further else None
+    search = CohortSearch(cohorts, opener=opener, coordinator=coordinator, drawn=drawn, choose=choose)
     progress = Progress(coordinator, flops=flops, costs=opener.operations)
     storage = Storage(opener.place.storage).uri("ray")
     number = min(side_by_side, opener.cohorts)

@@ -122,4 +122,4 @@ class Progress(tune.Callback):
 
     def _best(self) -> str:
         best = max((notice.best for notice in self._notices.values() if notice.best), default=None)
-        return f"; best so far {best[1]}: {best[0]:+.1f} % to the teacher" if best else ""
+        return f"; ahead so far {best[1]}: {best[0]:+.1f} % to the teacher" if best else ""

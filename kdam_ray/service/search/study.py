@@ -2,7 +2,8 @@
 
 A study is a journal file, `<storage>/studies/<name>.journal`, so it outlives every process. It holds the table's own
 cells that lie in the searched space and the searched trials between them; each trial records its whole Run, so that a
-trial cut short can be taken up again. While a sweep runs, one process owns it.
+trial cut short can be taken up again. A trial is a point at the base's seed: further seeds of it are no further points,
+and the study does not hear of them. While a sweep runs, one process owns it.
 """
 
 import hashlib
@@ -18,8 +19,6 @@ from kdam_ray.service.records import Storage
 
 # draws before TPE models anything; cells that are done count, so with a table's cells it never waits
 STARTUP_TRIALS = 4
-# a searched member is hopeless when it is among the worst quarter of the finished ones at its epoch
-KEPT_PERCENT = 75.0
 
 Outcome = Literal["finished", "pruned", "failed"]
 
@@ -88,17 +87,15 @@ class Study:
         import optuna
         from optuna.storages.journal import JournalFileBackend, JournalStorage
 
+        from kdam_ray.service.search.pruner import OutOfReach
+
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._storage, self._sweep = optuna, storage, sweep
         self._name = f"studies/{study_name(sweep)}.journal"
         self._path = self._local_journal()
         self._study = optuna.create_study(
             study_name=study_name(sweep), storage=JournalStorage(JournalFileBackend(str(self._path))),
-            direction="maximize", load_if_exists=True,
-            pruner=optuna.pruners.PercentilePruner(
-                KEPT_PERCENT, n_startup_trials=STARTUP_TRIALS, n_min_trials=STARTUP_TRIALS,
-                n_warmup_steps=max(1, sweep.base.epochs // 3),
-            ),
+            direction="maximize", load_if_exists=True, pruner=OutOfReach(sweep.base.epochs),
         )  # fmt: skip
         # Seeded, but by the number of trials too: a study taken up again must not draw its first points once more.
         self._study.sampler = optuna.samplers.TPESampler(

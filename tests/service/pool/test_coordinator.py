@@ -118,7 +118,7 @@ def test_progress_says_where_cohorts_are(tmp_path, monkeypatch):
     coordinator.over("b", "first line\nlast line")
     progress.on_trial_complete(0, [], trials["b"])
     progress.on_trial_complete(0, [], trials["a"])
-    best = "; best so far distill.beta=2.0: -1.2 % to the teacher; about "
+    best = "; ahead so far distill.beta=2.0: -1.2 % to the teacher; about "
     assert said == [
         "a: 2 members, 1 worker",
         "b: 2 members, 1 worker",

@@ -120,16 +120,21 @@ def test_a_closed_trial_that_is_trained_again_is_left_alone(storage):
     assert study.trials()[number].value == 1.0
 
 
-def test_only_the_worst_quarter_is_hopeless(storage):
+def test_only_what_is_out_of_reach_is_hopeless(storage):
     study = Study(storage, sweep())
     for run in betas(8):
         number = study.take(run)
-        study.observe(number, 1, -run.distill.beta)
+        assert not study.observe(number, 1, -50.0 - run.distill.beta)
         study.tell(number, "finished", -run.distill.beta)
-    worst, middling = study.draw(), study.draw()
-    assert study.observe(worst.number, 1, -7.9)
-    assert not study.observe(middling.number, 1, -5.0)
-    assert study.observe(worst.number, 1, -1.0)  # said again after a resume: the first word stands
+    lost, worst = study.draw(), study.draw()
+    assert study.observe(lost.number, 1, -62.0)
+    assert not study.observe(worst.number, 1, -61.0)  # gains 50, as all have, and ends within their spread
+    assert not study.observe(worst.number, 2, -99.0)  # nobody has said anything of that epoch
+    assert study.observe(lost.number, 1, -1.0)  # said again after a resume: the first word stands
+
+
+def test_further_seeds_of_a_point_are_no_trials():
+    assert searched_params(sweep(), change(BASE, {"seed": 1})) is None
 
 
 SEARCHES, DRAWS = range(4), 24
