@@ -103,13 +103,13 @@ def _sd_range(seeds: int) -> tuple[float, float]:
 
 
 def _best(results: BetaTempTable) -> list[str]:
-    """The point that is called best by its Delta, which is the bold one; or why none is."""
+    """The point that is called best by its Delta, which is the bold one; or the only confirmed one; or why none is."""
     if not results.points:
         return []
     cells, first = len(results.cells), results.points[0]
     searched = max(results.searched, len(results.points) - cells)
     among = f"{cells} cells and {searched} searched point{'s' * (searched != 1)} that finished"
-    if not results.best(results.peers(first), DELTA):
+    if not results.confirmed:
         return [
             f"Of {among} none is called best: that takes {CALLED_BEST} seeds, for the highest of many single runs is "
             f"the luckiest too; --confirm trains further seeds. Ahead: {_point(results, first)}."
@@ -117,9 +117,11 @@ def _best(results: BetaTempTable) -> list[str]:
     tests = _against_no_kd(results)
     said = [_judged(results, row, difference, p) for row, difference, p in tests[:CONFIRMED_SHOWN]]
     more = f" ({len(said)} of {len(tests)} shown)" if len(tests) > len(said) else ""
-    best = f"Best of {len(tests)} confirmed at {CALLED_BEST} seeds or more{more}, from {among}, by Delta (bold)"
+    confirmed = f"confirmed at {CALLED_BEST} seeds or more{more}, from {among}"
+    if results.best(results.peers(first), DELTA):
+        confirmed = f"best of {len(tests)} {confirmed}, by Delta (bold)"
     return [
-        f"{best}: {said[0]}.",
+        f"{confirmed[0].upper()}{confirmed[1:]}: {said[0]}.",
         *([f"The other{'s' * (len(said) > 2)} confirmed: {'; '.join(said[1:])}."] if said[1:] else []),
         "The seed that chose a point is one of its seeds, so some of that seed's luck is still in its mean.",
     ]
@@ -258,8 +260,9 @@ def as_report(results: BetaTempTable, result: "SweepResult | None" = None) -> tu
     document = as_json(results) | {"notes": said}
     if result is not None:
         text += ["", *result.where(in_full=True)]
+        found = {name: value for name, value in result.found().items() if name != "confirmed"}  # the table says more
         document |= {
-            **result.found(), "trained": result.trained, "seconds": result.seconds,
+            **found, "trained": result.trained, "seconds": result.seconds,
             "experiment": result.experiment, "parent": result.parent, "tracking_uri": result.tracking_uri,
             "storage": result.storage, "study": result.study,
             "failed": [{"run_id": row.run.run_id, "reason": row.reason} for row in result.failed],
