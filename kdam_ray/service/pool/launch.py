@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from kdam_ray.machine import usable_cpus
 from kdam_ray.service.layout import Layout
 from kdam_ray.service.plan import drawn_cohorts
 from kdam_ray.service.pool.assignment import Assignment
@@ -97,7 +98,7 @@ def start_local(layout: Layout) -> None:
     """A Ray of this machine, small enough for a laptop."""
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, layout.workers),
+        num_cpus=max(usable_cpus(), layout.workers),
         resources={"driver": DRIVERS},
         include_dashboard=False,
         object_store_memory=200 * 2**20,
