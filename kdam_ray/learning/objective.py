@@ -93,11 +93,13 @@ def _supervised(
         first, last = key.split("/")[0], key.split("/")[-1]
         if last == task.name and first != PENALTY:
             measure, role = AUXILIARY.get(first, supervised_loss), "loss" if key == task.name else "aux"
+            known = {"valid": shared.masks[task.name]} if measure is supervised_loss else {}
             value = measure(
                 task,
                 resize(at_least_float32(logits), size),
                 shared.labels[task.name],
                 edge_positive_weight=edge_positive_weight,
+                **known,
             )
             losses[role] = losses[role] + value if role in losses else value
     return losses

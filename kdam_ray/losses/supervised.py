@@ -35,7 +35,9 @@ def valid_mask(kind: Kind, label: Tensor) -> Tensor:
     return (label if kind == "edge" else label.unsqueeze(1)) != IGNORE
 
 
-def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_weight: float) -> Tensor:
+def supervised_loss(
+    task: Task, logits: Tensor, label: Tensor, *, edge_positive_weight: float, valid: Tensor | None = None
+) -> Tensor:
     """L_n of Eq. 8, unweighted.
 
     Args:
@@ -43,6 +45,7 @@ def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
         logits: [B, C, H, W] at the label's size, any float type; float32 arithmetic.
         label: see `valid_mask`.
         edge_positive_weight: w of the edge loss, in [0, 1].
+        valid: `valid_mask` of the label, where the caller has it.
 
     Returns:
         [], mean over the valid pixels of all ranks, equal on every rank; nats (classes, saliency, edge), metres (depth)
@@ -56,7 +59,7 @@ def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
             f"{task.name}: logits {list(logits.shape)} must have the label's batch and size, {list(label.shape)}"
         )
     logits = at_least_float32(logits)
-    valid = valid_mask(task.kind, label)
+    valid = valid_mask(task.kind, label) if valid is None else valid
     losses = {
         "classes": lambda: cross_entropy(logits, label),
         "saliency": lambda: balanced_cross_entropy(logits, label),
