@@ -5,6 +5,7 @@ Every ratio over the batch divides sums that have passed through here, so that t
 out right under that average.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -66,7 +67,14 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     Returns:
         [], equal on every rank, with the gradient of one process that holds the whole batch (see `all_sum`).
     """
-    count = torch.as_tensor(count, dtype=total.dtype, device=total.device)
-    if world_size() > 1:
-        total, count = all_sum(torch.stack((total, count))).unbind()  # one exchange, not two
-    return total / count.clamp_min(1)
+    return global_means([(total, count)])[0]
+
+
+def global_means(sums: Sequence[tuple[Tensor, Tensor | int]]) -> list[Tensor]:
+    """`global_mean` of each (total, count), in one exchange."""
+    totals = [total for total, _ in sums]
+    counts = [torch.as_tensor(count, dtype=total.dtype, device=total.device) for total, count in sums]
+    if world_size() > 1 and sums:
+        summed = all_sum(torch.stack([*totals, *counts])).unbind()
+        totals, counts = list(summed[: len(sums)]), list(summed[len(sums) :])
+    return [total / count.clamp_min(1) for total, count in zip(totals, counts, strict=True)]
