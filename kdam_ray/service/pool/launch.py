@@ -47,6 +47,9 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    # of glibc, for the workers: a step's maps stay in the heap; given back and fetched again they are a page fault each
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 # Progress says what has failed
 QUIET = ("ray.tune", "ray.train", "ray._private.authentication.authentication_token_setup")
