@@ -26,6 +26,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 import plain_boundary as plain
 
+from kdam_ray.machine import usable_cpus
 from kdam_ray.metrics import HED_THRESHOLDS, MONITOR_THRESHOLDS, BoundaryF, boundary_counts, warm_up
 from kdam_ray.metrics.boundary import in_eight_bits
 
@@ -104,7 +105,7 @@ def main() -> None:
     )
     load = os.getloadavg()[0]
     python, versions = platform.python_version(), f"numpy {np.__version__}, scipy {scipy.__version__}"
-    print(f"machine: {model}, {os.cpu_count()} cores, load {load:.1f}; python {python}, torch {torch.__version__},")
+    print(f"machine: {model}, {usable_cpus()} cores, load {load:.1f}; python {python}, torch {torch.__version__},")
     print(f"numba {numba.__version__}, {versions}, scikit-image {version('scikit-image')}\n")
     with tempfile.TemporaryDirectory() as cache:
         for name in ("empty", "filled"):

@@ -31,6 +31,7 @@ from kdam_ray.data.on_device import collate, render
 from kdam_ray.data.opening import Wanted, open_source
 from kdam_ray.data.source import Batch, Source
 from kdam_ray.data.transforms import MEAN, PADDING, STD, Colour, assemble, draw, draw_candidates, draw_colour
+from kdam_ray.machine import usable_cpus
 from kdam_ray.tasks import DATASETS
 
 SIZE = (425, 560)
@@ -341,7 +342,7 @@ def main() -> None:
         "?",
     )
     print(
-        f"machine: {model}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; python {platform.python_version()},"
+        f"machine: {model}, {usable_cpus()} cores, load {os.getloadavg()[0]:.1f}; python {platform.python_version()},"
     )
     print(
         f"torch {torch.__version__}, numpy {np.__version__}, Pillow {PIL.__version__}; "

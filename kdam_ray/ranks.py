@@ -5,6 +5,7 @@ Every ratio over the batch divides sums that have passed through here, so that t
 out right under that average.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,10 +24,11 @@ def rank() -> int:
 
 
 class _AllSum(torch.autograd.Function):
-    """Forward: sum over ranks. Backward: the same sum of the gradients.
+    """Forward: sum over ranks. Backward: the gradient times the number of ranks.
 
-    Every rank computes the same function of the summed value, so each holds one copy of its gradient; summing the
-    copies makes world_size times the true one, which DDP's average takes back.
+    Every rank computes the same function of the summed value, so each holds a copy of the same gradient. That function
+    is counted once a rank, which DDP's average takes back. The copies are equal, so they are multiplied and not summed:
+    an exchange in the middle of backward is a wait for the slower rank.
     """
 
     @staticmethod
@@ -37,9 +39,7 @@ class _AllSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
-        return gradient
+        return gradient * world_size()
 
 
 def all_sum(value: Tensor) -> Tensor:
@@ -67,6 +67,14 @@ def global_mean(total: Tensor, count: Tensor | int) -> Tensor:
     Returns:
         [], equal on every rank, with the gradient of one process that holds the whole batch (see `all_sum`).
     """
-    both = torch.stack((total, torch.as_tensor(count, dtype=total.dtype, device=total.device)))
-    total, count = all_sum(both).unbind()  # one exchange, not two
-    return total / count.clamp_min(1)
+    return global_means([(total, count)])[0]
+
+
+def global_means(sums: Sequence[tuple[Tensor, Tensor | int]]) -> list[Tensor]:
+    """`global_mean` of each (total, count), in one exchange."""
+    totals = [total for total, _ in sums]
+    counts = [torch.as_tensor(count, dtype=total.dtype, device=total.device) for total, count in sums]
+    if world_size() > 1 and sums:
+        summed = all_sum(torch.stack([*totals, *counts])).unbind()
+        totals, counts = list(summed[: len(sums)]), list(summed[len(sums) :])
+    return [total / count.clamp_min(1) for total, count in zip(totals, counts, strict=True)]

@@ -32,6 +32,7 @@ PLACES = {
         "config.py",
         "contexts.py",
         "files.py",
+        "machine.py",
         "paper.py",
         "cells.py",
         "recipes.py",

@@ -8,7 +8,6 @@ probability; depth/<id>.npy float metres; normals/<id>.npy float (H, W, 3) or .p
 tasks whose folders are there are scored. Boundaries take about 0.15 CPU seconds an image for all 101 thresholds.
 """
 
-import os
 import sys
 from typing import Annotated, Any
 
@@ -17,6 +16,7 @@ from pydantic import Field
 
 from kdam_ray.command import announce, bad_input_exits, flags, output, refuse
 from kdam_ray.config import Frozen, one_of
+from kdam_ray.machine import usable_cpus
 from kdam_ray.tasks import DATASETS
 
 SCORED = ("nyud", "pascal")
@@ -90,7 +90,7 @@ def main() -> int:
         from kdam_ray.report.scores import open_request, progress
 
         request = open_request(asked)  # type: ignore[arg-type]  # `check` has seen the convention
-        scores = progress(request, processes=asked.processes or len(os.sched_getaffinity(0)))
+        scores = progress(request, processes=asked.processes or usable_cpus())
         if scores.problems and not asked.allow_missing:
             first = "; ".join(scores.problems[:NAMED])
             refuse(f"{len(scores.problems)} predictions cannot be scored: {first}; --allow-missing leaves them out")

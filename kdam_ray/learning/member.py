@@ -57,7 +57,9 @@ class Member:
             if run.task_weights == "uncertainty"
             else None
         )
-        self.optimisers = build_optimisers(run.optim, self._named_parameters())
+        named = [*self.network.named_parameters(), *(self.log_variances or {}).items()]
+        self.optimisers = build_optimisers(run.optim, named)
+        self._parameters = [parameter for _, parameter in named]
         if checkpoint is not None:
             self._resume(checkpoint)
         self._forward: nn.Module = self.network if world_size() == 1 else _distributed(self.network, self.device)
@@ -89,12 +91,12 @@ class Member:
             loss, terms = objective(self.run, logits, shared, self.log_variances)
             loss.backward()
         if self.run.optim.clip_norm is not None:
-            nn.utils.clip_grad_norm_((parameter for _, parameter in self._named_parameters()), self.run.optim.clip_norm)
+            nn.utils.clip_grad_norm_(self._parameters, self.run.optim.clip_norm)
         for optimiser in self.optimisers.values():
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros((), dtype=torch.float64, device=self.device)) + value
+            self._sums[name] = self._sums[name].add_(value) if name in self._sums else value.double()
         self._steps += 1
 
     def fail_if_diverged(self) -> None:
@@ -144,9 +146,6 @@ class Member:
                 for name, value in self.log_variances.items():
                     value.copy_(state["log_variances"][name])
         self.epoch = manifest["epoch"]
-
-    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [*self.network.named_parameters(), *(self.log_variances or {}).items()]
 
     @contextmanager
     def _own_randomness(self) -> Iterator[None]:

@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdam_ray.config import Distill, Run
-from kdam_ray.losses import classified_loss, dist, kdam, plain_kd, supervised_loss, uncertainty_weighted, valid_mask
+from kdam_ray.losses import classified_sums, dist, kdam, plain_kd, supervised_sums, uncertainty_weighted, valid_mask
 from kdam_ray.losses.divergences import at_least_float32
 from kdam_ray.models.heads import resize
+from kdam_ray.ranks import global_means
 from kdam_ray.tasks import DATASETS, Dataset, Task
 
 # what a decoder may give while it trains, beside its predictions: first part of the key -> loss (see `models.decoders`)
-AUXILIARY: dict[str, Callable[..., Tensor]] = {"aux": supervised_loss, "classified": classified_loss}
+AUXILIARY: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {"aux": supervised_sums, "classified": classified_sums}
 PENALTY = "penalty"
 LABEL_LOGIT = 10.0  # of what a label says, where labels take the teacher's place
 
@@ -59,12 +60,10 @@ def objective(
         all ranks' pixels, equal on every rank; DDP's average of its gradients is the gradient of one process.
     """
     dataset = DATASETS[run.dataset]
-    size = (shared.image.shape[-2], shared.image.shape[-1])
     total = shared.image.new_zeros(())
     terms: dict[str, Tensor] = {}
-    for name in run.tasks:
+    for name, supervised in _supervised(run, dataset, student, shared).items():
         task = dataset.task(name)
-        supervised = _supervised(task, student, shared, size, dataset.edge_positive_weight)
         terms |= {f"{name}/{role}": value.detach() for role, value in supervised.items()}
         loss = supervised["loss"] + supervised["aux"] if "aux" in supervised else supervised["loss"]
         weight = task.weight * run.task_factors.get(name, 1.0)
@@ -82,24 +81,26 @@ def objective(
 
 
 def _supervised(
-    task: Task, student: Mapping[str, Tensor], shared: Shared, size: tuple[int, int], edge_positive_weight: float
-) -> dict[str, Tensor]:
-    """{"loss": L_n, and where there are auxiliary predictions of the task "aux": their sum}.
+    run: Run, dataset: Dataset, student: Mapping[str, Tensor], shared: Shared
+) -> dict[str, dict[str, Tensor]]:
+    """Per task {"loss": L_n, and where there are auxiliary predictions of the task "aux": their sum}.
 
-    Both weigh lambda_n, as in their papers.
+    Both weigh lambda_n, as in their papers. All means are taken in one exchange between ranks: each is a wait.
     """
-    losses: dict[str, Tensor] = {}
-    for key, logits in student.items():
-        first, last = key.split("/")[0], key.split("/")[-1]
-        if last == task.name and first != PENALTY:
-            measure, role = AUXILIARY.get(first, supervised_loss), "loss" if key == task.name else "aux"
-            value = measure(
-                task,
-                resize(at_least_float32(logits), size),
-                shared.labels[task.name],
-                edge_positive_weight=edge_positive_weight,
-            )
-            losses[role] = losses[role] + value if role in losses else value
+    size = (shared.image.shape[-2], shared.image.shape[-1])
+    places, sums = [], []
+    for name in run.tasks:
+        for key, logits in student.items():
+            first, last = key.split("/")[0], key.split("/")[-1]
+            if last == name and first != PENALTY:
+                measure = AUXILIARY.get(first, supervised_sums)
+                resized, label, valid = resize(at_least_float32(logits), size), shared.labels[name], shared.masks[name]
+                weight = dataset.edge_positive_weight
+                places.append((name, "loss" if key == name else "aux"))
+                sums.append(measure(dataset.task(name), resized, label, valid, edge_positive_weight=weight))
+    losses: dict[str, dict[str, Tensor]] = {name: {} for name in run.tasks}
+    for (name, role), value in zip(places, global_means(sums), strict=True):
+        losses[name][role] = losses[name][role] + value if role in losses[name] else value
     return losses
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from kdam_ray.losses.divergences import at_least_float32
 from kdam_ray.losses.supervised import balanced_cross_entropy, cross_entropy, valid_mask
-from kdam_ray.ranks import global_mean
 from kdam_ray.tasks import DEPTH_BINS, DEPTH_RANGE, IGNORE, NORMAL_DIRECTIONS, Kind, Task
 
 
@@ -49,7 +48,9 @@ def label_to_classes(kind: Kind, label: Tensor) -> Tensor:
     return classes.masked_fill(~valid_mask(kind, label)[:, 0], IGNORE)
 
 
-def classified_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_weight: float) -> Tensor:
+def classified_sums(
+    task: Task, logits: Tensor, label: Tensor, valid: Tensor, *, edge_positive_weight: float
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of logits over the classes that a label was cut into.
 
     Saliency is balanced as in the task's own loss; edges weigh w and the rest 1 - w.
@@ -58,14 +59,14 @@ def classified_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
         task: whose label.
         logits: [B, task.label_classes, H, W] at the label's size, any float type; float32 arithmetic.
         label: as `supervised.valid_mask` takes it.
+        valid: that mask.
         edge_positive_weight: w.
 
     Returns:
-        [], nats, mean over the valid pixels of all ranks.
+        [] each, the sum over this rank's valid pixels, nats, and their number.
     """
     logits, classes = at_least_float32(logits), label_to_classes(task.kind, label)
     loss = balanced_cross_entropy(logits, classes) if task.kind == "saliency" else cross_entropy(logits, classes)
     if task.kind == "edge":
         loss = loss * torch.where(classes == 1, edge_positive_weight, 1 - edge_positive_weight).unsqueeze(1)
-    valid = classes != IGNORE
-    return global_mean(loss.squeeze(1).masked_fill(~valid, 0).sum(), valid.sum())
+    return loss.masked_fill(~valid, 0).sum(), valid.sum()

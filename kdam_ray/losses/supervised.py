@@ -36,17 +36,40 @@ def valid_mask(kind: Kind, label: Tensor) -> Tensor:
 
 
 def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_weight: float) -> Tensor:
-    """L_n of Eq. 8, unweighted.
+    """L_n of Eq. 8, unweighted: the mean over the valid pixels of all ranks.
+
+    Args:
+        task: as for `supervised_sums`.
+        logits: likewise.
+        label: likewise.
+        edge_positive_weight: likewise.
+
+    Returns:
+        [], equal on every rank; nats (classes, saliency, edge), metres (depth) or sum of three absolute differences
+        (normals). Zero, with a gradient of zero, where no pixel is valid.
+
+    Raises:
+        ValueError: logits and label are not of one size.
+    """
+    return global_mean(
+        *supervised_sums(task, logits, label, valid_mask(task.kind, label), edge_positive_weight=edge_positive_weight)
+    )
+
+
+def supervised_sums(
+    task: Task, logits: Tensor, label: Tensor, valid: Tensor, *, edge_positive_weight: float
+) -> tuple[Tensor, Tensor]:
+    """What L_n of Eq. 8 is the quotient of, on this rank.
 
     Args:
         task: whose loss.
         logits: [B, C, H, W] at the label's size, any float type; float32 arithmetic.
         label: see `valid_mask`.
+        valid: the label's `valid_mask`.
         edge_positive_weight: w of the edge loss, in [0, 1].
 
     Returns:
-        [], mean over the valid pixels of all ranks, equal on every rank; nats (classes, saliency, edge), metres (depth)
-        or sum of three absolute differences (normals). Zero, with a gradient of zero, where no pixel is valid.
+        [] each, the sum over this rank's valid pixels and their number.
 
     Raises:
         ValueError: logits and label are not of one size.
@@ -56,7 +79,6 @@ def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
             f"{task.name}: logits {list(logits.shape)} must have the label's batch and size, {list(label.shape)}"
         )
     logits = at_least_float32(logits)
-    valid = valid_mask(task.kind, label)
     losses = {
         "classes": lambda: cross_entropy(logits, label),
         "saliency": lambda: balanced_cross_entropy(logits, label),
@@ -65,7 +87,7 @@ def supervised_loss(task: Task, logits: Tensor, label: Tensor, *, edge_positive_
         "edge": lambda: edge_cross_entropy(logits, label, positive_weight=edge_positive_weight),
     }
     per_pixel = losses[task.kind]()
-    return global_mean(per_pixel.masked_fill(~valid, 0).sum(), valid.sum())
+    return per_pixel.masked_fill(~valid, 0).sum(), valid.sum()
 
 
 def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:

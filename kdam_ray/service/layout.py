@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kdam_ray.config import Place, Run, change
+from kdam_ray.machine import usable_cpus
 from kdam_ray.service.records import Storage, check_reachable, is_remote, store_weights
 from kdam_ray.service.wording import say
 from kdam_ray.tasks import DATASETS
@@ -62,7 +63,7 @@ def layout(place: Place) -> Layout:
         raise ValueError(
             "gpus: there is none on this machine; leave it out, or set RAY_ADDRESS to a cluster that has some"
         )
-    workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, os.cpu_count() or 1))
+    workers = place.workers or (max(count, 1) if gpus else min(CPU_WORKERS, usable_cpus()))
     split = place.split if place.split != "auto" else ("ddp" if gpus else "members")
     return Layout(workers, gpus, split)
 

@@ -6,8 +6,10 @@ difference; if it is killed, the next one does. A call that finds nothing to tra
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+from kdam_ray.service.cost.pace import Pace, remember
 from kdam_ray.service.cost.totals import NAMES, costs_of, total
 from kdam_ray.service.plan import LEFT, Plan, Planned
 from kdam_ray.service.records import Storage, Tracking
@@ -29,7 +31,10 @@ def open_call(storage: Storage, tracking: Tracking, parent: str, plan: Plan) -> 
     tracking.log_epoch(parent, {name: before.get(name, 0.0) + value * share for name, value in estimate.items()}, 0)
     items = (*plan.teachers, *plan.runs)
     left = {item.run.run_id for item in items if item.status in LEFT}
-    note = {"costs": _costs(items), "known": sorted(known | left), "searched": plan.searched + plan.confirming}
+    note = {
+        "costs": _costs(items), "known": sorted(known | left), "searched": plan.searched + plan.confirming,
+        "estimate": estimate, "pace": asdict(plan.pace),
+    }  # fmt: skip
     path = storage.scratch() / "call.json"
     path.write_text(json.dumps(note))
     storage.save_file(path, _name(parent))
@@ -68,6 +73,12 @@ def close_call(
     if "cost/kwh" in spent and ("cost/kwh" in before or not before):  # else some of it was not counted
         more["cost/kwh"] = spent["cost/kwh"]
     tracking.log_epoch(parent, {name: before.get(name, 0.0) + value for name, value in more.items()}, 0)
+    estimate = note.get("estimate", {})  # there was none in notes of versions before
+    if wall_s is not None and estimate.get("plan/tflop"):
+        remember(
+            storage, Pace(**note["pace"]), estimated_s=estimate["plan/seconds"], wall_s=wall_s,
+            done=more["cost/tflop"] / estimate["plan/tflop"],
+        )  # fmt: skip
     storage.remove_file(_name(parent))
     return note
 

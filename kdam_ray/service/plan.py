@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from kdam_ray.config import Place, Run, Sweep, change
 from kdam_ray.service.cost.estimate import Costs
+from kdam_ray.service.cost.pace import Pace, pace_of
 from kdam_ray.service.deltas import OBJECTIVE
 from kdam_ray.service.layout import Layout, layout
 from kdam_ray.service.records import Found, Storage, Tracking, epochs_done, is_ready
@@ -71,7 +72,8 @@ class Plan:
         side_by_side: cohorts that train at the same time.
         steps: optimiser steps left, of all members.
         flops: operations left.
-        seconds: a rough estimate, good to a factor of two.
+        pace: of this machine; in `seconds` and `device_hours` already.
+        seconds: a rough estimate.
         device_hours: of training and evaluation, all workers together; as rough, and without what starting up takes
             (data, imports), which outweighs everything else in a tiny sweep.
     """
@@ -87,6 +89,7 @@ class Plan:
     side_by_side: int
     steps: int
     flops: float
+    pace: Pace
     seconds: float
     device_hours: float
 
@@ -282,6 +285,7 @@ class Planner:
             *(([base] * members, [base.epochs] * members) for members in (*drawn, *confirming)),
         ]
         timed = self._timed(taught, students, arranged)
+        pace = pace_of(self.storage, workers=arranged.workers, gpus=arranged.gpus)
         once = {item.run.run_id: item.steps for item in (*teachers, *runs)}  # a run may be a teacher and a cell
         seconds = sum(  # of cohorts that start together, as many at a time as there are lanes
             max(max(times), sum(times) / max(1, arranged.workers // ranks)) + GROUP_S for ranks, times in timed
@@ -291,8 +295,8 @@ class Planner:
             confirming=further, cohorts=tuple(cohorts), workers=arranged.workers, side_by_side=side_by_side,
             steps=sum(once.values()) + (draws + further) * base.epochs * base.steps_per_epoch,
             flops=sum(item.flops for item in taught) + sum(self.costs.cohort(*load) for load in students),
-            seconds=seconds + START_S if cohorts else 0.0,
-            device_hours=sum(ranks * sum(times) for ranks, times in timed) / 3600,
+            pace=pace, seconds=(seconds + START_S) * pace.factor if cohorts else 0.0,
+            device_hours=sum(ranks * sum(times) for ranks, times in timed) * pace.factor / 3600,
         )  # fmt: skip
 
     def _timed(

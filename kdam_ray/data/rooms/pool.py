@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdam_ray.data.rooms.render import render
+from kdam_ray.machine import usable_cpus
 
 FIELDS: dict[str, tuple[tuple[int, ...], type]] = {
     # what follows [images, height, width], and the type
@@ -70,7 +71,7 @@ def render_all(
     """
     for field, (channels, dtype) in FIELDS.items():
         np.lib.format.open_memmap(folder / f"{field}.npy", "w+", dtype, (images, *image_size, *channels)).flush()
-    processes = processes or min(os.cpu_count() or 1, -(-images // IMAGES_PER_PROCESS))
+    processes = processes or min(usable_cpus(), -(-images // IMAGES_PER_PROCESS))
     works = [Portion(str(folder), seed, image_size, first, processes) for first in range(processes)]
     steps: Iterator = fill(works[0]) if processes == 1 else spread(works)
     for done, _ in enumerate(steps, start=1):

@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from kdam_ray.data.rooms.split import Rooms
 from kdam_ray.data.shards.manifest import FORMAT, MANIFEST, UNFINISHED, Manifest, is_plain, parse_manifest, shard_name
 from kdam_ray.data.source import Sample, Source, Split
 from kdam_ray.files import file_digest, remembered_hashes
+from kdam_ray.machine import usable_cpus
 from kdam_ray.tasks import Dataset
 
 PER_SHARD = 128  # NYUD-v2: 7 shards of about 160 MB
@@ -245,7 +245,7 @@ def _write(path: Path, source: Source, indices: range, facts: dict[str, Any]) ->
             path, schema, compression=compression, compression_level=dict.fromkeys(packed, ZSTD_LEVEL),
             use_dictionary=False, write_statistics=False, write_page_checksum=True,
         ) as writer,
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(usable_cpus()) as pool,
     ):  # fmt: skip
         for start in range(indices.start, indices.stop, PER_GROUP):
             group = range(start, min(start + PER_GROUP, indices.stop))

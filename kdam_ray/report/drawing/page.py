@@ -28,6 +28,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from kdam_ray.machine import usable_cpus
 from kdam_ray.report.drawing.plots import BLACK, BLUE, GREY, GRID, PALE, PAPER, VERMILLION, Plot, as_svg
 from kdam_ray.report.formats import Grid
 from kdam_ray.report.formats import places as places_of
@@ -163,12 +164,11 @@ def environment() -> dict[str, Any]:
     """What the numbers of a report hang on besides code and configuration: Python, system, CPU, GPUs, packages."""
     import torch
 
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = {package.name: package.version for package in metadata.distributions()}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": usable},
+        "cpu": {"model": _cpu_model(), "logical cores": os.cpu_count(), "usable by this process": usable_cpus()},
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "packages": {name: versions[name] for name in PACKAGES if name in versions},
     }

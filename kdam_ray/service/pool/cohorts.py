@@ -1,13 +1,13 @@
 """Cohorts as they start and end: the assignment of each, and the MLflow runs that are opened and closed for it."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import ray
 
 from kdam_ray.config import Place, Sweep
+from kdam_ray.machine import usable_cpus
 from kdam_ray.service.cost.estimate import Costs
 from kdam_ray.service.deltas import SingleTasks, TeacherScores
 from kdam_ray.service.layout import Layout, layout
@@ -72,7 +72,7 @@ class Opener:
             members=tuple(self._order(seat) for seat in seats),
             teacher=TeacherCheckpoint(run_id=taught_by, epochs=self.teacher_epochs[taught_by]) if taught_by else None,
             place=self.place.model_copy(update={"tracking_uri": self.tracking.uri}),
-            threads=max(1, (os.cpu_count() or 1) // self.arranged.workers) if self.arranged.gpus else 1,
+            threads=max(1, usable_cpus() // self.arranged.workers) if self.arranged.gpus else 1,
             workers_here=workers_a_node(self.arranged),
             epochs_done=min(seat.epochs_done for seat in seats),
         )

@@ -19,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from kdam_ray.machine import usable_cpus
 from kdam_ray.service.layout import Layout
 from kdam_ray.service.plan import drawn_cohorts, further_cohorts
 from kdam_ray.service.pool.assignment import Assignment
@@ -47,6 +48,9 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    # of glibc, for the workers: a step's maps stay in the heap; given back and fetched again they are a page fault each
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
+    "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
 # Progress says what has failed
 QUIET = ("ray.tune", "ray.train", "ray._private.authentication.authentication_token_setup")
@@ -98,7 +102,7 @@ def start_local(layout: Layout) -> None:
     """A Ray of this machine, small enough for a laptop."""
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, layout.workers),
+        num_cpus=max(usable_cpus(), layout.workers),
         resources={"driver": DRIVERS},
         include_dashboard=False,
         object_store_memory=200 * 2**20,

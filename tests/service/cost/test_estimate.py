@@ -7,6 +7,7 @@ import pytest
 from fakes import make_run, taught_by
 
 from kdam_ray.config import Sweep, change
+from kdam_ray.service.cost import pace
 from kdam_ray.service.cost.estimate import EXCHANGE_S, RATE, STEP_S, TASK_S, Costs, Counted, Operations, needed
 from kdam_ray.service.plan import GROUP_S, START_S
 from kdam_ray.service.records.storage import Storage
@@ -78,8 +79,9 @@ def test_systems_of_many_small_operators_take_longer_than_their_operations_say(t
     assert set(STEP_S) == set(DECODERS)
 
 
-def test_the_estimate_knows_ranks_and_lanes(place):
+def test_the_estimate_knows_ranks_and_lanes_and_the_machines_pace(place, monkeypatch):
     """On two workers a teacher of two ranks holds both, and two students go side by side."""
+    monkeypatch.setattr(pace, "measured", lambda workers: 3.0)
     teacher = make_run(student="resnet_w8", epochs=50, data_seed=63)
     plans = [
         plan(Sweep(name="estimate", base=taught_by(own, epochs=50), cells=({}, {"seed": 1})), place, teachers=[own])
@@ -91,8 +93,8 @@ def test_the_estimate_knows_ranks_and_lanes(place):
     for found, ranks in zip(plans, (1, 2), strict=True):
         taught = costs.seconds([teacher], [50], ranks=ranks, gpus=False)
         assert found.flops == pytest.approx(operations)
-        assert found.device_hours == pytest.approx((taught * ranks + 2 * student) / 3600)
-        assert found.seconds == pytest.approx(START_S + 2 * GROUP_S + taught + student)
+        assert found.device_hours == pytest.approx(3 * (taught * ranks + 2 * student) / 3600)
+        assert found.seconds == pytest.approx(3 * (START_S + 2 * GROUP_S + taught + student))
 
 
 def test_a_run_that_is_teacher_and_cell_is_trained_and_counted_once(place):
