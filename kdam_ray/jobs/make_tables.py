@@ -79,8 +79,8 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
     require("service")
 
     from kdam_ray.cells import COMMAND_OF
-    from kdam_ray.service.records.listing import without_password
     from kdam_ray.service.records.tracking import Tracking
+    from kdam_ray.service.wording import without_password
 
     place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
     tracking = Tracking(place)

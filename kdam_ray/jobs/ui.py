@@ -43,15 +43,17 @@ def main() -> int:
         require("service")
 
         from kdam_ray.service.records.tracking import Tracking
+        from kdam_ray.service.wording import without_password
 
         tracking = Tracking(Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
         if tracking.uri.startswith("http"):
-            print_line(f"what is recorded there is shown at {tracking.uri}")
+            print_line(f"what is recorded there is shown at {without_password(tracking.uri)}")
             return 0
         if tracking.empty:
             raise ValueError(f"storage: {tracking.uri} is not there; begin with `kdam sweep-beta-temp --smoke`")
         check_free(asked.host, asked.port)
-    print(f"MLflow over {tracking.uri}: http://{asked.host}:{asked.port} (Ctrl-C ends it)", file=sys.stderr)
+    address = f"http://{asked.host}:{asked.port}"
+    print(f"MLflow over {without_password(tracking.uri)}: {address} (Ctrl-C ends it)", file=sys.stderr)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking.uri]
     command += ["--host", asked.host, "--port", str(asked.port), "--workers", "1"]
     if tracking.artifacts is not None:

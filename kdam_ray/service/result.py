@@ -141,7 +141,7 @@ class SweepResult:
         """Lines that say what was trained and where it is; `in_full`: also the time, checkpoints, study and UI."""
         reused = sum(row.reused for row in (*self.rows, *self.teachers))
         seconds = ", ".join(f"{name} {value:.0f} s" for name, value in self.seconds.items())
-        look = f"make ui   (or: mlflow ui --backend-store-uri {self.tracking_uri} --host 127.0.0.1)"
+        look = f"kdam ui --tracking-uri {self.tracking_uri}"
         is_local = self.tracking_uri.startswith("sqlite")
         lines = [
             f"Trained {self.trained} runs, found {reused} finished ones{f' ({seconds})' if in_full else ''}.",

@@ -1,6 +1,7 @@
 """How things are said on stderr: a line with its time, progress, durations, counts, the end of an error."""
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -71,3 +72,8 @@ def tail(text: str) -> str:
     """The last lines of a traceback, indented."""
     lines = [line for line in text.splitlines() if line.strip()]
     return "\n".join(f"    {line}" for line in lines[-TAIL:])
+
+
+def without_password(uri: str) -> str:
+    """A URI as it may be shown: without who it is that asks."""
+    return re.sub(r"//[^/@]*@", "//", uri)

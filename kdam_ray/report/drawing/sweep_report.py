@@ -161,8 +161,8 @@ def _in_mlflow(tracking_uri: str) -> tuple[str, ...]:
     if not tracking_uri.startswith("sqlite:"):
         return ()
     return (
-        f"MLflow shows them after: make ui, or: mlflow ui --backend-store-uri {tracking_uri} --host 127.0.0.1. "
-        "The address of a run's page there ends in #/runs/ and the id of the MLflow run.",
+        f"MLflow shows them after: kdam ui --tracking-uri {tracking_uri}. The address of a run's page there ends in "
+        "#/runs/ and the id of the MLflow run.",
     )
 
 

@@ -13,6 +13,7 @@ from kdam_ray.command import announce
 from kdam_ray.config import Place
 from kdam_ray.service.records.found import Found, found
 from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.wording import without_password
 
 State = Literal["finished", "pruned", "failed", "unfinished", "training"]
 STATES: tuple[State, ...] = ("training", "finished", "unfinished", "pruned", "failed")
@@ -112,11 +113,6 @@ class Listing:
     sweeps: tuple[Listed, ...]
     unread: frozenset[str] = frozenset()
     more: bool = False
-
-
-def without_password(uri: str) -> str:
-    """A URI as it may be shown: without who it is that asks."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def opened(place: Place) -> Tracking:

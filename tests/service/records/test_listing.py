@@ -22,9 +22,9 @@ from kdam_ray.service.records.listing import (
     sweep_of,
     unknown,
     with_members,
-    without_password,
 )  # fmt: skip
 from kdam_ray.service.records.tracking import Tracking
+from kdam_ray.service.wording import without_password
 
 
 @pytest.fixture
