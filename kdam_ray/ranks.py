@@ -24,11 +24,11 @@ def rank() -> int:
 
 
 class _AllSum(torch.autograd.Function):
-    """Forward: sum over ranks. Backward: the gradient times the number of ranks.
+    """Forward: sum over ranks. Backward: the same sum of the gradients.
 
-    Every rank computes the same function of the summed value, so each holds a copy of the same gradient. That function
-    is counted once a rank, which DDP's average takes back. The copies are equal, so they are multiplied and not summed:
-    an exchange in the middle of backward is a wait for the slower rank.
+    Every rank computes the same function of the summed value, so each holds one copy of its gradient; summing the
+    copies makes world_size times the true one, which DDP's average takes back. Where sums are nested the copies differ,
+    so multiplying one of them would not do.
     """
 
     @staticmethod
@@ -39,7 +39,9 @@ class _AllSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient * world_size()
+        gradient = gradient.contiguous().clone()
+        dist.all_reduce(gradient)
+        return gradient
 
 
 def all_sum(value: Tensor) -> Tensor:

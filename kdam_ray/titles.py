@@ -8,7 +8,7 @@ from kdam_ray.tasks import DATASETS
 SAID = {  # said in words of their own, or by what stands beside them
     "student", "decoder", "tasks", "teacher", "teacher_decoder", "teacher_run", "contexts", "seed", "epochs",
     "distill.method", "distill.source", "distill.beta", "distill.temperature", "distill.alpha", "distill.inter",
-    "distill.intra",
+    "distill.intra", "distill.reading",
 }  # fmt: skip
 
 
@@ -23,8 +23,10 @@ def titled(run: Run, base: Run | None) -> str:
     words = _network(run, base, differs) + _method(run, base, differs)
     if "epochs" in differs:
         words.append(f"e{run.epochs}")
-    quiet = SAID | {name for name in own if name.startswith("distill.reading")}
-    words += [f"{name.removeprefix('distill.')}={own[name]}" for name in own if name in differs - quiet]
+    if base:
+        readings = base.distill.reading
+        words += [f"{kind} {how}" for kind, how in run.distill.reading.items() if readings.get(kind) != how]
+    words += [f"{name.removeprefix('distill.')}={own[name]}" for name in own if name in differs - SAID]
     return " ".join([*words, f"s{run.seed}"])
 
 
@@ -47,7 +49,7 @@ def _method(run: Run, base: Run | None, differs: set[str]) -> list[str]:
         words = [distill.method] if "distill.method" in differs else []
         words += [f"{name} only" for name, other in (("inter", distill.intra), ("intra", distill.inter)) if not other]
         words += ["of labels"] if distill.source == "labels" else []
-        if base is not None and distill.needs_teacher and base.distill.needs_teacher:
+        if distill.needs_teacher:
             words += [f"from {getattr(run, name)}" for name in ("teacher", "teacher_decoder") if name in differs]
         words += [f"b{distill.beta:.4g}", f"T{distill.temperature:.4g}"]
     return words + ([f"a{distill.alpha:.4g}"] if "distill.alpha" in differs else [])

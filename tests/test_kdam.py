@@ -110,6 +110,12 @@ def test_bash_completes_a_flag(kdam, tmp_path):
     assert done.stdout.split() == ["--convention"]
 
 
+def test_no_command_warns_of_itself():
+    modules = ", ".join(f"kdam_ray.jobs.{module}" for module in MODULES.values())
+    done = subprocess.run([sys.executable, "-W", "error", "-c", f"import {modules}"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_every_job_declares_its_flags():
     assert all(flags_of(name).__doc__ for name in MODULES)
 

@@ -11,6 +11,7 @@ RGB values 0 .. 255 as float32 [batch, 3, H, W], normalises them itself and give
 needs `pip install 'kdam_ray[export]'`; --weights-only does without. Cost: 5 s to a minute, by the decoder.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +42,7 @@ class Flags(Frozen):
         size: height and width of the graph's images, pixels; left out: those of the run's training crops.
         images: image files that the graph is checked on too, resized to `size`.
         weights_only: weights and card without the ONNX graph; needs no extra.
-        register: also register the run's model in MLflow's registry, under this name.
+        register_as: also register the run's model in MLflow's registry, under this name.
         as_json: one JSON document, the card, on stdout, everything else on stderr.
     """
 
@@ -53,7 +54,7 @@ class Flags(Frozen):
     size: tuple[Annotated[int, Field(ge=16)], Annotated[int, Field(ge=16)]] | None = None
     images: tuple[str, ...] = ()
     weights_only: bool = False
-    register: str | None = None
+    register_as: Annotated[str | None, tyro.conf.arg(name="register")] = None
     as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
@@ -69,6 +70,10 @@ def check(asked: Flags) -> None:
         raise ValueError(f"{'size' if asked.size else 'images'}: that is of the graph, which --weights-only leaves out")
     if not asked.weights_only:
         require("export")
+    if asked.register_as is not None:
+        require("service")
+        if not re.fullmatch(r"[\w. -]+", asked.register_as):
+            raise ValueError(f"register: {asked.register_as!r} is no name of letters, digits, spaces, dots and dashes")
 
 
 def checkpoint_folder(asked: Flags) -> Path:
@@ -134,10 +139,12 @@ def main() -> int:
             graph=not asked.weights_only,
         )  # fmt: skip
         text = as_text(card, str(out))
-        if asked.register:
+        if asked.register_as:
             from kdam_ray.service.finished.models import register_model
 
             place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
-            text += f"\n  registered in MLflow: {asked.register}, version {register_model(run, asked.register, place)}"
+            version = register_model(run, asked.register_as, place)
+            text += f"\n  registered in MLflow: {asked.register_as}, version {version}"
+            card = card | {"registered": {"name": asked.register_as, "version": version}}
         say(text, card)
     return 0

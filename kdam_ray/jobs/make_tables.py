@@ -80,17 +80,16 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
 
     from kdam_ray.cells import COMMAND_OF
     from kdam_ray.service.records.tracking import Tracking
-    from kdam_ray.service.wording import without_password
 
     place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
     tracking = Tracking(place)
     if tracking.empty:
         first = "the tables' commands" if asked.table == "all" else f"`kdam {COMMAND_OF[asked.table]}`"
         raise ValueError(
-            f"storage: {tracking.uri} does not exist, so nothing is recorded there; "
+            f"storage: {tracking.shown} does not exist, so nothing is recorded there; "
             f"run {first} first, with that storage"
         )
-    announce(f"reads {without_password(tracking.uri)}")
+    announce(f"reads {tracking.shown}")
 
     from kdam_ray.report.from_mlflow import dataset_of, made
 
@@ -113,7 +112,9 @@ def measured(asked: Flags, numbers: list[str]) -> tuple[list[Any], Any]:
         documents.append(document)
     if not documents:
         hint = "" if asked.smoke else "; --smoke shows those of smoke runs"
-        raise ValueError(f"table: none is recorded in {tracking.uri}; run the jobs that make them first (README){hint}")
+        raise ValueError(
+            f"table: none is recorded in {tracking.shown}; run the jobs that make them first (README){hint}"
+        )
     for line in missing:
         print(line, file=sys.stderr)
     return grids, documents if asked.table == "all" else documents[0]

@@ -6,10 +6,8 @@
 Of a tracking server (MLFLOW_TRACKING_URI) it says the address and ends.
 """
 
-import contextlib
 import os
 import socket
-import subprocess
 import sys
 from typing import Annotated
 
@@ -19,6 +17,8 @@ from kdam_ray.command import bad_input_exits, flags, print_line, require
 from kdam_ray.config import Frozen, Place
 
 SERVER = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # no jobs are run there
+
+BACKEND = "MLFLOW_BACKEND_STORE_URI"
 
 
 class Flags(Frozen):
@@ -43,24 +43,21 @@ def main() -> int:
         require("service")
 
         from kdam_ray.service.records.tracking import Tracking
-        from kdam_ray.service.wording import without_password
 
         tracking = Tracking(Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
         if tracking.uri.startswith("http"):
-            print_line(f"what is recorded there is shown at {without_password(tracking.uri)}")
+            print_line(f"what is recorded there is shown at {tracking.shown}")
             return 0
         if tracking.empty:
-            raise ValueError(f"storage: {tracking.uri} is not there; begin with `kdam sweep-beta-temp --smoke`")
+            raise ValueError(f"storage: {tracking.shown} is not there; begin with `kdam sweep-beta-temp --smoke`")
         check_free(asked.host, asked.port)
     address = f"http://{asked.host}:{asked.port}"
-    print(f"MLflow over {without_password(tracking.uri)}: {address} (Ctrl-C ends it)", file=sys.stderr)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", tracking.uri]
-    command += ["--host", asked.host, "--port", str(asked.port), "--workers", "1"]
+    print(f"MLflow over {tracking.shown}: {address} (Ctrl-C ends it)", file=sys.stderr)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", asked.host, "--port", str(asked.port)]
     if tracking.artifacts is not None:
         command += ["--artifacts-destination", str(tracking.artifacts)]
-    with contextlib.suppress(KeyboardInterrupt):
-        return subprocess.call(command, env=os.environ | SERVER)
-    return 0
+    # the address may hold a password, which a command line would show; the server takes this process's place
+    os.execve(sys.executable, [*command, "--workers", "1"], os.environ | SERVER | {BACKEND: tracking.uri})
 
 
 def check_free(host: str, port: int) -> None:

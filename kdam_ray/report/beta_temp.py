@@ -7,7 +7,7 @@ resolve at all.
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -150,10 +150,20 @@ class BetaTempTable(RunTable):
 
     @property
     def points(self) -> list[SeedRow]:
-        """Cells and searched points whose runs have all ended, the highest Delta first."""
+        """Cells and searched points whose runs have all ended, the best first.
+
+        By what the search maximises, the Delta against the teacher, as the sweep's own result has it; of records
+        without it by the table's Delta.
+        """
         rows = [*self.cells, *(row for row in self.rows if row.part == "searched" and not row.unfinished)]
-        deltas = [(row, value.mean) for row in rows if (value := self.number(row, DELTA)) is not None]
-        return [row for row, _ in sorted(deltas, key=lambda item: -item[1])]
+        deltas = [(objective(row), value.mean, row) for row in rows if (value := self.number(row, DELTA)) is not None]
+        return [row for *_, row in sorted(deltas, key=lambda item: (-item[0], -item[1]))]
+
+    def best(self, peers: Hashable, key: str) -> tuple[SeedRow, ...]:
+        """The best of a column; of the Delta the point that the text and the sweep's result call best too."""
+        if key != DELTA or not peers:
+            return super().best(peers, key)
+        return tuple(self.confirmed[:1]) if len(self.confirmed) > 1 else ()
 
     @property
     def confirmed(self) -> list[SeedRow]:
@@ -319,7 +329,7 @@ def recorded(
         going_on = sum(found.status == "unfinished" for found in members)
         hint = f"; {going_on} have not ended: --partial shows those that were evaluated"
         raise ValueError(
-            f"table 5: no finished run in sweep {parent}, experiment kdam/{dataset}/{sweep} of {tracking.uri}"
+            f"table 5: no finished run in sweep {parent}, experiment kdam/{dataset}/{sweep} of {tracking.shown}"
             + (hint if going_on and not partial else "")
         )
     runs = [Scored.of(found.run, found.metrics, is_finished=found.status == "finished") for found in mine]

@@ -119,7 +119,7 @@ def _best(results: BetaTempTable) -> list[str]:
     more = f" ({len(said)} of {len(tests)} shown)" if len(tests) > len(said) else ""
     confirmed = f"confirmed at {CALLED_BEST} seeds or more{more}, from {among}"
     if results.best(results.peers(first), DELTA):
-        confirmed = f"best of {len(tests)} {confirmed}, by Delta (bold)"
+        confirmed = f"best of {len(tests)} {confirmed}, by the Delta against the teacher (bold at Δ)"
     return [
         f"{confirmed[0].upper()}{confirmed[1:]}: {said[0]}.",
         *([f"The other{'s' * (len(said) > 2)} confirmed: {'; '.join(said[1:])}."] if said[1:] else []),

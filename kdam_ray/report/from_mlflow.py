@@ -76,7 +76,7 @@ def made(
 
 def _nothing(number: str, dataset: str, sweep: str, tracking: "Tracking", smoke: bool, sweeps: list[str]) -> str:
     """Why there is no table, and what would make one."""
-    where = f"experiment kdam/{dataset}/{sweep} of {tracking.uri}"
+    where = f"experiment kdam/{dataset}/{sweep} of {tracking.shown}"
     if sweeps:
         return (
             f"table {number}: {where} has sweeps, but none whose artifact {DOCUMENT} can be read; "

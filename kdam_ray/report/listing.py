@@ -13,6 +13,7 @@ from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.report.titles import ARROWS, DIGITS, TITLES
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, full_names, scores
 from kdam_ray.service.records.listing import STATES, Listed, Listing, Member
+from kdam_ray.service.search.confirmation import SEEDS
 from kdam_ray.service.wording import age, count
 from kdam_ray.tasks import DATASETS, Task
 
@@ -71,17 +72,20 @@ def seedless(run: Run) -> str:
 
 
 def best_of(members: Sequence[Member]) -> Best | None:
-    """The best configuration against the teacher or, where that is not recorded, single-task runs; None: neither is.
+    """The configuration ahead against the teacher or, where that is not recorded, single-task runs; None: neither is.
 
-    Of those that learn most tasks: a difference over fewer is another quantity.
+    Of those that learn most tasks, for a difference over fewer is another quantity, and of the distilled ones if there
+    are any. Where two have the seeds that the word best takes, the better of those, as a sweep's own result has it.
     """
     most = max((len(member.found.run.tasks) for member in members), default=0)
     finished = [member for member in members if _is_over(member) and len(member.found.run.tasks) == most]
+    taught = [member for member in finished if member.found.run.distill.method != "none"]
     for measure in DELTAS:
-        scored = [member for member in finished if measure in member.found.metrics]
+        scored = [member for member in taught or finished if measure in member.found.metrics]
         found = [_best(group, measure) for group in by_configuration(scored).values()]
+        confirmed = [best for best in found if len(best.run_ids) >= SEEDS]
         if found:
-            return max(found, key=lambda best: best.score)
+            return max(confirmed if len(confirmed) > 1 else found, key=lambda best: best.score)
     return None
 
 
@@ -106,7 +110,7 @@ def counted_states(members: Sequence[Member], now: float) -> dict[str, int]:
 # ----------------------------------------------------------------------------------------------------------- sweeps
 def sweeps_grid(listing: Listing, now: float) -> Grid:
     """A line a sweep."""
-    header = ("id", "sweep", "members", "best", "Δ teacher ↑ %", "age")
+    header = ("id", "sweep", "members", "ahead", "Δ teacher ↑ %", "age")
     rows = tuple(tuple(map(Cell, _line(sweep, listing, now))) for sweep in listing.sweeps)
     return Grid("Recorded sweeps, the last one first", header, 4, rows, tuple(_notes(listing)))
 
@@ -124,7 +128,7 @@ def _line(sweep: Listed, listing: Listing, now: float) -> tuple[str, ...]:
 def _notes(listing: Listing) -> list[str]:
     notes = []
     if any(OBJECTIVE in member.found.metrics for sweep in listing.sweeps for member in sweep.members):
-        notes.append(f"{DELTA_NOTE} A best that one seed found may be that seed's luck.")
+        notes.append(f"{DELTA_NOTE} What one seed put ahead may be that seed's luck.")
     if listing.unread:
         notes.append(f"The members of {count(len(listing.unread), 'older sweep')} were not read; --all reads them.")
     if listing.more:

@@ -267,7 +267,7 @@ def sweep_facts(sweep: Listed, page: str, now: float) -> dict[str, str]:
     failed = [member for member in sweep.members if member.found.status == "failed"]
     facts |= {f"failed {member.found.run.run_id}": member.found.reason or "no reason is recorded" for member in failed}
     if best:
-        facts["best"] = f"{best.run_ids[0]}  {best.found_by()}, {listing.DELTAS[best.measure]} {best.number()}"
+        facts["ahead"] = f"{best.run_ids[0]}  {best.found_by()}, {listing.DELTAS[best.measure]} {best.number()}"
     if table := sweep.tags.get("kdam.table"):
         facts["table"] = table
     facts["last sign"] = f"{age(now - sweep.seen)} ago"
@@ -292,12 +292,13 @@ def _listed(values: Sequence[Any]) -> str:
 
 def sweep_commands(sweep: Listed) -> dict[str, str]:
     """Useful commands -> what they do."""
-    found = {f"kdam runs {sweep.id}": "its members, the best first"}
+    found = {f"kdam runs {sweep.id}": "its members, the highest Δ first"}
     table = sweep.tags.get("kdam.table")
     if table:
-        found[f"kdam tables --table {table} --dataset {sweep.dataset} --sweep {sweep.mlflow_run}"] = "its table"
+        smoke = " --smoke" * any(member.found.experiment.endswith("_smoke") for member in sweep.members)
+        found[f"kdam tables --table {table} --dataset {sweep.dataset} --sweep {sweep.mlflow_run}{smoke}"] = "its table"
     if best := listing.best_of(sweep.members):
-        found[f"kdam show {best.run_ids[0]}"] = "its best member"
+        found[f"kdam show {best.run_ids[0]}"] = "the member ahead"
     if table and any(member.found.status == "unfinished" for member in sweep.members):
         found[f"kdam {COMMAND_OF[table]} ..."] = "the same command again goes on with what has not finished"
     return found | {"kdam ui": "MLflow's pages"}

@@ -216,7 +216,10 @@ class Planner:
         return self.plan(teachers, [*now, *(_blocked(item, lost) for item in further)], draws, most)
 
     def further(self, runs: Sequence[Planned], told: Sequence[Trial]) -> list[Planned]:
-        """The further seeds of the points that came out first, when the search has ended.
+        """Further seeds of the points that came out first, when the search has ended, and those recorded of others.
+
+        A point that has them already, from a call that confirmed more or drew less, keeps them: its first seed alone
+        would be the luck that they took away.
 
         What the study was told goes before what was recorded, which in another sweep may be against another teacher.
         """
@@ -228,9 +231,12 @@ class Planner:
             and (value := values.get(item.run.run_id, item.record.metrics.get(OBJECTIVE))) is not None
         ]  # fmt: skip
         known = {item.run.run_id for item in runs}
-        more = [run for run in further_runs(self.sweep, judged) if run.run_id not in known]
+        chosen = {run.run_id for run in further_runs(self.sweep, judged)}
+        every = further_runs(self.sweep.model_copy(update={"confirmed": len(judged)}), judged)
+        more = [run for run in every if run.run_id not in known]
         self.records |= self.tracking.find([run.run_id for run in more])
-        return [self.planned(run, "confirmation", {}) for run in more]
+        planned = [self.planned(run, "confirmation", {}) for run in more]
+        return [item for item in planned if item.run.run_id in chosen or item.status == "finished"]
 
     def planned(self, run: Run, purpose: Purpose, changes: Mapping[str, Any], trial: Trial | None = None) -> Planned:
         """What is left of a run."""

@@ -85,8 +85,9 @@ class SweepResult:
 
     @property
     def best(self) -> Point | None:
-        """The confirmed point with the best mean objective, or None: one seed makes no best."""
-        return next((point for point in self.points if point.is_confirmed), None)
+        """The confirmed point with the best mean objective; None without a second one: the only one is not the best."""
+        confirmed = [point for point in self.points if point.is_confirmed]
+        return confirmed[0] if len(confirmed) > 1 else None
 
     @property
     def ahead(self) -> Point | None:

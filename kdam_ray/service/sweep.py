@@ -23,7 +23,7 @@ from kdam_ray.service.records import Found, Storage, Tracking, is_ready
 from kdam_ray.service.result import RunResult, SweepResult
 from kdam_ray.service.search.study import Outcome, searched_params, study_name
 from kdam_ray.service.seats import Seat, pack
-from kdam_ray.service.wording import count, duration, say, without_password
+from kdam_ray.service.wording import count, duration, say
 from kdam_ray.titles import titled
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class _Work:
         cost, estimate = ledger.recorded(self.tracking, parent)
         result = SweepResult(
             sweep=self.sweep, rows=rows, teachers=teachers, single_task=dict(single_task) if single_task else None,
-            parent=parent, tracking_uri=without_password(self.tracking.uri), storage=self.storage.root,
+            parent=parent, tracking_uri=self.tracking.shown, storage=self.storage.root,
             seconds=self.seconds, cost=cost, planned=estimate,
         )  # fmt: skip
         if point := result.best or result.ahead:

@@ -76,4 +76,8 @@ def tail(text: str) -> str:
 
 def without_password(uri: str) -> str:
     """A URI as it may be shown: without who it is that asks."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    if uri.startswith(("sqlite:", "file:")) or "://" not in uri:
+        return uri
+    scheme, _, rest = uri.partition("://")
+    shown = f"{scheme}://{rest.rpartition('@')[2]}"
+    return re.sub(r"([?&](?:password|user)=)[^&]*", r"\1...", shown)

@@ -101,7 +101,7 @@ def test_further_seeds_of_a_point_are_read_back_as_one_row_and_confirm_it(tracki
     results = last(tracking)
     assert number_of(results, "beta 2", "semseg/mIoU").n == 3
     assert number_of(results, "β 2.5 T 2.5", "semseg/mIoU").n == 3
-    assert [row.label for row in results.confirmed] == ["beta 2", "β 2.5 T 2.5"]
+    assert [row.label for row in results.confirmed] == ["β 2.5 T 2.5", "beta 2"]
     assert "Best of 2 confirmed at 3 seeds or more" in as_report(results)[0].replace("\n  ", " ")
 
 

@@ -41,19 +41,19 @@ def at_seeds(*deltas, beta=0.3, mIoU=11.0):
 
 
 def test_only_what_further_seeds_confirm_is_called_best():
-    """One seed puts beta 5 first; three put beta 4 before beta 0.3, and that is what is said."""
+    """One seed puts beta 5 first; three put beta 0.3 before beta 4, and that is what is said."""
     lucky = at_seeds(99.0, beta=5.0, mIoU=19.0)
     runs = [*no_kd(), *lucky, *at_seeds(9.0, 5.0, 4.0), *at_seeds(8.0, 3.0, 1.0, beta=4.0, mIoU=12.0)]
     results = table_5(runs, teacher=teacher())
-    assert [row.label for row in results.confirmed] == ["β 4 T 2.2", "β 0.3 T 2.2"]
+    assert [row.label for row in results.confirmed] == ["β 0.3 T 2.2", "β 4 T 2.2"]
     best, others, caveat = sentences(results)[-3:]
     assert best.startswith("Best of 2 confirmed at 3 seeds or more, from 0 cells and 3 searched points")
-    assert "by Delta (bold): beta 4, T 2.2, alpha 1: +5.04±0.05 % over 3 seeds; against no KD at 3 seeds" in best
-    assert others.startswith("The other confirmed: beta 0.3, T 2.2, alpha 1: +2.54±0.05 % over 3 seeds")
+    assert "(bold at Δ): beta 0.3, T 2.2, alpha 1: +2.54±0.05 % over 3 seeds; against no KD at 3 seeds" in best
+    assert others.startswith("The other confirmed: beta 4, T 2.2, alpha 1: +5.04±0.05 % over 3 seeds")
     assert "resolved" in best
     assert "luck is still in its mean" in caveat
     assert "beta 5," not in " ".join(sentences(results))
-    second, first = as_json(results)["confirmed"]
+    first, second = as_json(results)["confirmed"]
     assert (first["beta"], first["seeds"], first["delta_teacher"]["n"], len(first["run_ids"])) == (0.3, [0, 1, 2], 3, 3)
     tested = second["delta_against_no_kd"]
     assert tested["low"] < tested["mean"] < tested["high"]

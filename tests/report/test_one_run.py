@@ -93,5 +93,5 @@ def test_a_sweep_says_what_its_members_differ_in(recorded):
     facts = shown[f"Sweep {sweep.sweep_id}: kdam/rooms/one_run"]
     assert facts[0] == "members 1 training, 4 finished, 1 pruned, 1 failed"
     assert facts[1] == f"failed {runs['failed'].run_id} NaN in semseg"
-    assert any(line.startswith("best ") and "(2 seeds)" in line for line in facts)
+    assert any(line.startswith("ahead ") and "(2 seeds)" in line for line in facts)
     assert sweep_document(one.sweep, "", one.sweep.seen)["kind"] == "sweep"

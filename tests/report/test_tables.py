@@ -226,7 +226,7 @@ def test_searched_runs_stand_apart_and_of_one_seed_none_is_called_best():
     said = sentences(results)[-1]
     assert "Of 13 cells and 2 searched points that finished none is called best: that takes 3 seeds" in said
     assert "--confirm trains further seeds" in said
-    assert "Ahead: beta 16, T 3, alpha 1 (+120.00 %, 1 seed, more than chance better than no KD)." in said
+    assert "Ahead: beta 0.3, T 2.2, alpha 0.7 (+2.50 %, 1 seed, not more than chance from no KD)." in said
     assert not any(cell.is_best for grid in as_grids(results) for row in grid.rows for cell in row)
     assert as_report(results)[1]["confirmed"] == []
 
@@ -243,10 +243,10 @@ def test_what_the_text_calls_best_is_what_is_bold_and_no_luckiest_run():
     results = table_5([*cells, lucky, *no_kd()], teacher=teacher())
     best, other, _ = sentences(results)[-3:]
     assert best.startswith("Best of 2 confirmed at 3 seeds or more, from 3 cells and 0 searched points that finished")
-    assert "by Delta (bold): beta 0.1, T 3, alpha 1: -2.50" in best
-    assert "beta 0.5, T 3, alpha 1" in other
+    assert "(bold at Δ): beta 0.5, T 3, alpha 1" in best
+    assert "beta 0.1, T 3, alpha 1" in other
     bold = {row[0].text for grid in as_grids(results) for row in grid.rows if row[-1].is_best}
-    assert bold == {"beta 0.1"}
+    assert bold == {"beta 0.5"}
 
 
 def test_failed_runs_are_named():

@@ -145,7 +145,8 @@ def test_what_mlflow_shows(done):
     }  # fmt: skip
     assert [item.step for item in client.get_metric_history(base.info.run_id, "val/delta_teacher")] == [1, 2, 3]
     assert client.get_run(result.parent).info.status == "FAILED"  # one member has
-    assert tracking.model_of(result.best.mlflow_run)
+    point = result.best or result.ahead
+    assert tracking.model_of(next(row.mlflow_run for row in result.rows if row.run == point.run))
     assert not set(base.data.params) & set(client.get_run(result.parent).data.params)  # what differs, what does not
     (row,) = result.teachers
     assert (row.run, tracking.find_finished(teacher.run_id).experiment) == (teacher, "kdam/rooms/teachers")

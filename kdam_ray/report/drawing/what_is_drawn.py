@@ -170,7 +170,8 @@ def of_gain(study: GainTable, results: Sequence[SweepResult], place: Place) -> C
     caption = "Each variant minus its rival, paired by seed, with 95 % intervals."
     title = findings.of_comparisons(study.comparisons, study.tasks)
     plots = [Plot("gain", gain(differences(study), study.tasks), caption, title)]
-    labelled = {titled(row.run, results[0].sweep.base): row for row in rows}
+    bases = {row.run.run_id: result.sweep.base for result in results for row in result.rows}
+    labelled = {titled(row.run, bases[row.run.run_id]): row for row in rows}
     plots.append(_curves(dict(list(labelled.items())[:MOST_CURVES]), study.tasks, place))
     pictured = [row.run for row in rows if row.run.distill.method != "none"][:MOST_PICTURES]
     recorded = {row.run.run_id: row.mlflow_run for result in results for row in (*result.rows, *result.teachers)}

@@ -60,7 +60,7 @@ def register_model(run: Run, name: str, place: Place) -> str:
     record = tracking.find_finished(run.run_id)
     model = keep_model(run, record.mlflow_run, Storage(place.storage), tracking) if record else None
     if model is None:
-        raise ValueError(f"register: {tracking.uri} has no finished run {run.run_id} with a whole checkpoint")
+        raise ValueError(f"register: {tracking.shown} has no finished run {run.run_id} with a whole checkpoint")
     return tracking.register(model, name)
 
 

@@ -126,5 +126,5 @@ def _run_id(name: str, place: Place) -> str:
     tracking = Reading(place)
     found = tracking.run_id_of(name)
     if found is None:
-        raise ValueError(f"run: {tracking.uri} holds no member of a sweep with the id {name}")
+        raise ValueError(f"run: {tracking.shown} holds no member of a sweep with the id {name}")
     return found

@@ -13,7 +13,6 @@ from kdam_ray.command import announce
 from kdam_ray.config import Place
 from kdam_ray.service.records.found import Found, found
 from kdam_ray.service.records.tracking import Tracking
-from kdam_ray.service.wording import without_password
 
 State = Literal["finished", "pruned", "failed", "unfinished", "training"]
 STATES: tuple[State, ...] = ("training", "finished", "unfinished", "pruned", "failed")
@@ -124,10 +123,10 @@ def opened(place: Place) -> Tracking:
     tracking = Tracking(place)
     if tracking.empty:
         raise ValueError(
-            f"storage: {without_password(tracking.uri)} does not exist, so nothing is recorded there; "
+            f"storage: {tracking.shown} does not exist, so nothing is recorded there; "
             "begin with `kdam sweep-beta-temp --smoke`"
         )
-    announce(f"reads {without_password(tracking.uri)}")
+    announce(f"reads {tracking.shown}")
     return tracking
 
 
@@ -231,11 +230,7 @@ def page_of(tracking: Tracking, experiment: str, mlflow_run: str) -> str:
     id_ = next(id_ for id_, name in _experiments(tracking).items() if name == experiment)
     path = f"/#/experiments/{id_}" + (f"/runs/{mlflow_run}" if mlflow_run else "")
     is_server = tracking.uri.startswith("http")
-    return (
-        f"{without_password(tracking.uri).rstrip('/')}{path}"
-        if is_server
-        else f"{LOCAL_UI}{path}  (while `kdam ui` runs)"
-    )
+    return f"{tracking.shown.rstrip('/')}{path}" if is_server else f"{LOCAL_UI}{path}  (while `kdam ui` runs)"
 
 
 def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -> str:
@@ -250,7 +245,7 @@ def unknown(tracking: Tracking, field: str, name: str, *, what: str = "sweep") -
     known += [name for full in experiments.values() for name in (full.removeprefix("kdam/"), full.rsplit("/", 1)[1])]
     near = get_close_matches(name, [*dict.fromkeys(known)], n=3, cutoff=0.5)
     hint = f"perhaps {', '.join(near)}" if near else "`kdam runs` lists what there is"
-    return f"{field}: {without_password(tracking.uri)} has no {what} {name!r}; {hint}"
+    return f"{field}: {tracking.shown} has no {what} {name!r}; {hint}"
 
 
 # --------------------------------------------------------------------------------------------------- reading MLflow

@@ -15,6 +15,7 @@ from typing import Any
 from kdam_ray.config import Place, Run, change, single_task, untaught
 from kdam_ray.service.records.found import BEST_FIRST, Found, Parent, Status, found, status_of
 from kdam_ray.service.records.storage import Storage
+from kdam_ray.service.wording import without_password
 from kdam_ray.tasks import DATASETS
 
 SQLITE = "sqlite:///"
@@ -46,6 +47,11 @@ class Reading:
         self._connected: Any = None
 
     @property
+    def shown(self) -> str:
+        """The address as it may be shown: without who it is that asks."""
+        return without_password(self.uri)
+
+    @property
     def empty(self) -> bool:
         """Nothing recorded yet, known without creating the database (which takes seconds)."""
         return self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists()
@@ -72,7 +78,7 @@ class Reading:
                 self._connected = MlflowClient(self.uri)
             except (MlflowException, SQLAlchemyError) as error:
                 reason = str(error).strip().splitlines()[0]
-                raise ValueError(f"tracking_uri: {self.uri} cannot be opened as MLflow's store: {reason}") from None
+                raise ValueError(f"tracking_uri: {self.shown} cannot be opened as MLflow's store: {reason}") from None
         return self._connected
 
     # --- what is there

@@ -199,9 +199,10 @@ class Tracking(Reading):
         self.client.set_terminated(mlflow_run, ENDED.get(status, "FAILED"))
 
     def end_parent(self, mlflow_run: str, metrics: Mapping[str, float], failed: bool) -> None:
-        """A sweep's run is over: FAILED if one of its members has."""
-        if metrics:
-            self.log_epoch(mlflow_run, metrics, 0)
+        """A sweep's run is over: FAILED if one of its members has. What it has recorded already is not said again."""
+        known = self.client.get_run(mlflow_run).data.metrics
+        if changed := {name: value for name, value in metrics.items() if known.get(name) != value}:
+            self.log_epoch(mlflow_run, changed, 0)
         self.client.set_terminated(mlflow_run, "FAILED" if failed else "FINISHED")
 
     def interrupt_parent(self, mlflow_run: str) -> None:

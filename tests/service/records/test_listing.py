@@ -112,7 +112,10 @@ def test_nothing_is_created_where_nothing_is_recorded(tmp_path):
 
 def test_no_password_is_shown():
     assert without_password("postgresql://me:secret@host/db") == "postgresql://host/db"
-    assert without_password("sqlite:////runs/mlflow.db") == "sqlite:////runs/mlflow.db"
+    assert (
+        without_password("postgresql://me:se/cr@et@host/db?password=x&a=1") == "postgresql://host/db?password=...&a=1"
+    )
+    assert without_password("sqlite:////a@b/mlflow.db") == "sqlite:////a@b/mlflow.db"
 
 
 def test_pages_are_read_one_after_the_other(monkeypatch, recorded):
