@@ -43,6 +43,7 @@ def main() -> int:
         require("service")
 
         from kdam_ray.service.records.tracking import Tracking
+        from kdam_ray.service.records.ui_pages import IN_TRAINING
 
         tracking = Tracking(Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
         if tracking.uri.startswith("http"):
@@ -51,7 +52,7 @@ def main() -> int:
         if tracking.empty:
             raise ValueError(f"storage: {tracking.shown} is not there; begin with `kdam sweep-beta-temp --smoke`")
         check_free(asked.host, asked.port)
-    address = f"http://{asked.host}:{asked.port}"
+    address = f"http://{asked.host}:{asked.port}/#/experiments?{IN_TRAINING}"
     print(f"MLflow over {tracking.shown}: {address} (Ctrl-C ends it)", file=sys.stderr)
     command = [sys.executable, "-m", "mlflow", "server", "--host", asked.host, "--port", str(asked.port)]
     if tracking.artifacts is not None:
