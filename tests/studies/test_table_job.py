@@ -120,7 +120,7 @@ def check_report(folder, plot):
 def test_pairs_are_searched_beside_the_rows(run, storage):
     code, out, _ = run("sweep_pairs", "--seeds", "1", "--trials", "3")
     assert code == 0
-    assert "Searched, the best first" in out
+    assert "Searched, the highest first" in out
     assert out.count("searched  ") >= 1
     lines = [line for line in out.splitlines() if " teaches " in line]
     assert len(lines) >= 4  # the three distilled pairs of the table and what was drawn
