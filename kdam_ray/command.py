@@ -15,12 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import tyro
 from pydantic import BaseModel, ValidationError
 
-from kdam_ray.config import explain
+from kdam_ray.config import Frozen, Place, explain
 
 Flags = TypeVar("Flags", bound=BaseModel)
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
@@ -32,6 +32,25 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
 }
 Say = Callable[[str, Any], None]  # the text for people, the document for programs
+
+
+class OfRecords(Frozen):
+    """Flags of what reads what was recorded.
+
+    Attributes:
+        storage: folder or s3:// URI that the runs were given.
+        tracking_uri: MLflow; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
+        as_json: one JSON document on stdout, everything else on stderr.
+    """
+
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
+
+    @property
+    def place(self) -> Place:
+        """Where the records are."""
+        return Place(storage=self.storage, tracking_uri=self.tracking_uri)
 
 
 def flags(model: type[Flags], description: str | None) -> Flags:

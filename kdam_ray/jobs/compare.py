@@ -12,24 +12,17 @@ from typing import Annotated
 
 import tyro
 
-from kdam_ray.command import bad_input_exits, flags, output, require
-from kdam_ray.config import Frozen, Place
+from kdam_ray.command import OfRecords, bad_input_exits, flags, output, require
 
 
-class Flags(Frozen):
+class Flags(OfRecords):
     """What is compared.
 
     Attributes:
         runs: two or more: run_ids, their beginnings, or MLflow's ids; the others are compared with the first.
-        storage: folder or s3:// URI that the runs were given.
-        tracking_uri: MLflow; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
-        as_json: one JSON document on stdout, everything else on stderr.
     """
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    storage: str = "runs"
-    tracking_uri: str | None = None
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
 def main() -> int:
@@ -43,7 +36,7 @@ def main() -> int:
         from kdam_ray.report.terminal import shown
         from kdam_ray.service.records.listing import find_members, one_member, opened, sweep_of
 
-        tracking = opened(Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
+        tracking = opened(asked.place)
         members = [one_member(tracking, name, find_members(tracking, name)) for name in asked.runs]
         parents = {member.found.tags.get("mlflow.parentRunId"): member for member in members}
         sweeps = [sweep for member in parents.values() if (sweep := sweep_of(tracking, member)) is not None]

@@ -16,31 +16,25 @@ from typing import Annotated, Any
 
 import tyro
 
-from kdam_ray.command import bad_input_exits, flags, output, require
-from kdam_ray.config import Frozen, Place, one_of
+from kdam_ray.command import OfRecords, bad_input_exits, flags, output, require
+from kdam_ray.config import one_of
 from kdam_ray.recipes import RECIPES
 
 SWEEPS, READ, MEMBERS = 20, 1000, 300  # most sweeps, members read for them, members of one sweep
 
 
-class Flags(Frozen):
+class Flags(OfRecords):
     """What is listed.
 
     Attributes:
         sweep: id of a sweep (or its beginning, or MLflow's), its name or its experiment; left out: all sweeps.
         dataset: sweeps of this data set only.
         all: however many there are.
-        storage: folder or s3:// URI that the runs were given.
-        tracking_uri: MLflow; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
-        as_json: one JSON document on stdout, everything else on stderr.
     """
 
     sweep: Annotated[str, tyro.conf.Positional] = ""
     dataset: str | None = None
     all: bool = False
-    storage: str = "runs"
-    tracking_uri: str | None = None
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
 def main() -> int:
@@ -53,7 +47,7 @@ def main() -> int:
         from kdam_ray.report.terminal import shown
         from kdam_ray.service.records.listing import opened
 
-        tracking = opened(Place(storage=asked.storage, tracking_uri=asked.tracking_uri))
+        tracking = opened(asked.place)
         grids, document = members(asked, tracking) if asked.sweep else sweeps(asked, tracking)
         say(shown(grids), document)
     return 0

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from kdam_ray.command import bad_input_exits, flags, output, require
-from kdam_ray.config import Frozen, Place
+from kdam_ray.command import OfRecords, bad_input_exits, flags, output, require
+from kdam_ray.config import Place
 
 if TYPE_CHECKING:
     from kdam_ray.report.formats import Grid
@@ -21,20 +21,14 @@ if TYPE_CHECKING:
     from kdam_ray.service.records.listing import Listed, Member
 
 
-class Flags(Frozen):
+class Flags(OfRecords):
     """What is shown.
 
     Attributes:
         run: run_id or its beginning, MLflow's id of a run, or a sweep's id, name or experiment.
-        storage: folder or s3:// URI that the runs were given.
-        tracking_uri: MLflow; left out: MLFLOW_TRACKING_URI, else sqlite in `storage`.
-        as_json: one JSON document on stdout, everything else on stderr.
     """
 
     run: Annotated[str, tyro.conf.Positional]
-    storage: str = "runs"
-    tracking_uri: str | None = None
-    as_json: Annotated[bool, tyro.conf.arg(name="json")] = False
 
 
 def main() -> int:
@@ -45,7 +39,7 @@ def main() -> int:
         from kdam_ray.report.terminal import shown
         from kdam_ray.service.records.listing import find_listed, find_members, one_member, opened, with_members
 
-        place = Place(storage=asked.storage, tracking_uri=asked.tracking_uri)
+        place = asked.place
         tracking = opened(place)
         members = find_members(tracking, asked.run)
         sweeps = [] if members else find_listed(tracking, asked.run)

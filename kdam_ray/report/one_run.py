@@ -5,14 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kdam_ray.cells import COMMAND_OF
+from kdam_ray.cells import COMMAND_OF, SWEEP_OF
 from kdam_ray.config import Run, flatten
-from kdam_ray.recipes import RECIPES, recipe
+from kdam_ray.recipes import RECIPES, recipe, sweep_name
 from kdam_ray.report import listing
 from kdam_ray.report.formats import Cell, Grid
 from kdam_ray.service.cost.totals import energy_text
 from kdam_ray.service.deltas import LOOKED_AT, OBJECTIVE, scores
 from kdam_ray.service.records.listing import Listed, Member
+from kdam_ray.service.records.reading import experiment_name
 from kdam_ray.service.wording import age, count, duration
 from kdam_ray.tasks import Task
 
@@ -295,7 +296,8 @@ def sweep_commands(sweep: Listed) -> dict[str, str]:
     found = {f"kdam runs {sweep.id}": "its members, the highest Δ first"}
     table = sweep.tags.get("kdam.table")
     if table:
-        smoke = " --smoke" * any(member.found.experiment.endswith("_smoke") for member in sweep.members)
+        is_smoke = sweep.experiment == experiment_name(sweep.dataset, sweep_name(SWEEP_OF[table], smoke=True))
+        smoke = " --smoke" * is_smoke
         found[f"kdam tables --table {table} --dataset {sweep.dataset} --sweep {sweep.mlflow_run}{smoke}"] = "its table"
     if best := listing.best_of(sweep.members):
         found[f"kdam show {best.run_ids[0]}"] = "the member ahead"
